@@ -1,0 +1,253 @@
+"""What the database remembers, as frozen data; it must not know how any database spells it.
+
+Instants are seconds since 1970 UTC by the *store's* clock; durations are seconds.
+Values (`input`, `output`, `error`) are the codec's JSON text and never looked into here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from operon.core.states import Status
+
+
+class Kind(StrEnum):
+    """What a journal entry records."""
+
+    STEP = "step"
+    TRANSACTION = "transaction"
+    ATTEMPT = "attempt"
+    SLEEP = "sleep"
+    NOW = "now"
+    RANDOM = "random"
+    UUID = "uuid"
+    START = "start"
+    RESULT = "result"
+    ACT = "act"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of a workflow's journal; the first writer of a position wins."""
+
+    position: str
+    """Where in the code: `"3"`, or `"2/3"` in the second concurrent branch; a failed attempt is `"3#1"`."""
+    ordinal: int
+    """When, among all entries of the workflow: completion order, replayed as it was."""
+    kind: Kind
+    name: str
+    digest: str = ""
+    """Of the arguments; another one at replay is a divergence."""
+    output: str | None = None
+    error: str | None = None
+    child: str | None = None
+    after: float | None = None
+    """Instead of an output: record the store's clock plus this many seconds (a sleep's end, `now`)."""
+    elapsed: float = 0.0
+    """How long the work took; the store derives `started_at` from it."""
+    attempt: int = 1
+    version: str = ""
+    isolation: str | None = None
+    started_at: float = 0.0
+    """Filled by the store when read."""
+    ended_at: float = 0.0
+    """Filled by the store when read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A running workflow and the claim under which it may still write."""
+
+    workflow_id: str
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewWorkflow:
+    """A workflow that is about to be started."""
+
+    id: str
+    name: str
+    input: str
+    digest: str
+    nonce: int
+    """Random: tells my insert from another's when a commit's answer was lost."""
+    executor: int | None = None
+    """Runs it at once, under claim 1; None leaves it queued for whoever claims it."""
+    delay: float = 0.0
+    timeout: float | None = None
+    """Seconds from the start to the deadline."""
+    deadline: float | None = None
+    """An inherited deadline; the earlier of the two counts."""
+    instance: str | None = None
+    """The registered object a method belongs to: `"Billing/eu"`."""
+    parent: Guard | None = None
+    """Started only while the parent still runs under this claim."""
+    root: str | None = None
+    user: str | None = None
+    roles: tuple[str, ...] = ()
+    request_id: str | None = None
+    traceparent: str | None = None
+    version: str = ""
+    pin: str | None = None
+    """Only this code version may run it."""
+    attributes: str | None = None
+    """A JSON object of the user's own labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a workflow stands, and what it came to."""
+
+    status: Status
+    output: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Leave the executor until an instant, or until one of some workflows has ended."""
+
+    ready_at: float | None
+    awaits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The answer to a start: mine, or what was there already."""
+
+    created: bool
+    outcome: Outcome
+    name: str
+    digest: str
+    refused: bool = False
+    """The parent is no longer running under its claim; nothing was inserted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The answer to an advance."""
+
+    written: bool
+    """False: fenced. Another owner has the workflow, or it has ended; the run must be abandoned."""
+    parked: bool = False
+    instants: tuple[float, ...] = ()
+    """For each entry that had `after`, in order: the instant that was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRow:
+    """One workflow as it stands in the database."""
+
+    id: str
+    name: str
+    status: Status
+    claim: int
+    input: str
+    digest: str
+    output: str | None
+    error: str | None
+    executor: int | None
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    ready_at: float | None
+    deadline: float | None
+    instance: str | None
+    parent: str | None
+    root: str | None
+    user: str | None
+    roles: tuple[str, ...]
+    request_id: str | None
+    traceparent: str | None
+    version: str
+    pin: str | None
+    attributes: str | None
+    takeovers: int
+    attempts: int
+    """How often it was claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which workflows `find` and `count` mean; None means any."""
+
+    name: str | None = None
+    status: tuple[Status, ...] | None = None
+    parent: str | None = None
+    user: str | None = None
+    since: float | None = None
+    until: float | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+    """Pairs of a label and the JSON text it must have."""
+    limit: int = 100
+    after: tuple[float, str] | None = None
+    """Continue behind this (`created_at`, `id`); newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What an executor tells of itself when it enlists."""
+
+    app: str
+    host: str
+    pid: int
+    born: str
+    """Tells this process from a later one with the same pid: boot id and start time."""
+    version: str
+    ttl: float
+    """Seconds until the lease ends unless it is renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another executor whose lease has run out, or an executor in a listing."""
+
+    id: int
+    beat: int
+    app: str
+    host: str
+    pid: int
+    born: str
+    alive: bool
+    lease_until: float
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """The answer to a heartbeat: everything a process must know, in one statement."""
+
+    alive: bool
+    """False: this executor was declared dead; it must stop what it runs and enlist anew."""
+    now: float
+    running: int
+    """Rows that the database says this executor runs."""
+    expired: tuple[tuple[int, int], ...]
+    """(id, beat) of living executors whose lease has run out."""
+    due: float | None
+    """Seconds until the next row is ready (at most zero: now); None when there is none."""
+    stirred: bool
+    """Some parked workflow awaits one that has ended: a wake-up was lost, `Wake(None)` repeats it."""
+
+
+def record_parameters(guard: Guard, entry: Entry) -> dict[str, str | int | float | None]:
+    """Spell an entry as the parameters of a store's `record` statement."""
+    return {
+        "workflow_id": guard.workflow_id,
+        "claim": guard.claim,
+        "position": entry.position,
+        "ordinal": entry.ordinal,
+        "kind": entry.kind.value,
+        "name": entry.name,
+        "digest": entry.digest,
+        "output": entry.output,
+        "error": entry.error,
+        "child": entry.child,
+        "elapsed": entry.elapsed,
+        "attempt": entry.attempt,
+        "version": entry.version,
+        "isolation": entry.isolation,
+    }
