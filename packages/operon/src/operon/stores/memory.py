@@ -1,0 +1,455 @@
+"""A store in memory: what every command means, in plain Python; it must not know any database.
+
+This is the specification. The conformance suite holds the other stores to it, and the simulator wraps `apply`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from operon.core import commands as c
+from operon.core.rows import (
+    Advanced,
+    Entry,
+    Filter,
+    Guard,
+    NewWorkflow,
+    Outcome,
+    Park,
+    Peer,
+    Pulse,
+    Started,
+    WorkflowRow,
+)
+from operon.core.states import MOVES, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from operon.core.store import Lock
+
+T = TypeVar("T")
+
+READY_FROM = MOVES["claim"][0]
+ENDS = frozenset(target for sources, target in MOVES.values() if Status.RUNNING in sources) - {Status.WAITING}
+"""What the owner of a run may end it with; a wait is a `Park`."""
+
+
+class Clock:
+    """A clock that stands still until it is advanced, or follows another and can be moved ahead of it.
+
+    Standing still, each reading is a microsecond after the last, so that the order of events is that of their instants.
+    """
+
+    def __init__(self, source: Callable[[], float] | None = None, start: float = 1_700_000_000.0) -> None:
+        self._source = source
+        self._ahead = 0.0 if source else start
+
+    def __call__(self) -> float:
+        """Seconds since 1970."""
+        if self._source:
+            return self._source() + self._ahead
+        self.advance(1e-6)
+        return self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Let this much time pass."""
+        self._ahead += seconds
+
+
+@dataclass(slots=True)
+class Workflow:
+    """A row, its journal by position, and what it waits for."""
+
+    row: WorkflowRow
+    nonce: int
+    journal: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    claims: dict[str, int] = field(default_factory=dict[str, int])
+    """The claim that wrote each position."""
+    awaits: tuple[str, ...] = ()
+
+
+class MemoryStore:
+    """Answers every command at once, under one lock, and forgets all when it is dropped."""
+
+    url = "memory://"
+    dialect: ClassVar[Literal["memory"]] = "memory"
+    queries: ClassVar[Mapping[str, str]] = {}
+    writer: Lock | None = None
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.clock = clock if isinstance(clock, Clock) else Clock(clock)
+        self.workflows: dict[str, Workflow] = {}
+        self.executors: dict[int, Peer] = {}
+        self._lock = threading.Lock()
+        self._children: defaultdict[str, list[str]] = defaultdict(list)
+
+    def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
+        """Do nothing: there is nothing to connect to."""
+
+    def ask(self, command: c.Command[T]) -> T:
+        """Answer a command."""
+        with self._lock:
+            return self.apply(command)
+
+    def submit(self, command: c.Command[T]) -> Future[T]:
+        """Answer a command; the future is already done."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(self.ask(command))
+        except Exception as error:  # the future carries it
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        """Do nothing: every answer has been given."""
+
+    def apply(self, command: c.Command[T]) -> T:
+        """Change the state as a command says, and give its answer; the caller holds the lock."""
+        answer: T = ANSWERS[type(command)](self, command)
+        return answer
+
+    # ── Lanes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self, command: c.Start) -> Started:
+        """Insert unless the id is taken or the parent has lost its claim; my own nonce is an insert of mine."""
+        new = command.row
+        there = self.workflows.get(new.id)
+        if there is None:
+            if new.parent and not self._holds(new.parent):
+                return Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
+            there = self.workflows[new.id] = Workflow(_first_row(new, self.clock()), new.nonce)
+            if new.parent:
+                self._children[new.parent.workflow_id].append(new.id)
+        row = there.row
+        return Started(there.nonce == new.nonce, _outcome(row), row.name, row.digest)
+
+    def advance(self, command: c.Advance) -> Advanced:
+        """Write all entries and the end, or nothing: the claim must be held, and every position be free or mine."""
+        if isinstance(command.end, Outcome) and command.end.status not in ENDS:
+            raise ValueError(f"a run cannot end as {command.end.status}")
+        if not self._holds(Guard(command.workflow_id, command.claim)):
+            return Advanced(written=False)
+        workflow, now = self.workflows[command.workflow_id], self.clock()
+        entries = tuple(_recorded(entry, now) for entry in command.entries)
+        if not all(_is_free(workflow, entry, command.claim) for entry in entries):
+            return Advanced(written=False)
+        for entry in entries:
+            workflow.journal.setdefault(entry.position, entry)
+            workflow.claims[entry.position] = command.claim
+        parked = isinstance(command.end, Park) and self._park(workflow, command.end)
+        if isinstance(command.end, Outcome):
+            _end(workflow, command.end, now)
+        delayed = (entry.position for entry in command.entries if entry.after is not None)
+        instants = tuple(float(workflow.journal[position].output or 0) for position in delayed)
+        return Advanced(written=True, parked=parked, instants=instants)
+
+    # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def load(self, command: c.Load) -> tuple[Entry, ...]:
+        """Give the journal in completion order."""
+        workflow = self.workflows.get(command.workflow_id)
+        return tuple(sorted(workflow.journal.values(), key=lambda e: (e.ordinal, e.position))) if workflow else ()
+
+    def look(self, command: c.Look) -> Mapping[str, Outcome]:
+        """Leave out what is unknown."""
+        known = (self.workflows[key].row for key in command.ids if key in self.workflows)
+        return {row.id: _outcome(row) for row in known}
+
+    def find(self, command: c.Find) -> tuple[WorkflowRow, ...]:
+        """Newest first, ids breaking ties."""
+        found = sorted(self._matching(command.filter), key=lambda row: (row.created_at, row.id), reverse=True)
+        return tuple(found[: command.filter.limit])
+
+    def count(self, command: c.Count) -> int:
+        """Count across all pages."""
+        return sum(1 for _ in self._matching(replace(command.filter, after=None)))
+
+    def describe(self, command: c.Describe) -> WorkflowRow | None:
+        """One row."""
+        workflow = self.workflows.get(command.workflow_id)
+        return workflow.row if workflow else None
+
+    # ── Claiming and waking ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def claim(self, command: c.Claim) -> tuple[WorkflowRow, ...]:
+        """Oldest ready first; every claim has a number of its own, which fences all before it."""
+        now = self.clock()
+        ready = sorted(
+            (w for w in self.workflows.values() if _is_ready(w.row, now) and _is_for(w.row, command)),
+            key=lambda w: (w.row.ready_at, w.row.id),
+        )[: command.limit]
+        for workflow in ready:
+            row = workflow.row
+            workflow.awaits = ()
+            workflow.row = replace(
+                row,
+                status=Status.RUNNING,
+                claim=row.claim + 1,
+                executor=command.executor,
+                attempts=row.attempts + 1,
+                started_at=now if row.started_at is None else row.started_at,
+                ready_at=None,
+            )
+        return tuple(workflow.row for workflow in ready)
+
+    def wake(self, command: c.Wake) -> int:
+        """Make ready, now, what is parked and not ready yet."""
+        now = self.clock()
+        sleepers = [w for w in self._sleepers(now) if self._is_stirred(w, command.targets)]
+        for workflow in sleepers:
+            workflow.row = replace(workflow.row, ready_at=now)
+        return len(sleepers)
+
+    def cancel(self, command: c.Cancel) -> int:
+        """Cancel a live workflow and every live one below it, even below one that has ended."""
+        root = self.workflows.get(command.workflow_id)
+        if root is None or root.row.status.ended:
+            return 0
+        tree = self._tree(command.workflow_id) if command.children else [root]
+        live, now = [w for w in tree if not w.row.status.ended], self.clock()
+        for workflow in live:
+            _end(workflow, Outcome(Status.CANCELLED), now)
+        return len(live)
+
+    # ── Executors ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def enlist(self, command: c.Enlist) -> int:
+        """Give an id that nobody had before."""
+        process, fresh = command.process, len(self.executors) + 1
+        self.executors[fresh] = Peer(
+            id=fresh,
+            beat=0,
+            app=process.app,
+            host=process.host,
+            pid=process.pid,
+            born=process.born,
+            alive=True,
+            lease_until=self.clock() + process.ttl,
+            version=process.version,
+        )
+        return fresh
+
+    def beat(self, command: c.Beat) -> Pulse:
+        """Renew the lease of the living; the dead stay dead."""
+        now, me = self.clock(), self.executors.get(command.executor)
+        alive = me is not None and me.alive
+        if me and alive:
+            self.executors[me.id] = replace(me, beat=me.beat + 1, lease_until=now + command.ttl)
+        due = min((w.row.ready_at for w in self.workflows.values() if w.row.ready_at is not None), default=None)
+        return Pulse(
+            alive=alive,
+            now=now,
+            running=len(self._run_by(command.executor)),
+            expired=tuple((p.id, p.beat) for p in self.executors.values() if p.alive and p.lease_until < now),
+            due=None if due is None else due - now,
+            stirred=any(self._is_stirred(w, None) for w in self._sleepers(now)),
+        )
+
+    def list_executors(self, _: c.Executors) -> tuple[Peer, ...]:
+        """Living ones first, then in the order in which they came."""
+        return tuple(sorted(self.executors.values(), key=lambda peer: (not peer.alive, peer.id)))
+
+    def bury(self, command: c.Bury) -> int:
+        """Declare dead whose beat stood still, once the lease is over or the death is proven."""
+        now = self.clock()
+        seen = (peer for key, beat in command.seen if (peer := self.executors.get(key)) and peer.beat == beat)
+        dead = [peer for peer in seen if peer.alive and (command.proven or peer.lease_until < now)]
+        self.executors |= {peer.id: replace(peer, alive=False) for peer in dead}
+        return len(dead)
+
+    def take_over(self, command: c.TakeOver) -> int:
+        """Requeue what the dead hold, each time later, and hold what has died too often."""
+        dead = {peer.id for peer in self.executors.values() if not peer.alive}
+        orphans = sorted(w.row.id for w in self._running() if w.row.executor in dead)[: command.limit]
+        now = self.clock()
+        for workflow in map(self.workflows.__getitem__, orphans):
+            row = workflow.row
+            poisoned = row.takeovers >= command.poison
+            workflow.row = replace(
+                row,
+                status=Status.HELD if poisoned else Status.QUEUED,
+                error=command.error if poisoned else None,
+                ready_at=None if poisoned else now + min(300.0, 2.0**row.takeovers),
+                executor=None,
+                claim=row.claim + 1,
+                takeovers=row.takeovers + 1,
+            )
+        return len(orphans)
+
+    def running(self, command: c.Running) -> tuple[WorkflowRow, ...]:
+        """By id."""
+        return tuple(sorted((w.row for w in self._run_by(command.executor)), key=lambda row: row.id))
+
+    def hand_back(self, command: c.HandBack) -> int:
+        """Only what this executor runs."""
+        held = [w for w in self._run_by(command.executor) if command.ids is None or w.row.id in command.ids]
+        now = self.clock()
+        for workflow in held:
+            _end(workflow, Outcome(Status.QUEUED), now)
+        return len(held)
+
+    def retire(self, command: c.Retire) -> None:
+        """Hand back all, and die."""
+        self.hand_back(c.HandBack(command.executor))
+        if me := self.executors.get(command.executor):
+            self.executors[me.id] = replace(me, alive=False)
+
+    # ── What the methods above stand on ──────────────────────────────────────────────────────────────────────────────
+
+    def _holds(self, guard: Guard) -> bool:
+        workflow = self.workflows.get(guard.workflow_id)
+        return workflow is not None and (workflow.row.status, workflow.row.claim) == (Status.RUNNING, guard.claim)
+
+    def _park(self, workflow: Workflow, park: Park) -> bool:
+        """Go to sleep, unless what is awaited is over already: then the run goes on."""
+        if any(map(self._is_over, park.awaits)):
+            return False
+        workflow.row = replace(workflow.row, status=Status.WAITING, executor=None, ready_at=park.ready_at)
+        workflow.awaits = park.awaits
+        return True
+
+    def _is_over(self, workflow_id: str) -> bool:
+        """Nothing is to be waited for in a workflow that has ended or is not there."""
+        workflow = self.workflows.get(workflow_id)
+        return workflow is None or workflow.row.status.ended
+
+    def _sleepers(self, now: float) -> Iterator[Workflow]:
+        return (w for w in self.workflows.values() if w.row.status is Status.WAITING and not _is_ready(w.row, now))
+
+    def _is_stirred(self, workflow: Workflow, targets: tuple[str, ...] | None) -> bool:
+        return any(self._is_over(key) if targets is None else key in targets for key in workflow.awaits)
+
+    def _tree(self, root: str) -> list[Workflow]:
+        below = [workflow for child in self._children[root] for workflow in self._tree(child)]
+        return [self.workflows[root], *below]
+
+    def _running(self) -> Iterator[Workflow]:
+        return (w for w in self.workflows.values() if w.row.status is Status.RUNNING)
+
+    def _run_by(self, executor: int) -> list[Workflow]:
+        return [w for w in self._running() if w.row.executor == executor]
+
+    def _matching(self, wanted: Filter) -> Iterator[WorkflowRow]:
+        return (w.row for w in self.workflows.values() if _matches(w.row, wanted))
+
+
+ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
+    c.Start: MemoryStore.start,
+    c.Advance: MemoryStore.advance,
+    c.Load: MemoryStore.load,
+    c.Look: MemoryStore.look,
+    c.Find: MemoryStore.find,
+    c.Count: MemoryStore.count,
+    c.Describe: MemoryStore.describe,
+    c.Claim: MemoryStore.claim,
+    c.Wake: MemoryStore.wake,
+    c.Cancel: MemoryStore.cancel,
+    c.Enlist: MemoryStore.enlist,
+    c.Beat: MemoryStore.beat,
+    c.Executors: MemoryStore.list_executors,
+    c.Bury: MemoryStore.bury,
+    c.TakeOver: MemoryStore.take_over,
+    c.Running: MemoryStore.running,
+    c.HandBack: MemoryStore.hand_back,
+    c.Retire: MemoryStore.retire,
+}
+
+
+def _first_row(new: NewWorkflow, now: float) -> WorkflowRow:
+    runs = new.executor is not None
+    ends = (new.deadline, None if new.timeout is None else now + new.timeout)
+    return WorkflowRow(
+        id=new.id,
+        name=new.name,
+        status=Status.RUNNING if runs else Status.QUEUED,
+        claim=int(runs),
+        input=new.input,
+        digest=new.digest,
+        output=None,
+        error=None,
+        executor=new.executor,
+        created_at=now,
+        started_at=now if runs else None,
+        ended_at=None,
+        ready_at=None if runs else now + new.delay,
+        deadline=min((end for end in ends if end is not None), default=None),
+        instance=new.instance,
+        parent=new.parent.workflow_id if new.parent else None,
+        root=new.root,
+        user=new.user,
+        roles=new.roles,
+        request_id=new.request_id,
+        traceparent=new.traceparent,
+        version=new.version,
+        pin=new.pin,
+        attributes=new.attributes,
+        takeovers=0,
+        attempts=int(runs),
+    )
+
+
+def _recorded(entry: Entry, now: float) -> Entry:
+    """An entry as it will be read: its instants are the store's."""
+    output = entry.output if entry.after is None else repr(now + entry.after)
+    return replace(entry, output=output, after=None, started_at=now - entry.elapsed, ended_at=now)
+
+
+def _is_free(workflow: Workflow, entry: Entry, claim: int) -> bool:
+    """Whether a position is unwritten, or was written by this very claim and says the same."""
+    there = workflow.journal.get(entry.position)
+    return there is None or (
+        workflow.claims[entry.position] == claim
+        and (there.ordinal, there.kind, there.name, there.digest)
+        == (entry.ordinal, entry.kind, entry.name, entry.digest)
+        and (there.output, there.error) == (entry.output, entry.error)
+    )
+
+
+def _end(workflow: Workflow, outcome: Outcome, now: float) -> None:
+    """Take a workflow from its executor: for good, for a person to decide, or back to the queue."""
+    workflow.awaits = ()
+    workflow.row = replace(
+        workflow.row,
+        status=outcome.status,
+        output=outcome.output,
+        error=outcome.error,
+        executor=None,
+        ready_at=now if outcome.status is Status.QUEUED else None,
+        ended_at=now if outcome.status.ended else None,
+    )
+
+
+def _outcome(row: WorkflowRow) -> Outcome:
+    return Outcome(row.status, row.output, row.error)
+
+
+def _is_ready(row: WorkflowRow, now: float) -> bool:
+    return row.status in READY_FROM and row.ready_at is not None and row.ready_at <= now
+
+
+def _is_for(row: WorkflowRow, claim: c.Claim) -> bool:
+    return (
+        row.name in claim.names
+        and (row.instance is None or row.instance in claim.instances)
+        and (row.pin is None or row.pin == claim.version)
+    )
+
+
+def _matches(row: WorkflowRow, wanted: Filter) -> bool:
+    labels: dict[str, Any] = json.loads(row.attributes or "{}")
+    return (
+        (wanted.name is None or row.name == wanted.name)
+        and (wanted.status is None or row.status in wanted.status)
+        and (wanted.parent is None or row.parent == wanted.parent)
+        and (wanted.user is None or row.user == wanted.user)
+        and (wanted.since is None or row.created_at >= wanted.since)
+        and (wanted.until is None or row.created_at < wanted.until)
+        and all(label in labels and labels[label] == json.loads(text) for label, text in wanted.attributes)
+        and (wanted.after is None or (row.created_at, row.id) < wanted.after)
+    )
