@@ -1,0 +1,155 @@
+"""The house's own rules: room for a reader, honest SQL, and an import that costs little."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import pytest
+
+PACKAGES: Final = Path(__file__).parents[2]
+SOURCES: Final = sorted(
+    path for path in PACKAGES.glob("*/src/**/*.py") if "templates" not in path.relative_to(PACKAGES).parts
+)
+SQL: Final = sorted(path for path in PACKAGES.glob("*/src/**/*.sql"))
+
+MODULE_LINES: Final = 500
+FUNCTION_LINES: Final = 60
+PARAMETERS: Final = 7
+VAGUE: Final = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}
+WORLDLY: Final = {
+    "now",
+    "utcnow",
+    "today",
+    "uuid1",
+    "uuid4",
+    "uuid6",
+    "uuid7",
+    "open",
+    "read_text",
+    "write_text",
+    "print",
+}
+IMPORT_SECONDS: Final = 0.150
+IMPORTS: Final = 5
+
+MANY_PARAMETERS: Final[dict[str, str]] = {
+    # "operon.module:Class.function": "why its caller is better off with so many"
+}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGES).with_suffix("").parts[2:]
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def functions(path: Path) -> Iterator[tuple[str, Function]]:
+    """Yield every function of a module with its dotted name, methods and inner functions included."""
+    tree = ast.parse(path.read_text(), filename=str(path))
+
+    def below(node: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
+        for child in ast.iter_child_nodes(node):
+            name = prefix
+            if isinstance(child, ast.ClassDef | Function):
+                name = f"{prefix}.{child.name}" if prefix else child.name
+            if isinstance(child, Function):
+                yield name, child
+            yield from below(child, name)
+
+    return below(tree, "")
+
+
+def is_overload(function: Function) -> bool:
+    return any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in function.decorator_list)
+
+
+def without_literals(sql: str) -> str:
+    """Take out what is not SQL's own words: comments, quoted strings and quoted names."""
+    return re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"", " ", sql, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_module_fits_in_a_readers_head(path: Path) -> None:
+    """No module is longer than 500 lines, no function than 60."""
+    lines = len(path.read_text().splitlines())
+    assert lines <= MODULE_LINES, f"{path} has {lines} lines: split it by noun"
+    for name, function in functions(path):
+        length = (function.end_lineno or function.lineno) - function.lineno + 1
+        assert length <= FUNCTION_LINES, f"{path}:{function.lineno} {name} has {length} lines: name its parts"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_parameters_are_few(path: Path) -> None:
+    """A function has at most seven parameters besides self; the exceptions are in a table, with why."""
+    for name, function in functions(path):
+        spec = function.args
+        names = [given.arg for given in (*spec.posonlyargs, *spec.args, *spec.kwonlyargs)]
+        count = len(names) - (names[:1] in (["self"], ["cls"]))
+        known = f"{module_name(path)}:{name}" in MANY_PARAMETERS
+        assert known or is_overload(function) or count <= PARAMETERS, (
+            f"{path}:{function.lineno} {name} has {count} parameters: make a noun of those that belong together"
+        )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_module_says_what_it_is_for(path: Path) -> None:
+    """Every module has a docstring and the name of a noun."""
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+    assert path.stem not in VAGUE, f"{path}: name it after its noun"
+
+
+def test_colour_is_added_at_the_edge() -> None:
+    """A rule is written once, as a generator: nothing exists twice, blocking and `_async`."""
+    twins = [
+        f"{module_name(path)}:{name}"
+        for path in SOURCES
+        for name in [path.stem, *(name for name, _ in functions(path))]
+        if name.endswith("_async") or "async_" in name.rpartition(".")[2]
+    ]
+    assert not twins
+
+
+def test_core_asks_nothing_of_the_world() -> None:
+    """The core is given time, chance and ids: it calls nothing that reads a clock, draws a number or opens a file."""
+    asked = [
+        f"{path}:{node.lineno} {ast.unparse(node)}"
+        for path in SOURCES
+        if "core" in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in WORLDLY
+    ]
+    assert not asked
+
+
+def test_sql_is_lower_case() -> None:
+    """SQL is written in lower case, comments and quoted text aside."""
+    shouted = {
+        str(path): words
+        for path in SQL
+        if (words := re.findall(r"\b\w*[A-Z]\w*\b", without_literals(path.read_text())))
+    }
+    assert not shouted
+
+
+def test_excuses_are_needed() -> None:
+    """The table of exceptions names functions that exist."""
+    there = {f"{module_name(path)}:{name}" for path in SOURCES for name, _ in functions(path)}
+    assert MANY_PARAMETERS.keys() <= there
+
+
+def test_import_is_cheap() -> None:
+    """`import operon` takes less than 150 ms of processor time, beyond what starting Python takes."""
+    measure = "import time; a = time.process_time(); import operon; print(time.process_time() - a)"
+    taken = [
+        float(subprocess.run([sys.executable, "-c", measure], capture_output=True, text=True, check=True).stdout)
+        for _ in range(IMPORTS)
+    ]
+    assert median(taken) < IMPORT_SECONDS, f"seconds of processor time: {taken}"
