@@ -1,0 +1,221 @@
+"""Exceptions as JSON text and back; it must not know what a step is.
+
+A class that may be named is rebuilt without its `__init__`: its builtin base makes it from `args`, then its attributes
+are set. Any other exception becomes `StepFailed`, which every reader knows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import GetSetDescriptorType, MemberDescriptorType
+from typing import TYPE_CHECKING, Any
+
+from msgspec import json
+
+from operon.core.codec.tagged import Packer, Refusal, Unpacker
+from operon.core.codec.trust import Trust, class_name
+from operon.errors import NotDeserializable, PayloadTooLarge, StepFailed
+
+if TYPE_CHECKING:
+    from operon.core.codec.form import Rules
+
+_log = logging.getLogger("operon")
+_warned: set[type] = set()
+
+_KNOWN = frozenset({"builtins", "operon"})
+_DERIVED = frozenset({"message", "exceptions", "obj"})
+"""Attributes of builtin exceptions that are in `args` already, or lead to any object at all."""
+_EXCERPT = 1_000
+
+
+def trust(home: str, rules: Rules, raises: tuple[type[BaseException], ...]) -> Trust:
+    """Return which exceptions a function's records may name: builtins, Operon's, its own package's, and `raises`."""
+    return Trust(home, rules.packages | _KNOWN, {class_name(cls): cls for cls in raises}, raises)
+
+
+def encode(error: BaseException, trust: Trust, rules: Rules, where: str) -> str:
+    """Return the record of an exception.
+
+    Raises:
+        TypeError: it is no `Exception`.
+        PayloadTooLarge: not even its message fits.
+    """
+    if not isinstance(error, Exception):
+        message = f"{where} is {type(error).__name__}, which ends the process or the run; only an Exception is recorded"
+        raise TypeError(message)
+    try:
+        return rules.check_size(json.encode(_Dumper(trust, rules).dump(error)), where)
+    except PayloadTooLarge:
+        short = StepFailed(_type_name(type(error)), _message(error)[:_EXCERPT])
+        return rules.check_size(json.encode(_Dumper(trust, rules).dump(short)), where)
+
+
+def decode(text: str, trust: Trust, rules: Rules) -> Exception:
+    """Return the exception of a record.
+
+    Raises:
+        NotDeserializable: the record names a class that it may not, or does not fit it.
+    """
+    if len(text) > rules.max_payload:
+        message = f"a record cannot be read as an error: its {len(text):,} characters are more than max_payload"
+        raise NotDeserializable(message)
+    try:
+        return _Loader(trust, rules).load(json.decode(text))
+    except NotDeserializable:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a hostile or damaged record may lead to
+        message = f"a record cannot be read as an error: it does not fit its class ({type(error).__name__})"
+        raise NotDeserializable(message) from None
+
+
+class _Dumper:
+    """Takes exceptions apart."""
+
+    def __init__(self, trust: Trust, rules: Rules) -> None:
+        self._trust = trust
+        self._rules = rules
+        self._loader = _Loader(trust, rules)
+
+    def dump(self, error: Exception, *, with_cause: bool = True) -> dict[str, object]:
+        """Return the tree of an exception, or of the `StepFailed` in its place."""
+        try:
+            node = self._node(error, with_cause=with_cause)
+            self._loader.load(node)
+        except (Refusal, NotDeserializable, TypeError, ValueError, RecursionError):
+            _warn(type(error), "cannot be rebuilt as itself, and is StepFailed; name it in raises=(...)")
+            return self._node(StepFailed(_type_name(type(error)), _message(error)), with_cause=False)
+        return node
+
+    def _node(self, error: Exception, *, with_cause: bool) -> dict[str, object]:
+        name = self._trust.name(type(error))
+        if name is None:
+            raise Refusal("is of a class that may not be named")
+        node: dict[str, object] = {
+            "$": "error",
+            "type": name,
+            "message": _message(error),
+            "args": [self._argument(error, argument) for argument in error.args],
+            "state": self._state(error),
+        }
+        if with_cause and isinstance(error.__cause__, Exception):
+            node["cause"] = self.dump(error.__cause__, with_cause=False)
+        return node
+
+    def _argument(self, error: Exception, argument: Any) -> object:
+        if isinstance(argument, Exception):
+            return self.dump(argument, with_cause=False)
+        if isinstance(argument, list | tuple) and argument and all(isinstance(item, Exception) for item in argument):
+            return [self.dump(item, with_cause=False) for item in argument]
+        try:
+            return self._pack(argument)
+        except Refusal:
+            _warn(type(error), f"has an argument of type {type(argument).__name__}, which is recorded as text")
+            return _message(argument)
+
+    def _state(self, error: Exception) -> dict[str, object]:
+        state: dict[str, object] = {}
+        for name, value in _attributes(error).items():
+            try:
+                state[name] = self._pack(value)
+            except Refusal:
+                _warn(type(error), f"loses its attribute .{name} of type {type(value).__name__}")
+        return state
+
+    def _pack(self, value: object) -> object:
+        try:
+            return Packer(self._trust, self._rules.cipher).pack(value)
+        except RecursionError:
+            raise Refusal("is nested too deeply") from None
+
+
+class _Loader:
+    """Puts exceptions together."""
+
+    def __init__(self, trust: Trust, rules: Rules) -> None:
+        self._trust = trust
+        self._unpacker = Unpacker(trust, rules.cipher)
+
+    def load(self, node: Mapping[str, Any]) -> Exception:
+        """Return the exception of a tree.
+
+        Raises:
+            NotDeserializable: its class may not be named here.
+        """
+        cls = self._trust.find(node["type"])
+        if cls is None or not issubclass(cls, Exception):
+            return self._unknown(node)
+        made = _make(cls, tuple(self._argument(argument) for argument in node["args"]))
+        members = _members(cls)
+        for name, recorded in node["state"].items():
+            value = self._unpacker.unpack(recorded)
+            if name in members:
+                members[name].__set__(made, value)
+            else:
+                vars(made)[name] = value
+        if "cause" in node:
+            made.__cause__ = self.load(node["cause"])
+        return made
+
+    def _argument(self, node: Any) -> object:
+        if isinstance(node, dict) and node.get("$") == "error":
+            return self.load(node)
+        if isinstance(node, list):
+            return [self._argument(item) for item in node]
+        return self._unpacker.unpack(node)
+
+    def _unknown(self, node: Mapping[str, Any]) -> Exception:
+        name = str(node["type"])[:_EXCERPT]
+        if not self._trust.home:
+            return StepFailed(name.replace(":", "."), str(node["message"]))
+        message = f"a record names the error {name!r}, which is not loaded here or may not be named; add it to raises="
+        raise NotDeserializable(message)
+
+
+def _make(cls: type[Exception], args: tuple[object, ...]) -> Exception:
+    """An exception as its nearest builtin base makes it; no code of the user's runs."""
+    base = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    made = base.__new__(cls, *args)
+    if type(made) is not cls:
+        message = "the arguments make another class"
+        raise TypeError(message)
+    made.args = args
+    return made
+
+
+def _members(cls: type) -> Mapping[str, Any]:
+    """The attributes that lie in no `__dict__`: those of builtin exceptions, and slots."""
+    return {
+        name: member
+        for base in cls.__mro__
+        if base not in {BaseException, object}
+        for name, member in vars(base).items()
+        if isinstance(member, MemberDescriptorType | GetSetDescriptorType) and not name.startswith("__")
+        if name not in _DERIVED
+    }
+
+
+def _attributes(error: Exception) -> dict[str, Any]:
+    found: dict[str, Any] = dict(vars(error))
+    for name in _members(type(error)):
+        if (value := getattr(error, name, None)) is not None:
+            found[name] = value
+    return found
+
+
+def _type_name(cls: type) -> str:
+    return class_name(cls).replace(":", ".")
+
+
+def _message(error: object) -> str:
+    """What an object says of itself, as text that can be stored, whatever its `__str__` does."""
+    try:
+        return str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001 - the user's __str__
+        return f"<{type(error).__name__} that cannot be shown>"
+
+
+def _warn(cls: type, what: str) -> None:
+    if cls not in _warned:
+        _warned.add(cls)
+        _log.warning("an error of type %s %s", _type_name(cls), what)
