@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
 from operon.embedded import Binaries, Postgres, discover
 
 if TYPE_CHECKING:

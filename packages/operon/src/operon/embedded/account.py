@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from operon.embedded.binaries import EmbeddedPostgresError
-
 if TYPE_CHECKING:
     from operon.embedded.binaries import Binaries
 
@@ -44,7 +42,19 @@ class Account:
         """Tell whether the account may pass through every directory above the path, by their modes."""
         if self.uid is None:
             return True
-        return all(_may_pass(parent.stat(), self.uid, self.gid) for parent in path.resolve().parents)
+        return all(self._may_pass(parent) for parent in path.resolve().parents)
+
+    def may_run(self, program: Path) -> bool:
+        """Tell whether the account may run a program where it stands."""
+        return self.uid is None or (self.reaches(program) and self._may_pass(program))
+
+    def _may_pass(self, path: Path) -> bool:
+        found = path.stat()
+        if found.st_uid == self.uid:
+            return bool(found.st_mode & stat.S_IXUSR)
+        if found.st_gid == self.gid:
+            return bool(found.st_mode & stat.S_IXGRP)
+        return bool(found.st_mode & stat.S_IXOTH)
 
 
 def server_account() -> Account:
@@ -73,8 +83,7 @@ def home(directory: Path, account: Account) -> Path:
             link.unlink(missing_ok=True)
             link.symlink_to(tempfile.mkdtemp(prefix="postgres-", dir=_shared()))
         place = link.resolve()
-    if account.uid is not None or place.stat().st_uid == os.geteuid():
-        account.own(place).chmod(0o700)
+    account.own(place).chmod(0o700)
     return place
 
 
@@ -83,25 +92,26 @@ def within_reach(binaries: Binaries, account: Account) -> Binaries:
 
     The copy is named by its contents, so there is one a version, and belongs to root.
     """
-    if account.reaches(binaries.directory / "postgres"):
+    if account.may_run(binaries.directory / "postgres"):
         return binaries
     digest = hashlib.sha256(Path(binaries.program("postgres")).read_bytes()).hexdigest()[:16]
     copy = _shared() / f"binaries-{binaries.version}-{digest}"
     if not copy.is_dir():
-        _copy_whole(binaries.directory.parent, copy)
-    return replace(binaries, directory=copy / binaries.directory.name)
+        _copy_whole(binaries, copy)
+    return replace(binaries, directory=copy / binaries.directory.relative_to(binaries.base))
 
 
-def _copy_whole(source: Path, target: Path) -> None:
-    """Copy a tree so that the target is there whole or not at all, however many do it at once."""
+def _copy_whole(binaries: Binaries, target: Path) -> None:
+    """Copy an installation so that the target is there whole or not at all, however many do it at once."""
     building = Path(tempfile.mkdtemp(prefix="copying-", dir=target.parent))
     try:
-        shutil.copytree(source, building, symlinks=True, dirs_exist_ok=True)
-        building.chmod(0o755)
-        with contextlib.suppress(FileExistsError, OSError):
+        for part in binaries.parts:
+            copy = building / part.relative_to(binaries.base)
+            shutil.copytree(part, copy, ignore=shutil.ignore_patterns("include"))
+        for path in [building, *building.rglob("*")]:
+            path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+        with contextlib.suppress(OSError):  # somebody else was first
             building.rename(target)
-        if not target.is_dir():
-            raise EmbeddedPostgresError(f"Postgres' programs could not be copied to {target}.")
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -110,11 +120,3 @@ def _shared() -> Path:
     SHARED.mkdir(parents=True, exist_ok=True, mode=0o755)
     SHARED.chmod(0o755)
     return SHARED
-
-
-def _may_pass(directory: os.stat_result, uid: int, gid: int | None) -> bool:
-    if directory.st_uid == uid:
-        return bool(directory.st_mode & stat.S_IXUSR)
-    if directory.st_gid == gid:
-        return bool(directory.st_mode & stat.S_IXGRP)
-    return bool(directory.st_mode & stat.S_IXOTH)

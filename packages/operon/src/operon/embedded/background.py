@@ -6,11 +6,11 @@ It must not know the command line.  Nothing is remembered but the cluster's own 
 from __future__ import annotations
 
 import os
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from operon.embedded.binaries import Binaries, EmbeddedPostgresError
-from operon.embedded.child import clean_environment
+from operon.embedded.child import run
 from operon.embedded.cluster import (
     Cluster,
     choose_port,
@@ -19,9 +19,10 @@ from operon.embedded.cluster import (
     open_cluster,
     prepare,
     settings_of,
+    try_lock,
 )
 
-PATIENCE = 60
+PATIENCE = "60"
 
 
 def start_in_background(directory: str | Path, *, port: int | None = None, binaries: Binaries | None = None) -> str:
@@ -37,7 +38,7 @@ def start_in_background(directory: str | Path, *, port: int | None = None, binar
     try:
         chosen = port or choose_port(cluster)
         prepare(cluster, port=chosen, settings=settings_of(chosen, fsync=True, more={}), durable=True)
-        _pg_ctl(cluster, "start", "-l", str(cluster.log), inherit=descriptor)
+        _pg_ctl(cluster, "start", "-l", str(cluster.log), inherit=[descriptor])
     finally:
         os.close(descriptor)
     return cluster.url(chosen)
@@ -67,30 +68,18 @@ def _url(cluster: Cluster) -> str | None:
     port = cluster.listening()
     if port is None:
         return None
-    try:
-        os.close(lock(cluster, patience=0.0))
-    except EmbeddedPostgresError:
+    descriptor = try_lock(cluster)
+    if descriptor is None:
         return cluster.url(port)
+    os.close(descriptor)
     return None
 
 
-def _pg_ctl(cluster: Cluster, verb: str, *more: str, inherit: int | None = None) -> None:
-    said = subprocess.run(
-        [cluster.binaries.program("pg_ctl"), verb, "-D", str(cluster.data), "-w", "-t", str(PATIENCE), *more],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-        cwd=cluster.home,
-        env=clean_environment(),
-        user=cluster.account.uid,
-        group=cluster.account.gid,
-        extra_groups=None if cluster.account.uid is None else [],
-        pass_fds=() if inherit is None else (inherit,),
-        start_new_session=True,
-    )
+def _pg_ctl(cluster: Cluster, verb: str, *more: str, inherit: Sequence[int] = ()) -> None:
+    argv = [cluster.binaries.program("pg_ctl"), verb, "-D", str(cluster.data), "-w", "-t", PATIENCE, *more]
+    said = run(argv, account=cluster.account, cwd=cluster.home, inherit=inherit)
     if said.returncode != 0:
         raise EmbeddedPostgresError(
-            f"{cluster.binaries} did not {verb} on {cluster.data}. "
+            f"{cluster.binaries} did not {verb} on {cluster.data}: {said.stderr.strip()}\n"
             f"The end of its log, {cluster.log}:\n{last_words(cluster)}"
         )

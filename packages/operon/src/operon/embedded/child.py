@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from subprocess import CompletedProcess
 
     from operon.embedded.account import Account
 
@@ -25,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Child:
-    """A running program, told to stop by the kernel should we die (on Linux; elsewhere only an orderly exit stops it)."""
+    """A running program, which the kernel tells to stop should we die (on Linux; elsewhere nobody does)."""
 
     def __init__(self, argv: Sequence[str], *, account: Account, log: Path, inherit: int, cwd: Path) -> None:
         self._argv = list(argv)
@@ -65,14 +66,14 @@ class Child:
                     stdout=log,
                     stderr=log,
                     cwd=self._cwd,
-                    env=clean_environment(),
+                    env=_clean_environment(),
                     user=self._account.uid,
                     group=self._account.gid,
                     extra_groups=None if self._account.uid is None else [],
                     pass_fds=[self._inherit],
                     # A session of its own: Ctrl-C at the terminal is for us, and we stop the child when we are done.
                     start_new_session=True,
-                    preexec_fn=end_with_parent(signal.SIGINT),  # noqa: PLW1509 - one prepared system call, no lock
+                    preexec_fn=_end_with_parent(signal.SIGINT),  # noqa: PLW1509 - one prepared system call, no lock
                 )
         except BaseException as error:
             self._started.set_exception(error)
@@ -81,25 +82,23 @@ class Child:
         self._exit.set_result(process.wait())
 
 
-def end_with_parent(number: int) -> Callable[[], None] | None:
-    """Return what a forked child must call before it executes a program, so that our death sends it the signal."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def arm() -> None:
-        prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before the call
-            os._exit(1)
-
-    return arm
-
-
-def clean_environment() -> dict[str, str]:
-    """Return our environment without what would steer Postgres' programs from outside."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
-    return kept | {"LC_ALL": "C", "TZ": "UTC"}
+def run(argv: Sequence[str], *, account: Account, cwd: Path, inherit: Sequence[int] = ()) -> CompletedProcess[str]:
+    """Run a program under the account to its end, and return what it said; our death ends it."""
+    return subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=_clean_environment(),
+        user=account.uid,
+        group=account.gid,
+        extra_groups=None if account.uid is None else [],
+        pass_fds=inherit,
+        start_new_session=True,
+        preexec_fn=_end_with_parent(signal.SIGTERM),
+    )
 
 
 def descendants(pid: int) -> list[int]:
@@ -115,3 +114,24 @@ def descendants(pid: int) -> list[int]:
     for parent in found:
         found.extend(child for child, its in parents.items() if its == parent)
     return found[1:]
+
+
+def _end_with_parent(number: int) -> Callable[[], None] | None:
+    """Return what a forked child must call before it executes a program, so that our death sends it the signal."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:  # the parent died before the call
+            os._exit(1)
+
+    return arm
+
+
+def _clean_environment() -> dict[str, str]:
+    """Return our environment without what would steer Postgres' programs from outside."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    return kept | {"LC_ALL": "C", "TZ": "UTC"}

@@ -4,7 +4,7 @@
     <home>/password    the superuser's, made at random
     <home>/port        the port it last listened on, kept so that its URL stays the same
     <home>/lock        locked by the supervisor and, inherited, by every process of the server
-    <home>/log         what the server says
+    <home>/log         what the server has said since its last start
 
 The lock is what tells whether a server lives: the kernel drops it when the last of the server's processes is gone,
 so no process id has to be believed.
@@ -17,9 +17,7 @@ import os
 import random
 import secrets
 import shutil
-import signal
 import socket
-import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from urllib.parse import quote
 
 from operon.embedded.account import Account, home, server_account, within_reach
 from operon.embedded.binaries import Binaries, EmbeddedPostgresError, resolve
-from operon.embedded.child import clean_environment, end_with_parent
+from operon.embedded.child import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +35,10 @@ if TYPE_CHECKING:
 USER = "postgres"
 PORTS = range(20000, 32000)
 """Below the range from which the kernel takes ports for outgoing connections, so that a restart finds its port free."""
-LOCK_PATIENCE = 20.0
+GOING_PATIENCE = 20.0
+"""Seconds to wait for a server that is on its way out."""
+READY_PATIENCE = 2.0
+"""Seconds to wait for one that says it is ready: it may have been killed, and its last processes are just ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,12 @@ class Cluster:
 
     @property
     def data(self) -> Path:
+        """The data directory; it exists once the cluster has been made."""
         return self.home / "data"
 
     @property
     def log(self) -> Path:
+        """What the server has said since it was last started; `log.before` is what it said the time before."""
         return self.home / "log"
 
     def url(self, port: int, database: str = USER) -> str:
@@ -81,27 +84,31 @@ def open_cluster(directory: Path, binaries: Binaries | Path | None) -> Cluster:
     return Cluster(home(directory.absolute(), account), account, found)
 
 
-def lock(cluster: Cluster, patience: float = LOCK_PATIENCE) -> int:
+def lock(cluster: Cluster) -> int:
     """Lock the cluster and return the lock's descriptor; whoever holds it, or inherited it, keeps others out.
 
-    A server that is on its way out is waited for, `patience` seconds at most.
+    Once this returns, no process of an earlier server is left: one that is on its way out is waited for.
     Raises `EmbeddedPostgresError` when another server lives here.
     """
-    path = cluster.home / "lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.01)
-                continue
-            os.close(descriptor)
+    began = time.monotonic()
+    while (descriptor := try_lock(cluster)) is None:
+        if time.monotonic() - began > (READY_PATIENCE if cluster.listening() else GOING_PATIENCE):
             raise EmbeddedPostgresError(
                 f"A Postgres already runs on {cluster.home}: use it, stop it, or choose another directory."
-            ) from None
-        return descriptor
+            )
+        time.sleep(0.005)
+    return descriptor
+
+
+def try_lock(cluster: Cluster) -> int | None:
+    """Lock the cluster if nobody has, and return the lock's descriptor."""
+    descriptor = os.open(cluster.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def prepare(cluster: Cluster, *, port: int, settings: Mapping[str, str], durable: bool) -> None:
@@ -121,6 +128,8 @@ def prepare(cluster: Cluster, *, port: int, settings: Mapping[str, str], durable
     if _answers(cluster):
         raise EmbeddedPostgresError(f"A Postgres that somebody else started runs on {cluster.data}: stop it first.")
     (cluster.data / "postmaster.pid").unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        cluster.log.rename(cluster.log.with_name("log.before"))
     lines = [f"{name} = '{_quoted(value)}'\n" for name, value in settings.items()]
     _write(cluster, cluster.data / "operon.conf", "".join(lines))
     _write(cluster, cluster.home / "port", str(port))
@@ -169,20 +178,7 @@ def _initialise(cluster: Cluster, *, durable: bool) -> None:
     _write(cluster, password, secrets.token_urlsafe(24))
     argv = [cluster.binaries.program("initdb"), "--pgdata", str(building), "--username", USER]
     argv += ["--auth", "scram-sha-256", "--pwfile", str(password), "--encoding", "UTF8", "--no-locale"]
-    said = subprocess.run(
-        argv if durable else [*argv, "--no-sync"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cluster.home,
-        env=clean_environment(),
-        user=cluster.account.uid,
-        group=cluster.account.gid,
-        extra_groups=None if cluster.account.uid is None else [],
-        start_new_session=True,
-        preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one prepared system call, no lock
-    )
+    said = run(argv if durable else [*argv, "--no-sync"], account=cluster.account, cwd=cluster.home)
     if said.returncode != 0:
         raise EmbeddedPostgresError(f"initdb failed in {cluster.home}:\n{said.stdout}{said.stderr}")
     with (building / "postgresql.conf").open("a") as conf:
@@ -219,8 +215,8 @@ def _write(cluster: Cluster, path: Path, text: str) -> None:
     """Write a file that is the account's alone, whole or not at all."""
     building = path.with_name(path.name + ".new")
     building.unlink(missing_ok=True)
-    with open(os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+    building.touch(0o600, exist_ok=False)
+    building.write_text(text)
     cluster.account.own(building)
     building.rename(path)
 

@@ -11,7 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, LiteralString, Self
 
 from operon.embedded.binaries import Binaries, EmbeddedPostgresError
 from operon.embedded.child import Child, descendants
@@ -45,7 +45,7 @@ class Postgres:
     It listens on loopback only, with a random password; `url` holds both.  The directory keeps its data, its password
     and its port, so that the next `Postgres` on it continues where this one stopped.
 
-    `directory`: made if missing.  `port`: else the one it had before, or a free one.  `binaries`: what `discover` found,
+    `directory`: made if missing.  `port`: else the one it had before, or a free one.  `binaries`: one of `discover()`,
     or a directory of programs.  `settings`: more server settings, by name.  `fsync=False`: faster and not safe against
     the *machine's* crash (that of the server alone loses nothing), for tests.
     """
@@ -74,7 +74,7 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The URL of the superuser and the database `postgres`; raises `EmbeddedPostgresError` before the first start."""
+        """The URL of the superuser and the database `postgres`, known from the first start on."""
         return self.database_url("postgres")
 
     @property
@@ -114,13 +114,12 @@ class Postgres:
         atexit.unregister(self._at_exit)
         if child is None:
             return
-        below = descendants(child.pid)
         child.signal(STOP_SIGNALS[mode])
         try:
             child.wait(None if mode == "smart" else STOP_PATIENCE)
         except TimeoutError:
             _kill_tree(child)
-        _wait_gone(below)
+        self._until_gone()
 
     def kill(self) -> None:
         """Kill every process of the server at once with SIGKILL, as a machine's crash would; for tests.
@@ -131,6 +130,7 @@ class Postgres:
         self._child = None
         atexit.unregister(self._at_exit)
         _kill_tree(child)
+        self._until_gone()
 
     def restart(self) -> str:
         """Stop the server in an orderly way and start it on the same port; return its URL."""
@@ -195,12 +195,16 @@ class Postgres:
                 child.wait(0.005)
         return False
 
-    def _administer(self, statement: str, *names: str) -> None:
+    def _until_gone(self) -> None:
+        """Wait until the last of the server's processes is gone, and with it the lock."""
+        os.close(lock(self._cluster))
+
+    def _administer(self, statement: LiteralString, *names: str) -> None:
         import psycopg
         from psycopg import sql
 
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     def _at_exit(self) -> None:
         if os.getpid() == self._owner:  # not in a fork of the process that started it
@@ -208,7 +212,7 @@ class Postgres:
 
 
 def _kill_tree(child: Child) -> None:
-    """Stop the server's first process so that it starts no other, then kill all, and wait until they are gone."""
+    """Kill the server's first process and all below it; those it forks meanwhile end by themselves when it is gone."""
     child.signal(signal.SIGSTOP)
     below = [] if child.ended else descendants(child.pid)
     for pid in below:
@@ -216,21 +220,3 @@ def _kill_tree(child: Child) -> None:
             os.kill(pid, signal.SIGKILL)
     child.signal(signal.SIGKILL)
     child.wait(STOP_PATIENCE)
-    _wait_gone(below)
-
-
-def _wait_gone(pids: list[int]) -> None:
-    """Wait until the processes have ended; who their new parent is, and whether it reaps them, is not ours to say."""
-    deadline = time.monotonic() + STOP_PATIENCE
-    for pid in pids:
-        while _runs(pid):
-            if time.monotonic() > deadline:
-                raise EmbeddedPostgresError(f"Process {pid} of the server did not end within {STOP_PATIENCE} seconds.")
-            time.sleep(0.002)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return False
