@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 READY_FROM = MOVES["claim"][0]
-ENDS = frozenset(target for sources, target in MOVES.values() if Status.RUNNING in sources) - {Status.WAITING}
-"""What the owner of a run may end it with; a wait is a `Park`."""
 
 
 class Clock:
@@ -131,16 +129,13 @@ class MemoryStore:
 
     def advance(self, command: c.Advance) -> Advanced:
         """Write all entries and the end, or nothing: the claim must be held, and every position be free or mine."""
-        if isinstance(command.end, Outcome) and command.end.status not in ENDS:
-            raise ValueError(f"a run cannot end as {command.end.status}")
         if not self._holds(Guard(command.workflow_id, command.claim)):
             return Advanced(written=False)
         workflow, now = self.workflows[command.workflow_id], self.clock()
-        entries = tuple(_recorded(entry, now) for entry in command.entries)
-        if not all(_is_free(workflow, entry, command.claim) for entry in entries):
+        if not all(_is_free(workflow, entry, command.claim) for entry in command.entries):
             return Advanced(written=False)
-        for entry in entries:
-            workflow.journal.setdefault(entry.position, entry)
+        for entry in command.entries:
+            workflow.journal.setdefault(entry.position, _recorded(entry, now))
             workflow.claims[entry.position] = command.claim
         parked = isinstance(command.end, Park) and self._park(workflow, command.end)
         if isinstance(command.end, Outcome):
@@ -207,14 +202,15 @@ class MemoryStore:
         return len(sleepers)
 
     def cancel(self, command: c.Cancel) -> int:
-        """Cancel a live workflow and every live one below it, even below one that has ended."""
-        root = self.workflows.get(command.workflow_id)
-        if root is None or root.row.status.ended:
-            return 0
-        tree = self._tree(command.workflow_id) if command.children else [root]
-        live, now = [w for w in tree if not w.row.status.ended], self.clock()
+        """Cancel what lives, of the workflow and of all below it, even below one that has ended; fence its owner."""
+        tree = [command.workflow_id]
+        for key in tree if command.children else ():
+            tree += self._children.get(key, ())
+        live = [self.workflows[key] for key in tree if not self._is_over(key)]
+        now = self.clock()
         for workflow in live:
             _end(workflow, Outcome(Status.CANCELLED), now)
+            workflow.row = replace(workflow.row, claim=workflow.row.claim + 1)
         return len(live)
 
     # ── Executors ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,10 +321,6 @@ class MemoryStore:
     def _is_stirred(self, workflow: Workflow, targets: tuple[str, ...] | None) -> bool:
         return any(self._is_over(key) if targets is None else key in targets for key in workflow.awaits)
 
-    def _tree(self, root: str) -> list[Workflow]:
-        below = [workflow for child in self._children[root] for workflow in self._tree(child)]
-        return [self.workflows[root], *below]
-
     def _running(self) -> Iterator[Workflow]:
         return (w for w in self.workflows.values() if w.row.status is Status.RUNNING)
 
@@ -407,7 +399,8 @@ def _is_free(workflow: Workflow, entry: Entry, claim: int) -> bool:
         workflow.claims[entry.position] == claim
         and (there.ordinal, there.kind, there.name, there.digest)
         == (entry.ordinal, entry.kind, entry.name, entry.digest)
-        and (there.output, there.error) == (entry.output, entry.error)
+        and (entry.after is not None or there.output == entry.output)
+        and there.error == entry.error
     )
 
 

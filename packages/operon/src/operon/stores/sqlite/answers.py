@@ -1,0 +1,253 @@
+"""How each command is answered in SQL; it must not know threads, commits nor retries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from operon.core import commands as c
+from operon.core.rows import (
+    Advanced,
+    Entry,
+    Filter,
+    Guard,
+    Kind,
+    NewWorkflow,
+    Outcome,
+    Park,
+    Peer,
+    Process,
+    Pulse,
+    Started,
+    WorkflowRow,
+    record_parameters,
+    workflow_parameters,
+)
+from operon.core.states import STATUSES, Status
+from operon.stores.sqlite.connection import SQL, Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Answer: TypeAlias = "Callable[[Connection, Any, float], Any]"
+PROCESS = tuple(field.name for field in fields(Process))
+ROW = tuple(field.name for field in fields(WorkflowRow))
+COUNT = f"select count(*) from ({SQL['find']})"  # noqa: S608 - one constant within another
+
+
+class Undone(Exception):
+    """Carries the answer of a command whose changes must be undone."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def answer(db: Connection, command: c.Command[Any], now: float) -> Any:
+    """Do what a command says, within the transaction that is open.
+
+    Raises:
+        Undone: it is done, and none of its changes may stay.
+    """
+    return ANSWERS[type(command)](db, command, now)
+
+
+def _start(db: Connection, command: c.Start, now: float) -> Started:
+    new = command.row
+    if db.changes("start", **_new(new), now=now):
+        status = Status.QUEUED if new.executor is None else Status.RUNNING
+        return Started(created=True, outcome=Outcome(status), name=new.name, digest=new.digest)
+    if (there := db.one("started", id=new.id)) is None:
+        return Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
+    nonce, name, digest, *outcome = there
+    return Started(nonce == new.nonce, _outcome(*outcome), name, digest)
+
+
+def _advance(db: Connection, command: c.Advance, now: float) -> Advanced:
+    guard, end = Guard(command.workflow_id, command.claim), command.end
+    if not db.one("holds", id=guard.workflow_id, claim=guard.claim):
+        return Advanced(written=False)
+    outputs = [(_append(db, guard, entry, now), entry.after) for entry in command.entries]
+    if isinstance(end, Outcome):
+        _finish(db, guard.workflow_id, end, now)
+    parked = isinstance(end, Park) and _park(db, guard.workflow_id, end)
+    return Advanced(
+        written=True, parked=parked, instants=tuple(float(output) for output, after in outputs if after is not None)
+    )
+
+
+def _append(db: Connection, guard: Guard, entry: Entry, now: float) -> Any:
+    """Write an entry, or find that this claim has written it before; give its output."""
+    if entry.after is not None:
+        entry = replace(entry, output=repr(now + entry.after))
+    values = record_parameters(guard, entry)
+    if db.changes("append", **values, now=now):
+        return entry.output
+    if (there := db.one("appended", **values, after=entry.after)) is None:
+        raise Undone(Advanced(written=False))
+    return there[0]
+
+
+def _finish(db: Connection, key: str, end: Outcome, now: float) -> None:
+    db.run(
+        "finish",
+        id=key,
+        status=end.status.code,
+        output=end.output,
+        error=end.error,
+        ready_at=now if end.status is Status.QUEUED else None,
+        ended_at=now if end.status.ended else None,
+    )
+
+
+def _park(db: Connection, key: str, park: Park) -> bool:
+    awaits = json.dumps(park.awaits)
+    parked = db.changes("park", id=key, ready_at=park.ready_at, awaits=awaits) == 1
+    if parked and park.awaits:
+        db.run("await", id=key, awaits=awaits)
+    return parked
+
+
+def _claim(db: Connection, command: c.Claim, now: float) -> tuple[WorkflowRow, ...]:
+    names, instances = json.dumps(command.names), json.dumps(command.instances)
+    wanted = {"names": names, "instances": instances, "version": command.version, "limit": command.limit}
+    order = {key: place for place, (key,) in enumerate(db.run("ready", **wanted, now=now))}
+    if not order:
+        return ()
+    taken = _rows(db.run("claim", ids=json.dumps([*order]), executor=command.executor, now=now))
+    return tuple(sorted(taken, key=lambda row: order[row.id]))
+
+
+def _wake(db: Connection, command: c.Wake, now: float) -> int:
+    if command.targets is None:
+        return db.changes("wake_lost", now=now)
+    return db.changes("wake", targets=json.dumps(command.targets), now=now)
+
+
+def _cancel(db: Connection, command: c.Cancel, now: float) -> int:
+    return db.changes("cancel", id=command.workflow_id, children=command.children, now=now)
+
+
+def _enlist(db: Connection, command: c.Enlist, now: float) -> int:
+    process = {name: getattr(command.process, name) for name in PROCESS}
+    return int(db.one("enlist", **process, now=now)[0])
+
+
+def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
+    alive = db.changes("beat", executor=command.executor, ttl=command.ttl, now=now) == 1
+    running, due, stirred = db.one("pulse", executor=command.executor, now=now)
+    expired = tuple((peer, beat) for peer, beat in db.run("expired", now=now))
+    return Pulse(alive=alive, now=now, running=running, expired=expired, due=due, stirred=bool(stirred))
+
+
+def _bury(db: Connection, command: c.Bury, now: float) -> int:
+    return sum(
+        db.changes("bury", executor=executor, beat=beat, proven=command.proven, now=now)
+        for executor, beat in command.seen
+    )
+
+
+def _take_over(db: Connection, command: c.TakeOver, now: float) -> int:
+    return db.changes("take_over", limit=command.limit, poison=command.poison, error=command.error, now=now)
+
+
+def _hand_back(db: Connection, command: c.HandBack, now: float) -> int:
+    ids = None if command.ids is None else json.dumps(command.ids)
+    return db.changes("hand_back", executor=command.executor, ids=ids, now=now)
+
+
+def _retire(db: Connection, command: c.Retire, now: float) -> None:
+    _hand_back(db, c.HandBack(command.executor), now)
+    db.run("retire", executor=command.executor)
+
+
+def _load(db: Connection, command: c.Load, _now: float) -> tuple[Entry, ...]:
+    found = db.run("load", workflow_id=command.workflow_id)
+    return tuple(Entry(position, ordinal, Kind(kind), *rest) for position, ordinal, kind, *rest in found)
+
+
+def _look(db: Connection, command: c.Look, _now: float) -> Mapping[str, Outcome]:
+    found = db.run("look", ids=json.dumps(command.ids))
+    return {key: _outcome(*outcome) for key, *outcome in found}
+
+
+def _describe(db: Connection, command: c.Describe, _now: float) -> WorkflowRow | None:
+    return next(_rows(db.run("describe", id=command.workflow_id)), None)
+
+
+def _find(db: Connection, command: c.Find, _now: float) -> tuple[WorkflowRow, ...]:
+    return tuple(_rows(db.run("find", **_wanted(command.filter))))
+
+
+def _count(db: Connection, command: c.Count, _now: float) -> int:
+    everything = replace(command.filter, limit=-1, after=None)
+    return int(db.execute(COUNT, _wanted(everything)).fetchone()[0])
+
+
+def _running(db: Connection, command: c.Running, _now: float) -> tuple[WorkflowRow, ...]:
+    return tuple(_rows(db.run("running", executor=command.executor)))
+
+
+def _executors(db: Connection, _command: c.Executors, _now: float) -> tuple[Peer, ...]:
+    return tuple(replace(Peer(*row), alive=bool(row[6])) for row in db.run("executors"))
+
+
+READS: Mapping[type[c.Command[Any]], Answer] = {
+    c.Load: _load,
+    c.Look: _look,
+    c.Describe: _describe,
+    c.Find: _find,
+    c.Count: _count,
+    c.Running: _running,
+    c.Executors: _executors,
+}
+WRITES: Mapping[type[c.Command[Any]], Answer] = {
+    c.Start: _start,
+    c.Advance: _advance,
+    c.Claim: _claim,
+    c.Wake: _wake,
+    c.Cancel: _cancel,
+    c.Enlist: _enlist,
+    c.Beat: _beat,
+    c.Bury: _bury,
+    c.TakeOver: _take_over,
+    c.HandBack: _hand_back,
+    c.Retire: _retire,
+}
+ANSWERS: Mapping[type[c.Command[Any]], Answer] = {**READS, **WRITES}
+
+
+def _new(new: NewWorkflow) -> dict[str, Any]:
+    """Spell a new workflow as parameters."""
+    parent_claim = new.parent.claim if new.parent else None
+    return workflow_parameters(new) | {"executor": new.executor, "parent_claim": parent_claim}
+
+
+def _outcome(status: int, output: str | None, error: str | None) -> Outcome:
+    return Outcome(STATUSES[status], output, error)
+
+
+def _rows(found: Iterable[Any]) -> Iterator[WorkflowRow]:
+    for row in found:
+        values = {name: row[name] for name in ROW}
+        values |= {"status": STATUSES[row["status"]], "roles": tuple(json.loads(row["roles"] or "[]"))}
+        yield WorkflowRow(**values)
+
+
+def _wanted(wanted: Filter) -> dict[str, Any]:
+    """Spell a filter as parameters."""
+    at, key = wanted.after or (None, None)
+    return {
+        "name": wanted.name,
+        "status": None if wanted.status is None else json.dumps([status.code for status in wanted.status]),
+        "parent": wanted.parent,
+        "user": wanted.user,
+        "since": wanted.since,
+        "until": wanted.until,
+        "attributes": json.dumps({label: json.loads(text) for label, text in wanted.attributes}),
+        "limit": wanted.limit,
+        "after_at": at,
+        "after_id": key,
+    }

@@ -1,0 +1,31 @@
+-- enlist: enter a process under an id that nobody had before
+insert into operon_executors (app, host, pid, born, version, lease_until)
+values (:app, :host, :pid, :born, :version, :now + :ttl)
+returning id;
+
+-- beat: renew the lease of the living; the dead stay dead
+update operon_executors set beat = beat + 1, lease_until = :now + :ttl where id = :executor and alive;
+
+-- pulse: what a process must know
+select
+  (select count(*) from operon_workflows where status = 1 and executor = :executor),
+  (select min(ready_at) from operon_workflows where status in (0, 2)) - :now,
+  exists (
+    select 1 from operon_workflows w join operon_awaits a on a.workflow_id = w.id
+    where w.status = 2
+      and (w.ready_at is null or w.ready_at > :now)
+      and not exists (select 1 from operon_workflows where id = a.awaited and status < 4)
+  );
+
+-- expired: living executors whose lease has run out
+select id, beat from operon_executors where alive and lease_until < :now order by id;
+
+-- executors: all, living ones first
+select id, beat, app, host, pid, born, alive, lease_until, version from operon_executors order by not alive, id;
+
+-- bury: declare dead whose beat stood still, once the lease is over or the death is proven
+update operon_executors set alive = 0
+where id = :executor and beat = :beat and alive and (:proven or lease_until < :now);
+
+-- retire: leave
+update operon_executors set alive = 0 where id = :executor;

@@ -1,0 +1,126 @@
+-- start: insert a workflow, unless the id is taken or the parent has lost its claim
+insert into operon_workflows (
+  id, name, status, claim, executor, ready_at, created_at, started_at, deadline, attempts, instance, pin,
+  parent, root, user, roles, request_id, traceparent, version, attributes, nonce, digest, input
+)
+select
+  :id, :name, iif(:executor is null, 0, 1), :executor is not null, :executor, iif(:executor is null, :now + :delay, null),
+  :now, iif(:executor is null, null, :now), min(ifnull(:deadline, :now + :timeout), ifnull(:now + :timeout, :deadline)),
+  :executor is not null, :instance, :pin,
+  :parent, :root, :user, :roles, :request_id, :traceparent, :version, :attributes, :nonce, :digest, :input
+where :parent is null or exists (select 1 from operon_workflows where id = :parent and claim = :parent_claim and status = 1)
+on conflict do nothing;
+
+-- started: what has the id
+select nonce, name, digest, status, output, error from operon_workflows where id = :id;
+
+-- holds: whether a claim still may write, for as long as this transaction lasts
+select 1 from operon_workflows where id = :id and claim = :claim and status = 1;
+
+-- finish: end a run, or give it away
+update operon_workflows
+set status = :status, output = :output, error = :error, executor = null, ready_at = :ready_at, ended_at = :ended_at
+where id = :id;
+
+-- park: go to sleep, unless what is awaited is over or gone; no other writer can end it meanwhile
+update operon_workflows set status = 2, executor = null, ready_at = :ready_at
+where id = :id and not exists (
+  select 1 from json_each(:awaits) awaited
+  where not exists (select 1 from operon_workflows where id = awaited.value and status < 4)
+);
+
+-- await: note what a parked workflow waits for
+insert or ignore into operon_awaits (workflow_id, awaited) select :id, value from json_each(:awaits);
+
+-- ready: whom a claimer may take, oldest ready first
+select id from operon_workflows
+where status in (0, 2)
+  and ready_at <= :now
+  and name in (select value from json_each(:names))
+  and (instance is null or instance in (select value from json_each(:instances)))
+  and (pin is null or pin = :version)
+order by ready_at, id
+limit :limit;
+
+-- claim: take them, under a new number that fences whoever had them
+update operon_workflows
+set
+  status = 1, claim = claim + 1, executor = :executor, attempts = attempts + 1, ready_at = null,
+  started_at = ifnull(started_at, :now)
+where id in (select value from json_each(:ids))
+returning *;
+
+-- wake: make ready the sleepers that await one of these
+update operon_workflows set ready_at = :now
+where status = 2
+  and (ready_at is null or ready_at > :now)
+  and id in (select workflow_id from operon_awaits where awaited in (select value from json_each(:targets)));
+
+-- wake_lost: make ready the sleepers that await what is over or gone
+update operon_workflows set ready_at = :now
+where status = 2
+  and (ready_at is null or ready_at > :now)
+  and id in (
+    select workflow_id from operon_awaits
+    where not exists (select 1 from operon_workflows where id = awaited and status < 4)
+  );
+
+-- cancel: a workflow and, if wanted, what descends from it, even below one that has ended
+update operon_workflows
+set
+  status = 6, claim = claim + 1, executor = null, ready_at = null, ended_at = :now, output = null, error = null
+where status < 4 and id in (
+  with recursive tree (id) as (
+    select :id
+    union
+    select child.id from operon_workflows child join tree on child.parent = tree.id where :children
+  )
+  select id from tree
+);
+
+-- hand_back: return to the queue what an executor runs
+update operon_workflows set status = 0, executor = null, ready_at = :now, output = null, error = null
+where status = 1 and executor = :executor and (:ids is null or id in (select value from json_each(:ids)));
+
+-- take_over: requeue what the dead hold, each time later, and hold what has died too often
+update operon_workflows
+set
+  status = iif(takeovers < :poison, 0, 3),
+  error = iif(takeovers < :poison, null, :error),
+  ready_at = iif(takeovers < :poison, :now + min(300, 1 << min(takeovers, 9)), null),
+  executor = null, claim = claim + 1, takeovers = takeovers + 1
+where id in (
+  select id from operon_workflows
+  where status = 1 and executor in (select id from operon_executors where not alive)
+  order by id
+  limit :limit
+);
+
+-- look: where some stand
+select id, status, output, error from operon_workflows where id in (select value from json_each(:ids));
+
+-- describe: one as it stands
+select * from operon_workflows where id = :id;
+
+-- running: what an executor runs
+select * from operon_workflows where status = 1 and executor = :executor order by id;
+
+-- find: those that match, newest first. The first condition repeats two below it, for the index on created_at
+select * from operon_workflows w
+where created_at <= min(ifnull(:until, 9e99), ifnull(:after_at, 9e99))
+  and created_at >= ifnull(:since, 0)
+  and (:until is null or created_at < :until)
+  and (:after_at is null or (created_at, id) < (:after_at, :after_id))
+  and (:name is null or name = :name)
+  and (:parent is null or parent = :parent)
+  and (:user is null or user = :user)
+  and (:status is null or status in (select value from json_each(:status)))
+  and not exists (
+    select 1 from json_each(:attributes) wanted
+    where not exists (
+      select 1 from json_each(w.attributes) label
+      where label.key = wanted.key and label.type = wanted.type and label.value is wanted.value
+    )
+  )
+order by created_at desc, id desc
+limit :limit;
