@@ -16,7 +16,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 INPUTS := pyproject.toml $(wildcard packages/*/pyproject.toml) constraints.txt requirements-embedded.txt
 INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
-CHECKED := packages examples benchmarks
+CHECKED := $(wildcard packages examples benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check fix bench demo crash simulate pins clean
@@ -31,11 +31,13 @@ test: $(STAMP) ## Run the whole test suite, on SQLite and on a real Postgres
 	@$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(STAMP) ## Check format, lint, types and layers
-	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/ruff check $(CHECKED)
-	$(BIN)/mypy
-	$(BIN)/pyright --warnings
-	$(BIN)/lint-imports
+	@failed=; \
+	$(BIN)/ruff format --check --quiet $(CHECKED) || failed="$$failed format"; \
+	$(BIN)/ruff check --output-format concise $(CHECKED) || failed="$$failed lint"; \
+	$(BIN)/mypy || failed="$$failed mypy"; \
+	$(BIN)/pyright --warnings || failed="$$failed pyright"; \
+	$(BIN)/lint-imports --no-logo || failed="$$failed layers"; \
+	if test -n "$$failed"; then echo "make check failed:$$failed" >&2; exit 1; fi
 
 fix: $(STAMP) ## Format, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(CHECKED) || true
@@ -61,7 +63,7 @@ pins: ## Choose newer versions: write constraints.txt and requirements-embedded.
 
 clean: ## Remove what was built and cached; the data of the development Postgres stays
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find packages examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(CHECKED) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 script = if test -f $(1); then exec $(BIN)/python $(1); else echo "$(1) is not there yet." >&2; exit 1; fi
 

@@ -168,7 +168,7 @@ def test_killed_server_leaves_no_process_and_loses_no_commit(server: Postgres) -
 def test_server_that_died_by_itself_can_be_started(server: Postgres) -> None:
     pid = server.pid
     os.kill(pid, signal.SIGKILL)
-    until_gone(pid)
+    server._running().wait(10)
     server.start()
     assert server.pid != pid
     assert query(server.url, "select 1") == 1
@@ -364,6 +364,7 @@ with Postgres(directory / "postgres", binaries=Binaries(programs, sys.argv[3], "
 @only_root
 def test_ordinary_user_needs_no_root(directory: Path) -> None:
     """Where the other tests run as root, this one runs as nobody."""
+    directory.chmod(0o755)
     with Postgres(directory / "roots", fsync=False) as server:
         programs = server.binaries  # within nobody's reach, as it is within the account's
     os.chown(directory, NOBODY, NOBODY)
