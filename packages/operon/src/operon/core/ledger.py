@@ -6,7 +6,7 @@ The record is the last statement before the commit, on the user's own connection
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from operon.core.commands import Op
@@ -33,6 +33,11 @@ class Adopted:
 
 class Ledger(Protocol):
     """Keeps the record of one transaction."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The workflow's id and the position: under this, another database than the journal's keeps its own record."""
+        ...
 
     def opening(self) -> tuple[Statement, ...]:
         """What is executed before the user's code, inside the transaction."""
@@ -61,6 +66,8 @@ class Work:
     """Makes the recorded form of the result, and reads it back: the caller sees what a replay would see."""
     isolation: Isolation = "serializable"
     read_only: bool = False
+    decode: Callable[[str], Any] = field(kw_only=True)
+    """Reads back a recorded result, when an earlier attempt turns out to have committed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""One module a driver, imported only when a transaction's first parameter names its type."""

@@ -1,0 +1,150 @@
+"""Transactions on connections of psycopg, blocking and awaited; it must not know what runs in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg import AsyncConnection, Connection
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from operon.core.sql import pyformat
+from operon.datasources import postgres
+from operon.datasources.call import call
+from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended, refuse, swallowed
+
+if TYPE_CHECKING:
+    from operon.core.commands import Op
+    from operon.core.ledger import Work
+    from operon.datasources.datasource import Datasource
+    from operon.datasources.opened import Adapter
+
+GUARDED = ("commit", "rollback", "close")
+
+
+class Joined(Opened):
+    """A connection that is open: the caller's."""
+
+    handle: Connection[Any] | AsyncConnection[Any]
+
+    def __init__(self, handle: Connection[Any] | AsyncConnection[Any]) -> None:
+        super().__init__(handle)
+        self.asynchronous = isinstance(handle, AsyncConnection)
+
+    def rows(self, statement: str, parameters: Parameters) -> Op[Rows]:
+        """Execute on a cursor of our own: the connection's rows may have any shape."""
+        cursor = self.handle.cursor(row_factory=tuple_row)
+        yield from call(cursor.execute, pyformat(statement), parameters)
+        return (yield from call(cursor.fetchall)) if cursor.description else [()] * cursor.rowcount
+
+
+class PsycopgTransaction(Joined, Transaction):
+    """A transaction of ours, on a connection that commits by itself outside of it."""
+
+    def __init__(self, handle: Any, pool: Any) -> None:
+        super().__init__(handle)
+        self.pool = pool
+        self.shape = handle.row_factory
+        self.autocommit = handle.autocommit
+        self.name: str | None = None
+
+    def begin(self, text: str) -> Op[None]:
+        """Begin; from here on only we may end it."""
+        yield from call(self.handle.set_autocommit, True)  # noqa: FBT003 - psycopg's own
+        yield from call(self.handle.execute, text)
+        self.name = self.handle.info.parameter_status("application_name")
+        for method in GUARDED:
+            setattr(self.handle, method, refuse)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the connection is known to be lost."""
+        return bool(self.handle.closed)
+
+    def check(self) -> Op[None]:
+        """Compare what libpq knows of the transaction; asks the server nothing."""
+        info = self.handle.info
+        if info.transaction_status is TransactionStatus.INERROR:
+            raise swallowed()
+        if info.transaction_status is not TransactionStatus.INTRANS or self.name != info.parameter_status(
+            "application_name"
+        ):
+            raise ended()
+        yield from ()
+
+    def commit(self) -> Op[None]:
+        """Commit, and believe only the server's word: a failed transaction answers ROLLBACK, without an error."""
+        cursor = yield from call(self.handle.execute, "commit")
+        if cursor.statusmessage != "COMMIT":
+            raise swallowed()
+        yield from self._release()
+
+    def rollback(self) -> Op[None]:
+        """Undo; what does not answer is closed, which undoes it too."""
+        try:
+            if not self.broken and self.handle.info.transaction_status is not TransactionStatus.IDLE:
+                yield from call(self.handle.execute, "rollback")
+        except Exception:
+            self.abandon()
+        finally:
+            yield from self._release()
+
+    def abandon(self) -> None:
+        """Close the socket."""
+        self.handle.pgconn.finish()
+
+    def _release(self) -> Op[None]:
+        for method in GUARDED:
+            vars(self.handle).pop(method, None)
+        self.handle.row_factory = self.shape
+        if not self.broken:
+            yield from call(self.handle.set_autocommit, self.autocommit)
+        yield from call(self.pool.putconn, self.handle)
+
+
+class PsycopgAdapter:
+    """Opens transactions on connections of a pool."""
+
+    def __init__(self, pool: Any, idle: float) -> None:
+        self.pool = pool
+        self.idle = idle
+
+    def begin(self, work: Work) -> Op[Transaction]:
+        """Open one, in one message."""
+        tx = PsycopgTransaction((yield from self._connection()), self.pool)
+        try:
+            yield from tx.begin(postgres.begin(work, self.idle))
+        except BaseException:
+            yield from tx.rollback()
+            raise
+        return tx
+
+    def glance(self, statement: str, parameters: Parameters) -> Op[Rows]:
+        """Execute one statement that commits by itself."""
+        tx = PsycopgTransaction((yield from self._connection()), self.pool)
+        try:
+            yield from call(tx.handle.set_autocommit, True)  # noqa: FBT003 - psycopg's own
+            return (yield from tx.rows(statement, parameters))
+        finally:
+            yield from tx.rollback()
+
+    def _connection(self) -> Op[Any]:
+        yield from call(self.pool.open)
+        return (yield from call(self.pool.getconn))
+
+
+def adapter(source: Datasource, handle: type) -> Adapter:
+    """Give transactions on the user's pool, or on one that connects when it is first used."""
+    make: Any = AsyncConnectionPool if issubclass(handle, AsyncConnection) else ConnectionPool
+    given = source.given(make)
+    if given is not None:
+        return PsycopgAdapter(given, source.idle)
+    settings: dict[str, Any] = {"min_size": 0, "max_size": source.size, "timeout": 5.0, "open": False}
+    pool = source.resource(make.__name__, lambda: make(source.conninfo, kwargs={"autocommit": True}, **settings))
+    return PsycopgAdapter(pool, source.idle)
+
+
+def join(handle: Connection[Any] | AsyncConnection[Any]) -> Opened:
+    """See a connection of the caller as an open transaction."""
+    return Joined(handle)

@@ -1,0 +1,28 @@
+"""How a transaction begins on Postgres, whatever the driver; it must not know any."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from operon.core.ledger import Work
+
+UNSAFE = re.compile(r"[^\w .<>:-]", re.ASCII)
+
+
+def begin(work: Work, idle: float) -> str:
+    """Spell the beginning of a transaction, in one message."""
+    mode = "read only" if work.read_only else "read write"
+    return f"begin isolation level {work.isolation} {mode}; {settings(work, idle)}"
+
+
+def settings(work: Work, idle: float) -> str:
+    """Spell what holds until the transaction ends.
+
+    After `idle` seconds without a statement the server ends it, so that what it has locked is free again about when
+    the lease of a stopped process is over. The name is seen in `pg_stat_activity`, and taken off at the end of the
+    transaction; the server reports that by itself, so we know without asking whether it is still the one we began.
+    """
+    name = UNSAFE.sub("?", f"operon: {work.name}")[:63]
+    return f"set local idle_in_transaction_session_timeout = {idle * 1000:.0f}; set local application_name = '{name}'"

@@ -1,0 +1,185 @@
+"""The user's transaction, once and only once: begin, run, record, commit, and again if somebody was in the way.
+
+Code may run again, but it never commits again: the record is part of the commit, and whoever finds it there adopts
+what it says. One text for both colours; it must not know any driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import IntEnum
+from inspect import isawaitable
+from random import Random
+from typing import Any
+
+from operon.core import context
+from operon.core.commands import Invoke, Op, Pause
+from operon.core.ledger import Done, Ledger, Statement, Work
+from operon.datasources.faults import Fault, fault, sqlstate
+from operon.datasources.opened import Adapter, Opened, Transaction, ended, swallowed
+from operon.errors import OperonError, StoreError, StoreReadOnly, StoreUnavailable
+
+_random = Random()  # noqa: S311 - jitter, not secrets
+
+
+def transact(adapter: Adapter, work: Work, ledger: Ledger | None, queries: Mapping[str, str]) -> Op[Done]:
+    """Run a transaction; once this returns, its rows and its record are durable, by one commit.
+
+    What the user's code raises is raised unchanged, after a rollback.
+
+    Raises:
+        StoreUnavailable: the database was out of reach for a minute, or others were always faster. The transaction
+            may even have committed, if the answer to the last commit was lost: ask the ledger before you say that not.
+        StoreReadOnly: it was declared read-only, and wrote.
+        TransactionEnded: the code ended the transaction itself.
+        StoreError: a statement failed and the code went on, or the record could not be written.
+    """
+    ledger = None if work.read_only else ledger
+    tries = dict.fromkeys(Fault, 0)
+    humble = False
+    while True:
+        attempt = Attempt(adapter, work, ledger, queries, humble=humble)
+        try:
+            return (yield from attempt.make())
+        except Exception as error:
+            why = attempt.diagnose(error)
+            if why is None:
+                raise
+            cause = error
+        humble = humble or attempt.denied
+        adopted = None if ledger is None else (yield from ledger.adopt())
+        if adopted is not None:
+            return Done(adopted.output, work.decode(adopted.output), recorded=True)
+        tries[why] += 1
+        if tries[why] > why.value.retries:
+            raise _exhausted(work, why, cause) from cause
+        yield Pause(why.value.delay(tries[why], _random))
+
+
+class Stage(IntEnum):
+    """How far an attempt has come; the same error means another thing in each."""
+
+    BEGIN = 1
+    BODY = 2
+    RECORD = 3
+    COMMIT = 4
+
+
+class Attempt:
+    """One time that the user's code runs."""
+
+    def __init__(
+        self, adapter: Adapter, work: Work, ledger: Ledger | None, queries: Mapping[str, str], *, humble: bool
+    ) -> None:
+        self.adapter = adapter
+        self.work = work
+        self.ledger = ledger
+        self.queries = queries
+        self.humble = humble
+        """The user's code leaves a role behind that may not write our record: take it off first."""
+        self.stage = Stage.BEGIN
+        self.denied = False
+        self.broken = False
+        self.tempted = False
+
+    def make(self) -> Op[Done]:
+        """Run it from begin to commit; whatever leaves it by an error has been rolled back."""
+        tx = yield from self.adapter.begin(self.work)
+        tx.queries = self.queries
+        try:
+            done = yield from self._run(tx)
+        except GeneratorExit:
+            tx.abandon()
+            raise
+        except BaseException:
+            self.broken, self.tempted = tx.broken, tx.tempted
+            yield from tx.rollback()
+            raise
+        for callback in tx.callbacks:
+            callback()
+        return done
+
+    def _run(self, tx: Transaction) -> Op[Done]:
+        for statement in self.ledger.opening() if self.ledger else ():
+            yield from self._put(tx, statement)
+        self.stage = Stage.BODY
+        result = yield Invoke(inside, (tx, self.work.body))
+        output, value = self.work.encode(result)
+        yield from tx.check()
+        yield from tx.flush()
+        self.stage = Stage.RECORD
+        if self.humble:
+            yield from tx.rows("reset role", {})
+        for statement in self.ledger.closing(output) if self.ledger else ():
+            yield from self._put(tx, statement)
+        self.stage = Stage.COMMIT
+        yield from tx.commit()
+        return Done(output, value, recorded=self.ledger is not None)
+
+    def _put(self, tx: Transaction, statement: Statement) -> Op[None]:
+        rows = yield from tx.rows(self.queries[statement.query], statement.parameters)
+        if len(rows) != 1 or rows[0] == (False,):
+            raise statement.otherwise()
+
+    def diagnose(self, error: Exception) -> Fault | None:
+        """Say why to try again; None if the error is to be raised as it is.
+
+        Raises:
+            StoreError: what it means, where the database's own words would not say it.
+        """
+        if isinstance(error, OperonError):
+            return None
+        if self.tempted:
+            raise ended() from error
+        code = sqlstate(error)
+        if code == "25006" and self.work.read_only:
+            raise StoreReadOnly(
+                f"{self.work.name} is declared read_only=True, and wrote: take the option away, or the write."
+            ) from error
+        if self.stage is Stage.RECORD:
+            if code == "23505":
+                return Fault.CONFLICT
+            if code == "25P02":
+                raise swallowed() from error
+            if code == "42501":
+                return self._denied(error)
+        if code is None and (self.broken or self.stage is Stage.BEGIN):
+            return Fault.LOST
+        return fault(code)
+
+    def _denied(self, error: Exception) -> Fault:
+        if self.humble:
+            raise StoreError(
+                f"{self.work.name}: this role may not write Operon's record ({error}). Grant it insert on "
+                "operon.workflows and operon.steps and usage of the schema operon; see the manual on roles."
+            ) from error
+        self.denied = True
+        return Fault.CONFLICT
+
+
+def inside(tx: Opened, body: Callable[[Any], Any]) -> Any:
+    """Call the user's code where `start` and `send` find the transaction."""
+    token = context.transaction.set(tx)
+    try:
+        result = body(tx.handle)
+    finally:
+        context.transaction.reset(token)
+    return _inside(tx, result) if isawaitable(result) else result
+
+
+async def _inside(tx: Opened, result: Awaitable[Any]) -> Any:
+    token = context.transaction.set(tx)
+    try:
+        return await result
+    finally:
+        context.transaction.reset(token)
+
+
+def _exhausted(work: Work, why: Fault, cause: Exception) -> StoreError:
+    if why is Fault.IDLE:
+        return StoreError(
+            f"{work.name} kept its transaction open without using it until the server ended it, "
+            f"{why.value.retries + 1} times ({cause}). Do what is slow in a step before or after the transaction."
+        )
+    reason = "others were faster every time" if why is Fault.CONFLICT else "the database is out of reach"
+    return StoreUnavailable(f"{work.name} was tried {why.value.retries + 1} times: {reason} ({cause}).")
