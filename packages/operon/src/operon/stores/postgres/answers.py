@@ -1,0 +1,171 @@
+"""One function a command: the statements that answer it, and its answer as the core knows it. Never retries."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from operon.core import commands as c
+from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
+from operon.core.states import STATUSES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from operon.stores.postgres.session import Row, Session
+
+
+def load(session: Session, command: c.Load) -> tuple[Entry, ...]:
+    """Read a journal."""
+    rows = session.rows("load", workflow_id=command.workflow_id)
+    return tuple(Entry(**{**row, "kind": Kind(row["kind"])}) for row in rows)
+
+
+def look(session: Session, command: c.Look) -> Mapping[str, Outcome]:
+    """See where some workflows stand."""
+    rows = session.rows("look", ids=list(command.ids))
+    return {row["id"]: Outcome(STATUSES[row["status"]], row["output"], row["error"]) for row in rows}
+
+
+def find(session: Session, command: c.Find) -> tuple[WorkflowRow, ...]:
+    """List what matches."""
+    after_at, after_id = command.filter.after or (None, None)
+    page = {"after_at": after_at, "after_id": after_id, "limit": command.filter.limit}
+    return tuple(map(workflow, session.rows("find", **wanted(command.filter), **page)))
+
+
+def count(session: Session, command: c.Count) -> int:
+    """Count what matches."""
+    return int(session.rows("count", **wanted(command.filter))[0]["count"])
+
+
+def describe(session: Session, command: c.Describe) -> WorkflowRow | None:
+    """Read one workflow."""
+    rows = session.rows("describe", id=command.workflow_id)
+    return workflow(rows[0]) if rows else None
+
+
+def claim(session: Session, command: c.Claim) -> tuple[WorkflowRow, ...]:
+    """Take what is ready."""
+    rows = session.rows(
+        "claim",
+        executor=command.executor,
+        names=list(command.names),
+        instances=list(command.instances),
+        version=command.version,
+        limit=command.limit,
+    )
+    return tuple(map(workflow, sorted(rows, key=lambda row: (row["since"], row["id"]))))
+
+
+def cancel(session: Session, command: c.Cancel) -> int:
+    """Cancel a tree: pass after pass, until one finds nobody alive."""
+    cancelled = 0
+    while rows := session.rows("cancel", id=command.workflow_id, children=command.children, first=not cancelled):
+        cancelled += len(rows)
+    return cancelled
+
+
+def wake(session: Session, command: c.Wake) -> int:
+    """Make ready those who wait."""
+    if command.targets is None:
+        return len(session.rows("wake_lost"))
+    return len(session.rows("wake", targets=list(command.targets)))
+
+
+def enlist(session: Session, command: c.Enlist) -> int:
+    """Enter a process."""
+    process = command.process
+    rows = session.rows(
+        "enlist",
+        app=process.app,
+        host=process.host,
+        pid=process.pid,
+        born=process.born,
+        version=process.version,
+        ttl=process.ttl,
+    )
+    return int(rows[0]["id"])
+
+
+def beat(session: Session, command: c.Beat) -> Pulse:
+    """Renew a lease."""
+    (row,) = session.rows("beat", executor=command.executor, ttl=command.ttl)
+    expired = tuple(zip(row.pop("ids"), row.pop("beats"), strict=True))
+    return Pulse(**row, expired=expired)
+
+
+def executors(session: Session, _: c.Executors) -> tuple[Peer, ...]:
+    """List the processes."""
+    return tuple(Peer(**row) for row in session.rows("executors"))
+
+
+def bury(session: Session, command: c.Bury) -> int:
+    """Declare processes dead."""
+    ids, beats = [key for key, _ in command.seen], [beat for _, beat in command.seen]
+    return len(session.rows("bury", ids=ids, beats=beats, proven=command.proven))
+
+
+def take_over(session: Session, command: c.TakeOver) -> int:
+    """Requeue what the dead hold."""
+    return len(session.rows("take_over", limit=command.limit, poison=command.poison, error=command.error))
+
+
+def running(session: Session, command: c.Running) -> tuple[WorkflowRow, ...]:
+    """List what an executor runs."""
+    return tuple(map(workflow, session.rows("running", executor=command.executor)))
+
+
+def hand_back(session: Session, command: c.HandBack) -> int:
+    """Return work to the queue."""
+    ids = None if command.ids is None else list(command.ids)
+    return len(session.rows("hand_back", executor=command.executor, ids=ids))
+
+
+def retire(session: Session, command: c.Retire) -> None:
+    """Return all work to the queue, and leave."""
+    session.rows("hand_back", executor=command.executor, ids=None)
+    session.rows("retire", executor=command.executor)
+
+
+ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
+    c.Load: load,
+    c.Look: look,
+    c.Find: find,
+    c.Count: count,
+    c.Describe: describe,
+    c.Claim: claim,
+    c.Cancel: cancel,
+    c.Wake: wake,
+    c.Enlist: enlist,
+    c.Beat: beat,
+    c.Executors: executors,
+    c.Bury: bury,
+    c.TakeOver: take_over,
+    c.Running: running,
+    c.HandBack: hand_back,
+    c.Retire: retire,
+}
+
+
+def workflow(row: Row) -> WorkflowRow:
+    """Make a workflow of its row: instants are seconds, a status has a name."""
+    values = {name: row[name] for name in WorkflowRow.__slots__}
+    instants = {name: value.timestamp() for name, value in values.items() if isinstance(value, datetime)}
+    roles = tuple(json.loads(row["roles"] or "[]"))
+    return WorkflowRow(**{**values, **instants, "status": STATUSES[row["status"]], "roles": roles})
+
+
+def wanted(filter_: Filter) -> Row:
+    """Spell a filter; labels go as one JSON object."""
+    labels = ", ".join(f"{json.dumps(label)}: {text}" for label, text in filter_.attributes)
+    return {
+        "name": filter_.name,
+        "status": None if filter_.status is None else [status.code for status in filter_.status],
+        "parent": filter_.parent,
+        "user": filter_.user,
+        "since": filter_.since,
+        "until": filter_.until,
+        "labels": f"{{{labels}}}" if labels else None,
+    }

@@ -1,0 +1,89 @@
+-- Processes and their leases, by the database's clock.
+
+-- enlist: enter a new executor
+insert into operon.executors (lease_until, pid, app, host, born, version)
+values (
+    clock_timestamp() + make_interval(secs => :ttl::float8), :pid::int, :app::text, :host::text, :born::text,
+    :version::text
+)
+returning id;
+
+-- All that a process must know every three seconds, in one statement that costs nothing when nothing happens: 1.6 ms
+-- with 10,000 running rows, against 60 ms for a lease on every row. `stirred` looks for parked workflows whose
+-- wake-up was lost with the process that owed it.
+-- beat: renew the lease; see what is mine, expired and due
+with renewed as (
+    update operon.executors set
+        beat = beat + 1, lease_until = clock_timestamp() + make_interval(secs => :ttl::float8)
+    where id = :executor::bigint and alive
+    returning beat
+), expired as materialized (
+    select id, beat from operon.executors
+    where alive and lease_until < statement_timestamp() and id <> :executor::bigint
+)
+select
+    exists (select from renewed) as alive,
+    extract(epoch from clock_timestamp())::float8 as now,
+    (select count(*) from operon.workflows where executor = :executor::bigint and status = 1) as running,
+    array(select id from expired order by id) as ids,
+    array(select beat from expired order by id) as beats,
+    extract(epoch from (
+        select min(ready_at) from operon.workflows where status in (0, 2)
+    ) - clock_timestamp())::float8 as due,
+    exists (
+        select from operon.awaits a
+        where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 4)
+            and exists (
+                select from operon.workflows w
+                where w.id = a.workflow_id and w.status = 2
+                    and (w.ready_at is null or w.ready_at > statement_timestamp())
+            )
+    ) as stirred;
+
+-- executors: every executor known, living ones first
+select id, beat, app, host, pid, born, alive, extract(epoch from lease_until)::float8 as lease_until, version
+from operon.executors order by alive desc, id;
+
+-- bury: declare dead those whose beat stood still since it was seen
+update operon.executors e set alive = false
+from unnest(:ids::bigint[], :beats::bigint[]) as seen (id, beat)
+where e.id = seen.id and e.beat = seen.beat and e.alive
+    and (:proven::boolean or e.lease_until < statement_timestamp())
+returning e.id;
+
+-- A query over what the dead hold, not a consequence of their death, so that it may be repeated by anybody, at any
+-- time, and finds a claim that committed late. A row that a statement in flight has locked is left for the next time.
+-- take_over: requeue rows of dead executors, each time later, and hold what has been requeued too often
+with orphan as materialized (
+    select id from operon.workflows
+    where status = 1 and executor in (select id from operon.executors where not alive)
+    order by id
+    limit :limit::int
+    for no key update skip locked
+)
+update operon.workflows w set
+    status = case when takeovers >= :poison::int then 3 else 0 end,
+    error = case when takeovers >= :poison::int then :error::text end,
+    ready_at = case
+        when takeovers < :poison::int
+        then clock_timestamp() + make_interval(secs => least(300, 2 ^ least(takeovers, 10)))
+    end,
+    executor = null, claim = claim + 1, takeovers = takeovers + 1
+from orphan where w.id = orphan.id
+returning w.id;
+
+-- running: the rows that an executor runs, as far as the database knows
+select * from operon.workflows where executor = :executor::bigint and status = 1 order by id;
+
+-- hand_back: return workflows of an executor to the queue; with no :ids, all it has
+with mine as materialized (
+    select id from operon.workflows
+    where executor = :executor::bigint and status = 1 and (:ids::text[] is null or id = any(:ids::text[]))
+    order by id for no key update
+)
+update operon.workflows w set status = 0, executor = null, ready_at = clock_timestamp(), output = null, error = null
+from mine where w.id = mine.id
+returning w.id;
+
+-- retire: end a lease
+update operon.executors set alive = false where id = :executor::bigint;

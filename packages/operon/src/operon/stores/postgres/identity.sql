@@ -1,0 +1,17 @@
+-- may_identify: whether this role may ask for the cluster's identifier
+select has_function_privilege('pg_catalog.pg_control_system()', 'execute') as allowed;
+
+-- system: the identifier of the cluster, the same for all its databases and for physical copies
+select system_identifier::text as system from pg_control_system();
+
+-- here: the database we are connected to, and what was stored when it was first used
+select
+    (select d.oid::bigint from pg_database d where d.datname = current_database()) as database,
+    i.system as known_system, i.database as known_database, i.era
+from (values (1)) as one left join operon.identity i on true;
+
+-- identify: store where this database is, the first time
+insert into operon.identity (system, database) values (:system::text, :database::bigint) on conflict do nothing;
+
+-- adopt: accept that this database is a copy, and begin a new era
+update operon.identity set system = :system::text, database = :database::bigint, era = era + 1;

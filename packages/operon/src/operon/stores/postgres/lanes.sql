@@ -1,0 +1,218 @@
+-- The engine's own writes: starts, journal entries, ends. One command alone takes a statement of its own, several
+-- that meet ride in `batch`. Each is one commit, at READ COMMITTED.
+
+-- start: insert a workflow, or fetch what has its id. No row: the parent is fenced, or a racing start is too new to see
+with parent as materialized (
+    select 1 from operon.workflows
+    where id = :parent::text and claim = :parent_claim::bigint and status = 1
+    for no key update
+), made as (
+    insert into operon.workflows (
+        id, claim, executor, ready_at, created_at, started_at, deadline, nonce, status, attempts, name, digest, version, pin,
+        instance, parent, root, "user", roles, request_id, traceparent, attributes, input
+    )
+    select
+        :id::text, (:executor::bigint is not null)::int, :executor::bigint,
+        case when :executor::bigint is null then now + make_interval(secs => :delay::float8) end,
+        now, case when :executor::bigint is not null then now end,
+        least(now + make_interval(secs => :timeout::float8), to_timestamp(:deadline::float8)),
+        :nonce::bigint, (:executor::bigint is not null)::int, (:executor::bigint is not null)::int, :name::text,
+        :digest::text, :version::text, :pin::text, :instance::text, :parent::text, :root::text, :user::text,
+        :roles::text, :request_id::text, :traceparent::text, :attributes::text, :input::text
+    from (select clock_timestamp() as now) as clock
+    where :parent::text is null or exists (select from parent)
+    on conflict (id) do nothing
+    returning id
+)
+select :nonce::bigint as nonce, null::smallint as status, null as output, null as error, null as name, null as digest
+from made
+union all
+select nonce, status, output, error, name, digest
+from operon.workflows where id = :id::text and not exists (select from made);
+
+-- started: what has this id, and whether its would-be parent still runs under its claim
+select
+    exists (
+        select from operon.workflows
+        where id = :parent::text and claim = :parent_claim::bigint and status = 1
+    ) as allowed,
+    nonce, status, output, error, name, digest
+from (values (1)) as one left join operon.workflows on id = :id::text;
+
+-- write: append one entry while the claim holds; no row when it does not, or the position is taken
+insert into operon.steps (
+    workflow_id, position, ordinal, attempt, claim, started_at, ended_at, kind, name, digest, version, child, isolation,
+    output, error
+)
+select
+    w.id, :position::text, :ordinal::int, :attempt::int, w.claim,
+    clock_timestamp() - make_interval(secs => :elapsed::float8), clock_timestamp(), :kind::text, :name::text,
+    :digest::text, :version::text, :child::text, :isolation::text,
+    coalesce((extract(epoch from clock_timestamp())::float8 + :after::float8)::text, :output::text), :error::text
+from operon.workflows w
+where w.id = :workflow_id::text and w.claim = :claim::bigint and w.status = 1
+for no key update
+on conflict do nothing
+returning case when :after::float8 is null then 0 else output::float8 end as instant;
+
+-- finish: end, hold, hand back or park a workflow while the claim holds
+update operon.workflows set
+    status = :status::int, executor = null, output = :output::text, error = :error::text,
+    ready_at = case :status::int when 0 then clock_timestamp() when 2 then to_timestamp(:ready_at::float8) end,
+    ended_at = case when :status::int > 3 then clock_timestamp() end
+where id = :workflow_id::text and claim = :claim::bigint and status = 1
+returning 1 as done;
+
+-- write_and_finish: append the last entry and, if it was written, end the workflow
+with fence as materialized (
+    select id, claim from operon.workflows
+    where id = :workflow_id::text and claim = :claim::bigint and status = 1
+    for no key update
+), written as (
+    insert into operon.steps (
+        workflow_id, position, ordinal, attempt, claim, started_at, ended_at, kind, name, digest, version, child,
+        isolation, output, error
+    )
+    select
+        id, :position::text, :ordinal::int, :attempt::int, claim,
+        clock_timestamp() - make_interval(secs => :elapsed::float8), clock_timestamp(), :kind::text, :name::text,
+        :digest::text, :version::text, :child::text, :isolation::text,
+        coalesce((extract(epoch from clock_timestamp())::float8 + :after::float8)::text, :output::text), :error::text
+    from fence
+    on conflict do nothing
+    returning case when :after::float8 is null then 0 else output::float8 end as instant
+)
+update operon.workflows w set
+    status = :end_status::int, executor = null, output = :end_output::text, error = :end_error::text,
+    ready_at = case :end_status::int when 0 then clock_timestamp() when 2 then to_timestamp(:end_ready_at::float8) end,
+    ended_at = case when :end_status::int > 3 then clock_timestamp() end
+from written
+where w.id = :workflow_id::text and w.claim = :claim::bigint and w.status = 1
+returning written.instant;
+
+-- lock_rows: lock rows in the order in which everybody locks; the statement after it sees what they are
+select 1 from operon.workflows where id = any(:ids::text[]) order by id for no key update;
+
+-- Everything that arrived while the last commit was under way, in one statement and one commit.
+--
+-- `locked` comes first and locks every row that the batch depends on, sorted, as everybody does: hence no deadlock, and
+-- a takeover waits for statements in flight, so no late record lands after it. What follows acts on what the lock saw
+-- (the newest version, not the snapshot's). `own` is the fence: commands whose claim holds, and none of whose positions
+-- was written by another claim, or says something else. Without the lock a zombie's record would land after the new
+-- owner had loaded the journal; without the join it would be written under a claim that is over.
+-- `same` finds entries that are there already under the same claim: a repetition after a lost answer counts as written.
+-- `tally` lets an end take place only if all entries of its command are written, `ended` not even then if it would park
+-- a workflow though one that it awaits is over; for that check to be sound, `lock_rows` has run before in the same
+-- transaction, because this statement's snapshot is older than its own locks.
+-- A transaction that commits between the snapshot and an insert can make an entry neither `written` nor `same`:
+-- the caller then asks again.
+-- batch: starts, entries and ends of many workflows, each as if it were alone
+with locked as materialized (
+    select id, claim, status from operon.workflows where id = any(:ids::text[]) order by id for no key update
+), clock as materialized (
+    select clock_timestamp() as now from (select count(*) from locked) as after_the_locks
+), held as materialized (
+    select o.op, l.id, l.claim
+    from unnest(:op_op::int[], :op_workflow_id::text[], :op_claim::bigint[]) as o (op, id, claim)
+    join locked l on l.id = o.id and l.claim = o.claim and l.status = 1
+), entry as materialized (
+    select e.*, h.id as workflow_id, h.claim
+    from unnest(
+        :entry_op::int[], :entry_position::text[], :entry_ordinal::int[], :entry_kind::text[], :entry_name::text[],
+        :entry_digest::text[], :entry_output::text[], :entry_error::text[], :entry_child::text[],
+        :entry_after::float8[], :entry_elapsed::float8[], :entry_attempt::int[], :entry_version::text[],
+        :entry_isolation::text[]
+    ) as e (
+        op, position, ordinal, kind, name, digest, output, error, child, after, elapsed, attempt, version, isolation
+    )
+    join held h using (op)
+), known as materialized (
+    select
+        e.op, e.position, s.output,
+        s.claim = e.claim
+        and (s.ordinal, s.kind, s.name, s.digest) = (e.ordinal, e.kind, e.name, e.digest)
+        and s.error is not distinct from e.error
+        and (e.after is not null or s.output is not distinct from e.output) as same
+    from entry e
+    join operon.steps s on s.workflow_id = e.workflow_id and s.position = e.position
+), own as materialized (
+    select * from held where op not in (select op from known where not same)
+), written as (
+    insert into operon.steps (
+        workflow_id, position, ordinal, attempt, claim, started_at, ended_at, kind, name, digest, version, child,
+        isolation, output, error
+    )
+    select
+        e.workflow_id, e.position, e.ordinal, e.attempt, e.claim,
+        clock.now - make_interval(secs => e.elapsed), clock.now, e.kind, e.name, e.digest, e.version,
+        e.child, e.isolation, coalesce((extract(epoch from clock.now)::float8 + e.after)::text, e.output), e.error
+    from entry e join own using (op) cross join clock
+    order by e.workflow_id collate "C", e.position collate "C"
+    on conflict do nothing
+    returning workflow_id, position
+), tally as materialized (
+    select op, count(*) as entries
+    from entry e
+    where (workflow_id, position) in (select workflow_id, position from written)
+        or (op, position) in (select op, position from known where same)
+    group by op
+), awaited as materialized (
+    select * from unnest(:await_op::int[], :await_id::text[]) as a (op, id)
+), ended as (
+    update operon.workflows w set
+        status = f.status, executor = null, output = f.output, error = f.error,
+        ready_at = case f.status when 0 then clock_timestamp() when 2 then to_timestamp(f.ready_at) end,
+        ended_at = case when f.status > 3 then clock_timestamp() end
+    from unnest(
+        :end_op::int[], :end_entries::int[], :end_status::int[], :end_output::text[], :end_error::text[],
+        :end_ready_at::float8[]
+    ) as f (op, entries, status, output, error, ready_at)
+    join own using (op)
+    left join tally using (op)
+    where w.id = own.id and w.claim = own.claim and w.status = 1
+        and f.entries = coalesce(tally.entries, 0)
+        and not exists (
+            select from awaited a
+            where a.op = f.op and not exists (select from operon.workflows t where t.id = a.id and t.status < 4)
+        )
+    returning f.op
+), waiting as (
+    insert into operon.awaits (workflow_id, awaited)
+    select own.id, awaited.id from awaited join own using (op) where op in (select op from ended)
+    on conflict do nothing
+), started as (
+    insert into operon.workflows (
+        id, claim, executor, ready_at, created_at, started_at, deadline, nonce, status, attempts, name, digest, version, pin,
+        instance, parent, root, "user", roles, request_id, traceparent, attributes, input
+    )
+    select
+        s.id, (s.executor is not null)::int, s.executor,
+        case when s.executor is null then clock.now + make_interval(secs => s.delay) end,
+        clock.now, case when s.executor is not null then clock.now end,
+        least(clock.now + make_interval(secs => s.timeout), to_timestamp(s.deadline)),
+        s.nonce, (s.executor is not null)::int, (s.executor is not null)::int, s.name, s.digest, s.version, s.pin,
+        s.instance, s.parent, s.root, s."user", s.roles, s.request_id, s.traceparent, s.attributes, s.input
+    from unnest(
+        :start_id::text[], :start_executor::bigint[], :start_delay::float8[], :start_timeout::float8[],
+        :start_deadline::float8[], :start_nonce::bigint[], :start_name::text[], :start_digest::text[],
+        :start_version::text[], :start_pin::text[], :start_instance::text[], :start_parent::text[],
+        :start_parent_claim::bigint[], :start_root::text[], :start_user::text[], :start_roles::text[],
+        :start_request_id::text[], :start_traceparent::text[], :start_attributes::text[], :start_input::text[]
+    ) as s (
+        id, executor, delay, timeout, deadline, nonce, name, digest, version, pin, instance, parent, parent_claim, root,
+        "user", roles, request_id, traceparent, attributes, input
+    )
+    cross join clock
+    left join locked p on p.id = s.parent and p.claim = s.parent_claim and p.status = 1
+    where s.parent is null or p.id is not null
+    order by s.id collate "C"
+    on conflict (id) do nothing
+    returning id
+)
+select 'clock' as what, null::int as op, null as id, null as position, extract(epoch from now)::float8::text as output
+from clock
+union all select 'own', op, null, null, null from own
+union all select 'written', null, workflow_id, position, null from written
+union all select 'same', op, null, position, output from known where same
+union all select 'ended', op, null, null, null from ended
+union all select 'started', null, id, null, null from started;

@@ -1,0 +1,96 @@
+-- Reading, claiming, waking and cancelling workflows. Instants go in and come out as seconds since 1970.
+
+-- The ready ones, oldest first; rows that another claimer has locked are his. The number of the claim is what fences
+-- everybody who ran the row before. Filtered by statement_timestamp(), because clock_timestamp() is no condition for
+-- an index: 16 ms against 0.02 with 100,000 sleepers.
+-- claim: take up to :limit ready workflows
+with picked as materialized (
+    select id, ready_at from operon.workflows
+    where status in (0, 2) and ready_at <= statement_timestamp() and name = any(:names::text[])
+        and (instance is null or instance = any(:instances::text[])) and (pin is null or pin = :version::text)
+    order by ready_at, id
+    limit :limit::int
+    for no key update skip locked
+), forgotten as (
+    delete from operon.awaits a using picked where a.workflow_id = picked.id
+)
+update operon.workflows w set
+    status = 1, claim = claim + 1, executor = :executor::bigint, ready_at = null, attempts = attempts + 1,
+    started_at = coalesce(started_at, clock_timestamp())
+from picked where w.id = picked.id
+returning w.*, picked.ready_at as since;
+
+-- describe: one workflow
+select * from operon.workflows where id = :id::text;
+
+-- look: where some workflows stand
+select id, status, output, error from operon.workflows where id = any(:ids::text[]);
+
+-- find: the workflows that match, newest first, behind :after if given
+select * from operon.workflows
+where (:name::text is null or name = :name::text)
+    and (:status::int[] is null or status = any(:status::int[]))
+    and (:parent::text is null or parent = :parent::text)
+    and (:user::text is null or "user" = :user::text)
+    and (:since::float8 is null or created_at >= to_timestamp(:since::float8))
+    and (:until::float8 is null or created_at < to_timestamp(:until::float8))
+    and (:labels::text is null or operon.has_labels(attributes, :labels::text))
+    and (
+        :after_at::float8 is null or created_at < to_timestamp(:after_at::float8)
+        or created_at = to_timestamp(:after_at::float8) and id < :after_id::text
+    )
+order by created_at desc, id desc
+limit :limit::int;
+
+-- count: how many workflows match
+select count(*) from operon.workflows
+where (:name::text is null or name = :name::text)
+    and (:status::int[] is null or status = any(:status::int[]))
+    and (:parent::text is null or parent = :parent::text)
+    and (:user::text is null or "user" = :user::text)
+    and (:since::float8 is null or created_at >= to_timestamp(:since::float8))
+    and (:until::float8 is null or created_at < to_timestamp(:until::float8))
+    and (:labels::text is null or operon.has_labels(attributes, :labels::text));
+
+-- One pass over the tree; a child that starts meanwhile, under a parent whose lock it had first, is found by the next,
+-- whose snapshot is newer. So the caller repeats this until it answers zero, and only then is nobody left. A child
+-- cannot start after its parent's row is cancelled, for it locks that row and looks. Who had ended before the :first
+-- pass keeps what descends from it.
+-- cancel: end a workflow, and with :children what descends from it, even below one that has ended
+with recursive tree as (
+    select id from operon.workflows where id = :id::text and (status < 4 or not :first::boolean)
+    union
+    select w.id from operon.workflows w join tree on w.parent = tree.id where :children::boolean
+), live as materialized (
+    select id from operon.workflows
+    where id in (select id from tree) and status < 4
+    order by id for no key update
+), forgotten as (
+    delete from operon.awaits a using live where a.workflow_id = live.id
+)
+update operon.workflows w set
+    status = 6, claim = claim + 1, executor = null, ready_at = null, ended_at = clock_timestamp(), output = null,
+    error = null
+from live where w.id = live.id
+returning w.id;
+
+-- wake: make ready the parked workflows that await one of these
+with sleeper as materialized (
+    select id from operon.workflows
+    where id in (select workflow_id from operon.awaits where awaited = any(:targets::text[]))
+        and status = 2 and (ready_at is null or ready_at > statement_timestamp())
+    order by id for no key update
+)
+update operon.workflows w set ready_at = clock_timestamp() from sleeper where w.id = sleeper.id returning w.id;
+
+-- wake_lost: make ready the parked workflows that await one that has ended: what a process that died left undone
+with sleeper as materialized (
+    select id from operon.workflows
+    where id in (
+            select workflow_id from operon.awaits a
+            where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 4)
+        )
+        and status = 2 and (ready_at is null or ready_at > statement_timestamp())
+    order by id for no key update
+)
+update operon.workflows w set ready_at = clock_timestamp() from sleeper where w.id = sleeper.id returning w.id;

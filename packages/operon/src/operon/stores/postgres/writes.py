@@ -1,0 +1,255 @@
+"""Starts and advances, alone or in company: one statement and one commit each time. Knows no threads, never retries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from operon.core.commands import Advance, LaneCommand, Start
+from operon.core.rows import Advanced, Entry, NewWorkflow, Outcome, Park, Started, workflow_parameters
+from operon.core.states import STATUSES, Status
+from operon.stores import queries
+from operon.stores.postgres.arrays import Pack, bigints, floats, ints, texts
+from operon.stores.postgres.session import SQL, Row, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Answer: TypeAlias = Started | Advanced
+
+COLUMNS: dict[str, Pack] = {
+    "op_op": ints, "op_claim": bigints,
+    "entry_op": ints, "entry_ordinal": ints, "entry_attempt": ints, "entry_after": floats, "entry_elapsed": floats,
+    "end_op": ints, "end_entries": ints, "end_status": ints, "end_ready_at": floats,
+    "await_op": ints,
+    "start_executor": bigints, "start_parent_claim": bigints, "start_nonce": bigints, "start_delay": floats,
+    "start_timeout": floats, "start_deadline": floats,
+}  # fmt: skip
+"""How the batch's columns are packed, those that are not text."""
+
+
+def perform(session: Session, commands: Sequence[LaneCommand], *, again: bool = False) -> list[Answer]:
+    """Carry out commands of different workflows in one commit; the answers are in their order.
+
+    `again` says that the same commands may have been committed by a connection that was lost.
+    """
+    if len(commands) == 1 and not again and (answer := alone(session, commands[0])):
+        return [answer]
+    answers: dict[int, Answer] = {}
+    while missing := {op: command for op, command in enumerate(commands) if op not in answers}:
+        batch = Batch(missing)
+        batch.send(session)
+        for op, command in missing.items():
+            if answer := batch.answer(session, op, command, again=again):
+                answers[op] = answer
+    return [answers[op] for op in range(len(commands))]
+
+
+# ── Alone ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def alone(session: Session, command: LaneCommand) -> Answer | None:
+    """Carry out one command by the shortest statement; None when it did nothing and `Batch` is to find out why."""
+    if isinstance(command, Start):
+        return start(session, command.row)
+    end, entries = command.end, command.entries
+    if len(entries) > 1 or (isinstance(end, Park) and end.awaits) or not (entries or end):
+        return None
+    parameters: Row = {"workflow_id": command.workflow_id, "claim": command.claim}
+    if not entries:
+        name, parameters = "finish", parameters | end_parameters(end)
+    else:
+        parameters |= entry_parameters(entries[0])
+        name = "write_and_finish" if end else "write"
+        if end:
+            parameters |= {f"end_{key}": value for key, value in end_parameters(end).items()}
+    result = session.run(name, plain(name, parameters))
+    if not result.ntuples:
+        return None
+    instant = result.get_value(0, 0)
+    instants = (float(instant or b""),) if entries and entries[0].after is not None else ()
+    return Advanced(written=True, parked=isinstance(end, Park), instants=instants)
+
+
+def start(session: Session, row: NewWorkflow) -> Started | None:
+    """Insert a workflow, or fetch what has its id."""
+    result = session.run("start", plain("start", start_parameters(row)))
+    if not result.ntuples:
+        return None
+    nonce, status, output, error, name, digest = (
+        value and value.decode() for value in (result.get_value(0, column) for column in range(6))
+    )
+    if status is None:
+        return begun(row)
+    found: Row = {"status": int(status), "output": output, "error": error, "name": name, "digest": digest}
+    return existing(row, found | {"nonce": int(nonce or 0)})
+
+
+def begun(row: NewWorkflow) -> Started:
+    """Say that a workflow is inserted."""
+    status = Status.QUEUED if row.executor is None else Status.RUNNING
+    return Started(created=True, outcome=Outcome(status), name=row.name, digest=row.digest)
+
+
+def existing(row: NewWorkflow, found: Row) -> Started:
+    """Say what is there; with my nonce it is mine, and its answer was lost."""
+    outcome = Outcome(STATUSES[found["status"]], found["output"], found["error"])
+    return Started(found["nonce"] == row.nonce, outcome, found["name"], found["digest"])
+
+
+# ── In company ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Batch:
+    """Commands that go together, and what came of each."""
+
+    def __init__(self, commands: Mapping[int, LaneCommand]) -> None:
+        advances = {op: command for op, command in commands.items() if isinstance(command, Advance)}
+        ends = {op: (command, command.end) for op, command in advances.items() if command.end}
+        starts = [command.row for command in commands.values() if isinstance(command, Start)]
+        awaits = [(op, key) for op, (_, end) in ends.items() if isinstance(end, Park) for key in end.awaits]
+        self.waits = bool(awaits)
+        owners = {command.workflow_id for command in advances.values()}
+        parents = {row.parent.workflow_id for row in starts if row.parent}
+        self.ids = texts([*(owners | parents | {key for _, key in awaits})])
+        groups: dict[str, list[Row]] = {
+            "op": [
+                {"op": op, "workflow_id": command.workflow_id, "claim": command.claim}
+                for op, command in advances.items()
+            ],
+            "entry": [
+                {"op": op, **entry_parameters(entry)} for op, command in advances.items() for entry in command.entries
+            ],
+            "end": [
+                {"op": op, "entries": len(command.entries), **end_parameters(end)}
+                for op, (command, end) in ends.items()
+            ],
+            "await": [{"op": op, "id": key} for op, key in awaits],
+            "start": [start_parameters(row) for row in starts],
+        }
+        self.values = [self.ids, *(column(groups, name) for name in queries.parameters(SQL["batch"])[1:])]
+
+    def send(self, session: Session) -> None:
+        """Run the statement, and sort what it answers."""
+        if self.waits:
+            result = session.run_both(("lock_rows", [self.ids]), ("batch", self.values))
+        else:
+            result = session.run("batch", self.values, binary=True)
+        self.now = 0.0
+        self.own: set[int] = set()
+        self.ended: set[int] = set()
+        self.started: set[str] = set()
+        self.written: set[tuple[str, str]] = set()
+        self.same: dict[tuple[int, str], str | None] = {}
+        for line in range(result.ntuples):
+            what, op, key, position, output = (result.get_value(line, column) for column in range(5))
+            match what:
+                case b"own":
+                    self.own.add(int(op or b""))
+                case b"written":
+                    self.written.add(((key or b"").decode(), (position or b"").decode()))
+                case b"ended":
+                    self.ended.add(int(op or b""))
+                case b"started":
+                    self.started.add((key or b"").decode())
+                case b"same":
+                    self.same[int(op or b""), (position or b"").decode()] = output and output.decode()
+                case _:
+                    self.now = float(output or b"")
+
+    def answer(self, session: Session, op: int, command: LaneCommand, *, again: bool) -> Answer | None:
+        """Say what came of a command; None when others were in between, and it is to be sent once more."""
+        if isinstance(command, Start):
+            return begun(command.row) if command.row.id in self.started else fetch(session, command.row)
+        if op not in self.own:
+            return verify(session, command) if again else Advanced(written=False)
+        written = [(command.workflow_id, entry.position) in self.written for entry in command.entries]
+        there = [(op, entry.position) in self.same for entry in command.entries]
+        if not all(new or old for new, old in zip(written, there, strict=True)):
+            return None
+        instants = tuple(
+            self.now + entry.after if new else float(self.same[op, entry.position] or 0)
+            for entry, new in zip(command.entries, written, strict=True)
+            if entry.after is not None
+        )
+        return Advanced(written=True, parked=isinstance(command.end, Park) and op in self.ended, instants=instants)
+
+
+def fetch(session: Session, row: NewWorkflow) -> Started | None:
+    """Say why a start inserted nothing; a newer snapshot than the batch's shows it."""
+    (found,) = session.rows("started", **start_parameters(row))
+    if found["nonce"] is not None:
+        return existing(row, found)
+    if row.parent and not found["allowed"]:
+        return Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
+    return None
+
+
+def verify(session: Session, command: Advance) -> Advanced:
+    """Decide whether it was this very advance, through a connection that was lost, that took the claim away.
+
+    Entries and end are one commit, and only this advance writes these positions under this claim: so they tell.
+    Without entries the workflow itself does.
+    """
+    positions = [entry.position for entry in command.entries]
+    rows = session.rows("verify", workflow_id=command.workflow_id, claim=command.claim, positions=positions)
+    recorded = {row["position"]: row["recorded"] for row in rows if row["position"]}
+    end = command.end
+    if positions:
+        written = set(positions) <= recorded.keys()
+    else:
+        stand = rows and (rows[0]["claim"], rows[0]["status"], rows[0]["output"], rows[0]["error"])
+        wanted = end and end_parameters(end)
+        written = bool(wanted) and stand == (command.claim, wanted["status"], wanted["output"], wanted["error"])
+    delayed = (entry.position for entry in command.entries if written and entry.after is not None)
+    return Advanced(
+        written=written,
+        parked=written and isinstance(end, Park),
+        instants=tuple(float(recorded[position]) for position in delayed),
+    )
+
+
+# ── Spelling ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start_parameters(row: NewWorkflow) -> Row:
+    """Spell a new workflow."""
+    claim = row.parent.claim if row.parent else None
+    return {**workflow_parameters(row), "executor": row.executor, "parent_claim": claim}
+
+
+def entry_parameters(entry: Entry) -> Row:
+    """Spell an entry."""
+    return {
+        "position": entry.position,
+        "ordinal": entry.ordinal,
+        "kind": entry.kind.value,
+        "name": entry.name,
+        "digest": entry.digest,
+        "output": entry.output,
+        "error": entry.error,
+        "child": entry.child,
+        "after": entry.after,
+        "elapsed": entry.elapsed,
+        "attempt": entry.attempt,
+        "version": entry.version,
+        "isolation": entry.isolation,
+    }
+
+
+def end_parameters(end: Outcome | Park) -> Row:
+    """Spell an end: a park is one too, to wait until an instant."""
+    if isinstance(end, Park):
+        return {"status": Status.WAITING.code, "output": None, "error": None, "ready_at": end.ready_at}
+    return {"status": end.status.code, "output": end.output, "error": end.error, "ready_at": None}
+
+
+def plain(name: str, parameters: Row) -> list[bytes | None]:
+    """Put a statement's values in order, in Postgres' text format."""
+    values = (parameters[key] for key in queries.parameters(SQL[name]))
+    return [None if value is None else str(value).encode() for value in values]
+
+
+def column(groups: Mapping[str, Iterable[Row]], name: str) -> bytes:
+    """Pack one column of a group: `entry_name` is each entry's name."""
+    group, _, key = name.partition("_")
+    return COLUMNS.get(name, texts)([row[key] for row in groups[group]])
