@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NEEDED = ("postgres", "initdb", "pg_ctl")
-OLDEST = 14
+OLDEST = 15
 
 
 class EmbeddedPostgresError(OperonError):

@@ -139,7 +139,10 @@ class Postgres:
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
         """Create an empty database, or a copy of another one that nobody is connected to, and return its URL."""
-        self._administer("create database {} template {}", name, template)
+        if self._fsync:
+            self._administer("create database {} template {}", name, template)
+        else:  # copying files takes two checkpoints, which cost little here, and half the processor time
+            self._administer("create database {} template {} strategy file_copy", name, template)
         return self.database_url(name)
 
     def drop_database(self, name: str) -> None:
