@@ -214,17 +214,8 @@ class Invoke(Command[T]):
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     timeout: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wait(Command[bool]):
-    """Wait until something happens, or until the store's clock reaches `until`; answers whether it happened.
-
-    `awaits` are the workflows whose end is waited for. Within a workflow a long wait leaves by `Suspended`.
-    """
-
-    until: float | None
-    awaits: tuple[str, ...] = ()
+    body: bool = False
+    """A workflow's own body, which may leave for a long wait; nothing else is left in the middle."""
 
 
 @dataclass(frozen=True, slots=True)

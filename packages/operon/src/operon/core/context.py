@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
 
 from operon.core.journal import Branch
 from operon.errors import NotInWorkflow
+from operon.types import Context as Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,30 @@ def within_workflow(verb: str) -> Branch:
         raise NotInWorkflow(f"{verb}() was called {where}; call it in the body of a workflow.")
     here.run.check()
     return here
+
+
+def copied() -> Context:
+    """Copy everything ambient, for a thread that works for this one."""
+    return copy_context()
+
+
+def snapshot() -> Where:
+    """Tell where this code runs: in which workflow, step and attempt, and on whose behalf.
+
+    In a step outside a workflow the id is None and the key is fresh.
+
+    Raises:
+        NotInWorkflow: this is neither a workflow nor a step.
+    """
+    here, doing = branch.get(), step.get()
+    if here is None and doing is None:
+        raise NotInWorkflow("context() was called outside of any workflow or step.")
+    row = here.run.row if here is not None else None
+    return Where(
+        workflow_id=row.id if row else None,
+        step=doing.name if doing else None,
+        attempt=doing.attempt if doing else 1,
+        idempotency_key=doing.idempotency_key if doing else (row.id if row else ""),
+        user=row.user if row else None,
+        roles=row.roles if row else (),
+    )

@@ -7,13 +7,20 @@ meet in the order in which they met the first time. Must not know threads, loops
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from operon.core.commands import Command, Op
+from operon.core.commands import Command, Op, ask
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, WorkflowRow
 from operon.errors import Divergence
+
+if TYPE_CHECKING:
+    from operon.core.host import Host
+
+
+WAKE = "~"
+"""Marks the second record of a wait: when it ended, and whether by its end or by a cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +33,37 @@ class Flush(Command[Advanced]):
 
 @dataclass(frozen=True, slots=True)
 class Turn(Command[None]):
-    """Wait until every smaller ordinal has been given to the code."""
+    """Wait until every smaller ordinal has been given to the code; what is pending meanwhile may linger a little."""
 
     run: Run
     ordinal: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stall(Command[None]):
+    """Wait to be cancelled, as this operation was the first time."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Command["dict[str, Outcome]"]):
+    """Wait until the store's clock reaches `until`, or one of the workflows in `awaits` has ended.
+
+    Answers the outcomes that were seen here; an empty answer says only that it is time to look. With a run, a long
+    wait leaves the workflow's function by `Suspended`.
+    """
+
+    run: Run | None
+    until: float | None = None
+    awaits: tuple[str, ...] = ()
+
+
 class Run:
     """One claim's execution of a workflow."""
 
-    def __init__(self, row: WorkflowRow, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, host: Host | None, row: WorkflowRow, entries: Iterable[Entry] = ()) -> None:
+        self.host = host
         self.row = row
         self.id = row.id
         self.guard = Guard(row.id, row.claim)
@@ -43,11 +71,18 @@ class Run:
         self.failures: dict[str, list[Entry]] = {}
         self.reach: dict[str, int] = {}
         self.outstanding: set[int] = set()
+        self.turns: dict[int, Callable[[], None]] = {}
+        self.tasks: set[Any] = set()
+        self.waits: set[Any] = set()
         self.pending: list[Entry] = []
         self.instants: dict[str, float] = {}
         self.dead: BaseException | None = None
+        self.told = False
+        self.cleaning_until = 0.0
         self.busy = 0
+        self.parking = False
         self.root = Branch(self, "")
+        self.forked = False
         self.ordinal = 0
         for entry in entries:
             self._remember(entry)
@@ -59,12 +94,15 @@ class Run:
             return
         self.journal[entry.position] = entry
         self.outstanding.add(entry.ordinal)
+        if entry.position.endswith(WAKE):
+            return
         path, _, number = entry.position.rpartition("/")
         self.reach[path] = max(self.reach.get(path, 0), int(number))
 
     def check(self) -> None:
         """Raise again what ended this run, if anything did: a dead run does nothing more."""
         if self.dead is not None:
+            self.told = True
             raise self.dead
 
     def die(self, cause: BaseException) -> BaseException:
@@ -84,8 +122,12 @@ class Run:
         return min(self.outstanding, default=ordinal) >= ordinal
 
     def given(self, ordinal: int) -> None:
-        """Note that the code has the result with this ordinal, or never will."""
+        """Note that the code has the result with this ordinal, or never will; call whoever waits for its turn now."""
         self.outstanding.discard(ordinal)
+        if self.turns:
+            turn = self.turns.pop(min(self.outstanding, default=0), None)
+            if turn is not None:
+                turn()
 
     def leftover(self) -> Entry | None:
         """Find the first record of the main line that the code never asked for."""
@@ -112,6 +154,7 @@ class Branch:
     def fork(self) -> Branch:
         """Open the branch of a task that is being created here."""
         self._forks += 1
+        self.run.forked = True
         return Branch(self.run, f"{self.path}{self._forks}/")
 
 
@@ -130,10 +173,20 @@ def recall(branch: Branch, position: str, kind: Kind, name: str, digest: str = "
         return None
     if (entry.name, entry.digest) != (name, digest) or entry.kind not in (kind, Kind.CANCELLED):
         raise run.die(_divergence(run, entry, kind, name))
+    yield from _hand_out(run, entry)
+    return entry
+
+
+def _hand_out(run: Run, entry: Entry) -> Op[None]:
+    """Give a record to the code, in its turn; a cancelled operation waits to be cancelled again."""
     if entry.kind is not Kind.CANCELLED:
         yield Turn(run, entry.ordinal)
         run.given(entry.ordinal)
-    return entry
+        return
+    try:
+        yield Stall(run)
+    finally:
+        run.given(entry.ordinal)
 
 
 def _divergence(run: Run, entry: Entry, kind: Kind, name: str) -> Divergence:
@@ -152,10 +205,9 @@ def settle(run: Run) -> Op[None]:
 
 
 def write(run: Run, *entries: Entry, end: Outcome | Park | None = None) -> Op[Advanced]:
-    """Write entries, and the end, durably; a run that may no longer write is dead."""
+    """Write entries, and the end, durably; a run that may no longer write is dead, and its cause is raised."""
     run.pending.extend(entries)
-    answer: Any = yield Flush(run, end)
-    return answer
+    return (yield from ask(Flush(run, end)))
 
 
 def note(run: Run, entry: Entry) -> Op[None]:
@@ -166,3 +218,28 @@ def note(run: Run, entry: Entry) -> Op[None]:
     run.pending.append(entry)
     yield Turn(run, entry.ordinal)
     run.given(entry.ordinal)
+
+
+def interrupted(run: Run, entry: Entry) -> None:
+    """Note that an operation was cancelled by the code around it, so that a replay cancels it too."""
+    if run.dead is None:
+        run.pending.append(entry)
+    run.given(entry.ordinal)
+
+
+def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] = ()) -> Op[dict[str, Outcome]]:
+    """Wait in a workflow; where branches run side by side, when the wait ended is part of the history."""
+    mark = f"{position}{WAKE}"
+    woken = run.journal.get(mark)
+    if woken is not None:
+        yield from _hand_out(run, woken)
+        return {}
+    try:
+        seen = yield from ask(Wait(run, until, awaits))
+    except BaseException:
+        if run.dead is None:
+            interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"))
+        raise
+    if run.forked:
+        yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))
+    return seen

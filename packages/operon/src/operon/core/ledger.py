@@ -48,7 +48,7 @@ class Ledger(Protocol):
         ...
 
     def adopt(self) -> Op[Adopted | None]:
-        """Ask the store, after a duplicate record, a serialization failure or a lost answer, whether it is done already.
+        """Ask the store, after a duplicate record, a serialization failure or a lost answer, whether it is done.
 
         None: it is not, and may be tried again. Raises the recorded error, or what fenced this run.
         """

@@ -6,6 +6,7 @@ Values (`input`, `output`, `error`) are the codec's JSON text and never looked i
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,7 +25,7 @@ class Kind(StrEnum):
     UUID = "uuid"
     START = "start"
     RESULT = "result"
-    ACT = "act"
+    WAKE = "wake"
     CANCELLED = "cancelled"
 
 
@@ -168,6 +169,8 @@ class WorkflowRow:
     takeovers: int
     attempts: int
     """How often it was claimed."""
+    nonce: int = 0
+    """The one it was inserted with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,4 +253,28 @@ def record_parameters(guard: Guard, entry: Entry) -> dict[str, str | int | float
         "attempt": entry.attempt,
         "version": entry.version,
         "isolation": entry.isolation,
+    }
+
+
+def workflow_parameters(row: NewWorkflow) -> dict[str, str | int | float | None]:
+    """Spell a new workflow as the parameters of a store's `join` and `settle` statements."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "input": row.input,
+        "digest": row.digest,
+        "nonce": row.nonce,
+        "delay": row.delay,
+        "timeout": row.timeout,
+        "deadline": row.deadline,
+        "instance": row.instance,
+        "parent": row.parent.workflow_id if row.parent else None,
+        "root": row.root,
+        "user": row.user,
+        "roles": json.dumps(row.roles) if row.roles else None,
+        "request_id": row.request_id,
+        "traceparent": row.traceparent,
+        "version": row.version,
+        "pin": row.pin,
+        "attributes": row.attributes,
     }

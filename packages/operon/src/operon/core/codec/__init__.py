@@ -12,6 +12,7 @@ It knows types and nothing else: no clock, no storage, no network, no thread.
     records     its closed table of families of classes: dataclasses, enums, attrs, ...
     trust       which classes a row may name
     failures    exceptions, rebuilt without running their `__init__`
+    refusal     why not, and where
     secret      `Secret[T]`, and the cipher that seals it
 """
 

@@ -53,9 +53,7 @@ class Codec:
         """
         return self.form(hint, home).decode(text)
 
-    def round_trip(
-        self, value: object, hint: Any = Unannotated, *, where: str, home: str = ""
-    ) -> tuple[str, Any]:
+    def round_trip(self, value: object, hint: Any = Unannotated, *, where: str, home: str = "") -> tuple[str, Any]:
         """Return a value's record, and the value as every later reader will see it.
 
         Raises:

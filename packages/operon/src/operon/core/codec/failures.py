@@ -9,19 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import json
 
-from operon.core.codec.tagged import Packer, Refusal, Unpacker
+from operon.core.codec.form import Rules, unreadable
+from operon.core.codec.kinds import class_of
+from operon.core.codec.refusal import Refusal
+from operon.core.codec.tagged import Packer, Unpacker
 from operon.core.codec.trust import Trust, class_name
-from operon.errors import NotDeserializable, PayloadTooLarge, StepFailed
-
-if TYPE_CHECKING:
-    from operon.core.codec.form import Rules
+from operon.errors import PayloadTooLarge, StepFailed
 
 _log = logging.getLogger("operon")
-_warned: set[type] = set()
+_warned: set[str] = set()
 
 _KNOWN = frozenset({"builtins", "operon"})
 _DERIVED = frozenset({"message", "exceptions", "obj"})
@@ -47,6 +47,7 @@ def encode(error: BaseException, trust: Trust, rules: Rules, where: str) -> str:
     try:
         return rules.check_size(json.encode(_Dumper(trust, rules).dump(error)), where)
     except PayloadTooLarge:
+        _warn(type(error), "is too large to be recorded, and is StepFailed")
         short = StepFailed(_type_name(type(error)), _message(error)[:_EXCERPT])
         return rules.check_size(json.encode(_Dumper(trust, rules).dump(short)), where)
 
@@ -57,16 +58,11 @@ def decode(text: str, trust: Trust, rules: Rules) -> Exception:
     Raises:
         NotDeserializable: the record names a class that it may not, or does not fit it.
     """
-    if len(text) > rules.max_payload:
-        message = f"a record cannot be read as an error: its {len(text):,} characters are more than max_payload"
-        raise NotDeserializable(message)
     try:
+        rules.check_length(text)
         return _Loader(trust, rules).load(json.decode(text))
-    except NotDeserializable:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a hostile or damaged record may lead to
-        message = f"a record cannot be read as an error: it does not fit its class ({type(error).__name__})"
-        raise NotDeserializable(message) from None
+    except Exception as error:  # whatever a hostile or damaged record may lead to
+        raise unreadable("an error", error) from None
 
 
 class _Dumper:
@@ -82,7 +78,7 @@ class _Dumper:
         try:
             node = self._node(error, with_cause=with_cause)
             self._loader.load(node)
-        except (Refusal, NotDeserializable, TypeError, ValueError, RecursionError):
+        except Exception:  # whatever its builtin base says to arguments it does not expect
             _warn(type(error), "cannot be rebuilt as itself, and is StepFailed; name it in raises=(...)")
             return self._node(StepFailed(_type_name(type(error)), _message(error)), with_cause=False)
         return node
@@ -105,7 +101,7 @@ class _Dumper:
     def _argument(self, error: Exception, argument: Any) -> object:
         if isinstance(argument, Exception):
             return self.dump(argument, with_cause=False)
-        if isinstance(argument, list | tuple) and argument and all(isinstance(item, Exception) for item in argument):
+        if _holds_errors(type(error)) and argument is error.args[1]:
             return [self.dump(item, with_cause=False) for item in argument]
         try:
             return self._pack(argument)
@@ -140,7 +136,7 @@ class _Loader:
         """Return the exception of a tree.
 
         Raises:
-            NotDeserializable: its class may not be named here.
+            Refusal: its class may not be named here.
         """
         cls = self._trust.find(node["type"])
         if cls is None or not issubclass(cls, Exception):
@@ -158,9 +154,10 @@ class _Loader:
         return made
 
     def _argument(self, node: Any) -> object:
-        if isinstance(node, dict) and node.get("$") == "error":
+        cls = class_of(node)
+        if cls is dict and node.get("$") == "error":
             return self.load(node)
-        if isinstance(node, list):
+        if cls is list:
             return [self._argument(item) for item in node]
         return self._unpacker.unpack(node)
 
@@ -168,17 +165,19 @@ class _Loader:
         name = str(node["type"])[:_EXCERPT]
         if not self._trust.home:
             return StepFailed(name.replace(":", "."), str(node["message"]))
-        message = f"a record names the error {name!r}, which is not loaded here or may not be named; add it to raises="
-        raise NotDeserializable(message)
+        raise Refusal(f"it names {name!r}, which is not loaded, or not in raises=")
+
+
+def _holds_errors(cls: type[Exception]) -> bool:
+    return issubclass(cls, ExceptionGroup)
 
 
 def _make(cls: type[Exception], args: tuple[object, ...]) -> Exception:
     """An exception as its nearest builtin base makes it; no code of the user's runs."""
-    base = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    made = base.__new__(cls, *args)
+    base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    made: Exception = base.__new__(cls, *args)
     if type(made) is not cls:
-        message = "the arguments make another class"
-        raise TypeError(message)
+        raise Refusal("its arguments make another class")
     made.args = args
     return made
 
@@ -211,11 +210,12 @@ def _message(error: object) -> str:
     """What an object says of itself, as text that can be stored, whatever its `__str__` does."""
     try:
         return str(error).encode("utf-8", "backslashreplace").decode()
-    except Exception:  # noqa: BLE001 - the user's __str__
+    except Exception:  # the user's __str__ may do anything
         return f"<{type(error).__name__} that cannot be shown>"
 
 
 def _warn(cls: type, what: str) -> None:
-    if cls not in _warned:
-        _warned.add(cls)
-        _log.warning("an error of type %s %s", _type_name(cls), what)
+    name = _type_name(cls)
+    if name not in _warned:
+        _warned.add(name)
+        _log.warning("an error of type %s %s", name, what)

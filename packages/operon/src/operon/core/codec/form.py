@@ -6,7 +6,9 @@ is recorded in its tagged form; that begins with `{"$"`, which a typed record ne
 
 from __future__ import annotations
 
+import sys
 import typing
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,9 +18,11 @@ from msgspec import json
 
 from operon.core.codec.exact import faithful
 from operon.core.codec.hints import ANYTHING, info_of, types_in
+from operon.core.codec.kinds import class_of
 from operon.core.codec.records import family_of, is_pydantic
+from operon.core.codec.refusal import Refusal
 from operon.core.codec.secret import Secret
-from operon.core.codec.tagged import MARK, Packer, Refusal, Unpacker
+from operon.core.codec.tagged import MARK, Packer, Unpacker
 from operon.core.codec.trust import Trust, class_name
 from operon.errors import NotDeserializable, NotSerializable, PayloadTooLarge
 
@@ -50,6 +54,15 @@ class Rules:
             raise PayloadTooLarge(message)
         return data.decode()
 
+    def check_length(self, text: str) -> None:
+        """Let a record pass that may have been written under these rules.
+
+        Raises:
+            Refusal: it is longer than any of them.
+        """
+        if len(text) > self.max_payload:
+            raise Refusal(f"it has {len(text):,} characters, and max_payload is {self.max_payload:,}")
+
 
 class Form:
     """Writes and reads the values of one annotation, for functions of one home module (None: any; to write only)."""
@@ -61,9 +74,8 @@ class Form:
         self._trust = Trust(home, rules.packages, {class_name(cls): cls for cls in types if family_of(cls)})
         self._unpacker = Unpacker(self._trust, rules.cipher)
         self._is_any = hint in ANYTHING
-        info = info_of(hint)
-        self._decoder = None if info is None or self._is_any else self._decoder_for(hint)
-        self._is_faithful = _never if info is None or not (self._is_any or self._decoder) else faithful(info)
+        self._decoder = None if self._is_any else self._decoder_for(hint)
+        self._is_faithful = faithful(info_of(hint)) if self._is_any or self._decoder else _never
         has_sets = any(issubclass(cls, AbstractSet) for cls in types)
         self._encode = json.Encoder(enc_hook=self._simplify, order="deterministic" if has_sets else None).encode
 
@@ -83,12 +95,11 @@ class Form:
         Raises:
             NotDeserializable: the record does not fit the annotation, or names what it may not.
         """
-        if len(text) > self._rules.max_payload:
-            raise unreadable(self._hint, f"its {len(text):,} characters are more than max_payload")
         try:
+            self._rules.check_length(text)
             return self._read(text)
-        except Exception as error:  # noqa: BLE001 - whatever the validation of the user's types raises
-            raise unreadable(self._hint, reason(error)) from None
+        except Exception as error:  # whatever the validation of the user's types raises
+            raise unreadable(_name(self._hint), error) from None
 
     def _read(self, text: str) -> Any:
         if self._decoder is not None and not text.startswith('{"$"'):
@@ -99,56 +110,57 @@ class Form:
         """What msgspec makes of a value: None if it refuses it, or it looks like the tagged form."""
         try:
             data = self._encode(value)
-        except Exception:  # noqa: BLE001 - a model's own serializers may raise anything
+        except Exception:  # a model's own serializers may raise anything
             return None
         return None if data.startswith(MARK) else data
 
     def _proved(self, value: object, where: str) -> bytes:
         """The typed record if it gives the same value back; else the tagged one, proved too where classes are in it."""
+        packer = self._packer()
         try:
-            packer = Packer(self._trust, self._rules.cipher)
             tagged = packer.dumps(value)
-            if self._decoder is not None and (typed := self._written(value)) and self._gives(tagged, typed):
+            typed = self._written(value) if self._decoder else None
+            if typed and self._decoder and self._is_same(tagged, self._decoder.decode, typed):
                 return typed
-            if packer.has_records and not self._gives(tagged, tagged):
-                raise Refusal("does not come back as it was; its class keeps state that is in no field of it")
+            if packer.has_records and not self._is_same(tagged, self._unpacker.loads, tagged):
+                raise unrecordable(Refusal("does not come back as it was: not all of it is in fields"), where)
         except Refusal as refusal:
             raise unrecordable(refusal, where) from None
         except RecursionError:
             raise unrecordable(Refusal("is nested too deeply; record it flat, or as text"), where) from None
         return tagged if self._is_any or tagged.startswith(MARK) else b'{"$":"plain","v":%b}' % tagged
 
-    def _gives(self, tagged: bytes, record: bytes) -> bool:
+    def _is_same(self, tagged: bytes, read: Callable[[bytes], object], record: bytes) -> bool:
         try:
-            return Packer(self._trust, self._rules.cipher).dumps(self._read(record.decode())) == tagged
-        except Exception:  # noqa: BLE001 - what cannot be read back, for whatever reason, is not the same
+            return self._packer().dumps(read(record)) == tagged
+        except Exception:  # what cannot be read back, for whatever reason, is not the same
             return False
+
+    def _packer(self) -> Packer:
+        return Packer(self._trust, self._rules.cipher)
 
     def _decoder_for(self, hint: Any) -> json.Decoder[Any] | None:
         try:
             return json.Decoder(int | float if hint is float else hint, dec_hook=self._restore)
-        except TypeError:
+        except Exception:  # not only TypeError: names in its fields that cannot be resolved may fail in any way
             return None
 
     def _simplify(self, value: Any) -> object:
         """Write what msgspec does not know: secrets and pydantic's models."""
         if type(value) is Secret:
-            return Packer(self._trust, self._rules.cipher).pack(value)
-        if is_pydantic(type(value)):
+            return self._packer().pack(value)
+        if is_pydantic(class_of(value)):
             return value.model_dump(mode="json", by_alias=True, round_trip=True)
         raise NotImplementedError
 
     def _restore(self, cls: Any, node: Any) -> object:
         """Read what msgspec does not know; which class it is, the annotation says."""
-        if (typing.get_origin(cls) or cls) is Secret:
+        origin: object = typing.get_origin(cls)
+        if Secret in {cls, origin}:
             return self._unpacker.secret(node)
         if is_pydantic(cls):
-            return cls.model_validate_json(json.encode(node))
+            return _validated(cls, node)
         raise NotImplementedError
-
-
-def _never(_: object) -> bool:
-    return False
 
 
 def unrecordable(refusal: Refusal, where: str) -> NotSerializable:
@@ -160,14 +172,24 @@ def unrecordable(refusal: Refusal, where: str) -> NotSerializable:
     return NotSerializable(f"{where} cannot be recorded: {noun}{''.join(steps)} {refusal.reason}")
 
 
-def unreadable(hint: Any, why: str) -> NotDeserializable:
-    """Return the error that says why a record cannot be read."""
-    name = "any value" if hint in ANYTHING else getattr(hint, "__qualname__", None) or str(hint)
-    return NotDeserializable(f"a record cannot be read as {name}: {why}")
+def unreadable(what: str, error: Exception) -> NotDeserializable:
+    """Return the error that says why a record cannot be read, without values: they may be secret."""
+    known = isinstance(error, Refusal | msgspec.MsgspecError)
+    return NotDeserializable(f"a record cannot be read as {what}: {error if known else type(error).__name__}")
 
 
-def reason(error: Exception) -> str:
-    """Say why, without showing values: they may be secret, and other libraries' messages quote them."""
-    if type(error) in {ValueError, TypeError, msgspec.ValidationError, msgspec.DecodeError}:
-        return str(error)
-    return f"{type(error).__name__} while it was read"
+def _validated(cls: Any, node: object) -> object:
+    """A pydantic model; where it is refused, its places are told, not its values."""
+    try:
+        return cls.model_validate_json(json.encode(node))
+    except sys.modules["pydantic"].ValidationError as error:
+        places = sorted({".".join(map(str, each["loc"])) for each in error.errors(include_input=False)})
+        raise Refusal(f"{cls.__qualname__} refuses {', '.join(places) or 'it'}") from None
+
+
+def _name(hint: Any) -> str:
+    return "any value" if hint in ANYTHING else getattr(hint, "__qualname__", None) or str(hint)
+
+
+def _never(_: object) -> bool:
+    return False

@@ -1,4 +1,4 @@
-"""What annotations say: of functions, of classes, and of what is inside them; it must not know how values are written."""
+"""What annotations say, of functions and of classes; it must not know how values are written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def hints_of(thing: Callable[..., object]) -> dict[str, Any]:
     """Return the annotations of a function or class; those that cannot be resolved here are left out."""
     try:
         return typing.get_type_hints(thing, include_extras=True)
-    except Exception:  # noqa: BLE001 - a forward reference may be any expression, and fail in any way
+    except Exception:  # a forward reference may be any expression, and fail in any way
         return _one_by_one(thing)
 
 
@@ -34,7 +34,7 @@ def _one_by_one(thing: Any) -> dict[str, Any]:
         try:
             scope = getattr(thing, "__globals__", None)
             found |= typing.get_type_hints(alone, globalns=scope, include_extras=True)
-        except Exception:  # noqa: BLE001, S112 - as above
+        except Exception:  # noqa: S112 - as above
             continue
     return found
 
@@ -51,7 +51,7 @@ def info_of(hint: Any) -> inspect.Type | None:
     """Return what msgspec knows of an annotation, or None where it has no form of its own for it."""
     try:
         return inspect.type_info(Any if hint in ANYTHING else hint)
-    except Exception:  # noqa: BLE001 - unresolvable names included, which may fail in any way
+    except Exception:  # unresolvable names included, which may fail in any way
         return None
 
 
@@ -74,5 +74,5 @@ def _gather(hint: Any, found: set[type], aliases: set[int]) -> None:
     cls = typing.get_origin(hint) or hint
     if isinstance(cls, type) and cls not in found:
         found.add(cls)
-        for part in hints_of(cls).values() if family_of(cls) else ():
+        for part in hints_of(cls).values() if family_of(cls) or typing.is_typeddict(cls) else ():
             _gather(part, found, aliases)

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import base64
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from operon.core.codec.refusal import Refusal
+
+class_of: Callable[[object], type[Any]] = type
+"""`type`, to checkers a class like any other: never `__class__`, by which a proxy may lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,8 @@ def _is_nameless(zone: timezone) -> bool:
 
 
 def _zone_key(zone: ZoneInfo) -> str:
-    if zone.key is None:
-        message = "is a time zone without a key; make it with ZoneInfo(key)"
-        raise ValueError(message)
+    if not zone.key:
+        raise Refusal("is a time zone without a key; make it with ZoneInfo(key)")
     return zone.key
 
 

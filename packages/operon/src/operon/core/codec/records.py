@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from operon.core.codec.refusal import Refusal
+
 Fields = Mapping[str, Any]
 
 
@@ -24,7 +26,7 @@ class Family:
     """One way to make classes: how to recognise it, take its objects apart, and put them together."""
 
     owns: Callable[[type], bool]
-    dump: Callable[[Any], object]
+    dump: Callable[[Any], Any]
     load: Callable[[type, Any], object]
 
 
@@ -42,25 +44,26 @@ def _load_enum(cls: type[Enum], recorded: Any) -> object:
     if isinstance(recorded, str):
         return cls.__members__[recorded]
     if not issubclass(cls, Flag):
-        message = "names no member"
-        raise ValueError(message)
+        raise Refusal("it names no member of an enum")
     return cls(recorded)
 
 
 def _is_namedtuple(cls: type) -> bool:
-    return issubclass(cls, tuple) and isinstance(vars(cls).get("_fields"), tuple)
+    return tuple in cls.__mro__ and "_fields" in vars(cls)
 
 
 def _dump_namedtuple(value: Any) -> Fields:
-    return dict(zip(type(value)._fields, value, strict=True))
+    fields: Fields = value._asdict()
+    return fields
 
 
 def _load_namedtuple(cls: Any, fields: Fields) -> object:
-    return tuple.__new__(cls, [fields[name] if name in fields else cls._field_defaults[name] for name in cls._fields])
+    values = {**cls._field_defaults, **fields}
+    return cls._make(values[name] for name in cls._fields)
 
 
 def _dump_struct(value: Any) -> Fields:
-    return {name: getattr(value, name) for name in type(value).__struct_fields__}
+    return {name: getattr(value, name) for name in value.__struct_fields__}
 
 
 def _load_struct(cls: type, fields: Fields) -> object:
@@ -69,14 +72,13 @@ def _load_struct(cls: type, fields: Fields) -> object:
 
 def _dump_fields(value: Any) -> Fields:
     names = [name for name, _ in _fields(type(value))]
-    if extra := extra_attributes(value, names):
-        message = f"has the attribute .{extra[0]}, which is no field of it; declare it as one"
-        raise ValueError(message)
+    if extra := _extra(value, names):
+        raise Refusal(f"has the attribute .{extra[0]}, which is no field of its class; declare it as one")
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _load_fields(cls: type, fields: Fields) -> object:
-    made = object.__new__(cls)
+    made = _empty(cls)
     for name, default in _fields(cls):
         if name in fields:
             object.__setattr__(made, name, fields[name])
@@ -85,13 +87,15 @@ def _load_fields(cls: type, fields: Fields) -> object:
     return made
 
 
-def extra_attributes(value: object, names: list[str]) -> list[str]:
-    """Return the attributes of an object that are neither fields nor cached properties."""
+_empty: Callable[[type], object] = object.__new__
+"""An object of a class, without its fields; refused by Python for classes whose layout is not `object`'s."""
+
+
+def _extra(value: object, names: list[str]) -> list[str]:
+    """The attributes of an object that are neither fields nor the caches of properties."""
     own = getattr(value, "__dict__", {})
     return [
-        name
-        for name in own
-        if name not in names and not isinstance(getattr(type(value), name, None), cached_property)
+        name for name in own if name not in names and not isinstance(getattr(type(value), name, None), cached_property)
     ]
 
 
@@ -109,7 +113,8 @@ def _fields(cls: Any) -> Iterator[tuple[str, Callable[[], object] | None]]:
 
 def _default(value: object, factory: Any, missing: object) -> Callable[[], object] | None:
     if factory is not missing:
-        return factory  # type: ignore[no-any-return]
+        made: Callable[[], object] = factory
+        return made
     return None if value is missing else lambda: value
 
 
@@ -120,27 +125,30 @@ def is_pydantic(cls: object) -> bool:
 
 
 def _dump_pydantic(model: Any) -> Fields:
-    fields = {name: value for name, value in vars(model).items() if name in type(model).model_fields}
-    return {
-        "fields": fields,
-        "set": sorted(model.model_fields_set),
-        "extra": model.__pydantic_extra__,
-        "private": model.__pydantic_private__,
+    """Its fields by name, and what else is in it by names that no field can have."""
+    values: Fields = model.__dict__
+    fields = {name: values[name] for name in model.__class__.model_fields if name in values}
+    rest = {
+        "__set__": sorted(model.model_fields_set),
+        "__extra__": model.__pydantic_extra__,
+        "__private__": model.__pydantic_private__,
     }
+    return fields | {name: value for name, value in rest.items() if value is not None}
 
 
 def _load_pydantic(cls: Any, recorded: Fields) -> object:
     fields = {
-        name: recorded["fields"][name] if name in recorded["fields"] else info.get_default(call_default_factory=True)
+        name: recorded[name] if name in recorded else info.get_default(call_default_factory=True)
         for name, info in cls.model_fields.items()
     }
-    made = cls.__new__(cls)
-    made.__setstate__({
+    state = {
         "__dict__": fields,
-        "__pydantic_fields_set__": set(recorded["set"]),
-        "__pydantic_extra__": recorded["extra"],
-        "__pydantic_private__": recorded["private"],
-    })
+        "__pydantic_fields_set__": set(recorded["__set__"]),
+        "__pydantic_extra__": recorded.get("__extra__"),
+        "__pydantic_private__": recorded.get("__private__"),
+    }
+    made: Any = cls.__new__(cls)
+    made.__setstate__(state)
     return made
 
 

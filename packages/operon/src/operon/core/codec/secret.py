@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeGuard, TypeVar
 
+from operon.core.codec.refusal import Refusal
 from operon.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ class Secret(Generic[T_co]):
         return "Secret(****)"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return bool(self._value == other._value)
+        return self._value == other.reveal() if _is_secret(other) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
+
+
+def _is_secret(value: object) -> TypeGuard[Secret[object]]:
+    return isinstance(value, Secret)
 
 
 class Cipher:
@@ -59,10 +62,7 @@ class Cipher:
 
     def __init__(self, key: bytes) -> None:
         if len(key) not in _KEY_SIZES:
-            message = (
-                f"the key for secrets has {len(key)} bytes; it needs 16, 24 or 32: make one with secrets.token_bytes(32)"
-            )
-            raise DeclarationError(message)
+            raise DeclarationError(f"a key for secrets has 16, 24 or 32 bytes, not {len(key)}: secrets.token_bytes(32)")
         self._aead = _aead(key)
         self._nonce_key = hashlib.blake2b(b"operon.secret.nonce", key=key).digest()
 
@@ -75,20 +75,20 @@ class Cipher:
         """Return what `seal` was given.
 
         Raises:
-            ValueError: the text was sealed with another key, or was tampered with.
+            Refusal: the text was sealed with another key, or was tampered with.
         """
-        sealed = base64.b64decode(text, validate=True)
         try:
+            sealed = base64.b64decode(text, validate=True)
             return self._aead.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], None)
-        except Exception:  # noqa: BLE001 - the library's InvalidTag, which may not be imported here
-            message = "a secret does not open with this app's key"
-            raise ValueError(message) from None
+        except Exception:  # the library has an InvalidTag of its own, which cannot be imported here
+            raise Refusal("a secret in it does not open with this app's key") from None
 
 
 def _aead(key: bytes) -> AESGCM:
     try:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - only apps with a key need it
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
-        message = "the app has a key for secrets, but nothing to encrypt with: pip install cryptography"
-        raise DeclarationError(message) from None
+        raise DeclarationError(
+            "the app has a key for secrets, and nothing to encrypt with: pip install cryptography"
+        ) from None
     return AESGCM(key)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import types
+from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
@@ -11,16 +13,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import json
 
+from operon.core.codec.form import unreadable
 from operon.core.codec.hints import Unannotated, hints_of, result_hint
-from operon.errors import NotDeserializable
+from operon.core.codec.kinds import class_of
+from operon.core.codec.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from operon.core.codec.codec import Codec
     from operon.core.codec.form import Form
 
 _DIGEST_SIZE = 16
+_UNORDERED_PAIRS = ("dict", "counter")
 
 
 class Signature:
@@ -33,17 +39,15 @@ class Signature:
         ignore: parameters that are passed but neither recorded nor compared (clients, sessions).
     """
 
-    def __init__(
-        self, fn: Callable[..., object], codec: Codec, *, skip: int = 0, ignore: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, fn: Callable[..., object], codec: Codec, *, skip: int = 0, ignore: tuple[str, ...] = ()) -> None:
         self._fn = fn
         self._codec = codec
-        self._name = fn.__qualname__
-        self._home = fn.__module__
+        self._name: str = getattr(fn, "__qualname__", type(fn).__qualname__)
+        self._home: str = getattr(fn, "__module__", "")
         self._ignore = frozenset(ignore)
-        signature = inspect.signature(fn)
-        self._parameters = dict(list(signature.parameters.items())[skip:])
-        self._signature = signature.replace(parameters=list(self._parameters.values()))
+        self._parameters = dict([*_parameters(fn).items()][skip:])
+        self._signature = inspect.Signature([*self._parameters.values()])
+        self._simple = _simple(self._parameters)
 
     def encode(self, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
         """Return the record of a call: a JSON object of its arguments by name.
@@ -52,10 +56,9 @@ class Signature:
             TypeError: the function cannot be called like this.
             NotSerializable: an argument cannot be recorded.
         """
-        bound = self._bind(args, kwargs)
         record = {
-            name: msgspec.Raw(self._forms[name].encode(value, f"the argument {name!r} of {self._name}()").encode())
-            for name, value in bound.items()
+            name: msgspec.Raw(self._forms[name].encode(value, self._where[name]).encode())
+            for name, value in self._bind(args, kwargs).items()
             if name not in self._ignore
         }
         return self._codec.rules.check_size(json.encode(record), f"the arguments of {self._name}()")
@@ -68,12 +71,10 @@ class Signature:
         """
         try:
             record = _read_record(text)
-        except (ValueError, RecursionError):
-            message = f"a record cannot be read as the arguments of {self._name}(): it is no JSON object"
-            raise NotDeserializable(message) from None
-        if unknown := record.keys() - self._parameters.keys():
-            message = f"a recorded call of {self._name}() has the arguments {sorted(unknown)}, which it no longer takes"
-            raise NotDeserializable(message)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise unreadable(f"the arguments of {self._name}()", error) from None
+        if misfit := self._misfit(record.keys()):
+            raise unreadable(f"the arguments of {self._name}()", Refusal(misfit))
         return self._arrange({name: self._forms[name].decode(bytes(raw).decode()) for name, raw in record.items()})
 
     def digest(self, call: str | tuple[Sequence[object], Mapping[str, object]]) -> str:
@@ -83,7 +84,8 @@ class Signature:
             call: the record of a call, or its `(args, kwargs)`.
         """
         text = call if isinstance(call, str) else self.encode(*call)
-        canonical = json.encode(_canonical(json.decode(text)), order="sorted")
+        node = json.decode(text)
+        canonical = _write_sorted(_canonical(node) if '"$"' in text else node)
         return hashlib.blake2b(canonical, digest_size=_DIGEST_SIZE).hexdigest()
 
     def encode_result(self, value: object) -> str:
@@ -112,50 +114,108 @@ class Signature:
 
     @cached_property
     def _forms(self) -> dict[str, Form]:
-        return {name: self._codec.form(self._hint(parameter), self._home) for name, parameter in self._parameters.items()}
+        return {
+            name: self._codec.form(_whole(parameter, self._hints.get(name, Unannotated)), self._home)
+            for name, parameter in self._parameters.items()
+        }
 
-    def _hint(self, parameter: Parameter) -> Any:
-        hint = self._hints.get(parameter.name, Unannotated)
-        if hint is Unannotated:
-            return hint
-        wrap = {Parameter.VAR_POSITIONAL: tuple[hint, ...], Parameter.VAR_KEYWORD: dict[str, hint]}
-        return wrap.get(parameter.kind, hint)
+    @cached_property
+    def _where(self) -> dict[str, str]:
+        return {name: f"the argument {name!r} of {self._name}()" for name in self._parameters}
 
     def _bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Mapping[str, object]:
+        if not kwargs and self._simple.required <= len(args) <= len(self._simple.names):
+            return dict(zip(self._simple.names, args, strict=False))
         try:
             return self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:
-            message = f"{self._name}() {error}"
-            raise TypeError(message) from None
+            raise TypeError(f"{self._name}() {error}") from None
 
-    def _arrange(self, values: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _misfit(self, recorded: AbstractSet[str]) -> str | None:
+        """Say how recorded arguments and today's parameters differ, where that matters."""
+        if gone := recorded - self._parameters.keys():
+            return f"it has {', '.join(sorted(gone))}, which the function does not take any more"
+        required = {name for name, parameter in self._parameters.items() if _is_required(parameter)}
+        if new := required - recorded - self._ignore:
+            return f"it lacks {', '.join(sorted(new))}, which the function needs now; give it a default"
+        return None
+
+    def _arrange(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """By position what must be: positional-only parameters, and all in front of a `*args` that is not empty."""
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
-        variadic = next((n for n, p in self._parameters.items() if p.kind is Parameter.VAR_POSITIONAL and values.get(n)), None)
-        for name, value in values.items():
-            kind = self._parameters[name].kind
-            if kind is Parameter.VAR_POSITIONAL:
-                args.extend(value)
-            elif kind is Parameter.VAR_KEYWORD:
-                kwargs.update(value)
-            elif kind is Parameter.POSITIONAL_ONLY or (variadic and kind is Parameter.POSITIONAL_OR_KEYWORD):
-                args.append(value)
+        by_position: set[object] = {Parameter.POSITIONAL_ONLY}
+        if any(
+            parameter.kind is Parameter.VAR_POSITIONAL and values.get(n) for n, parameter in self._parameters.items()
+        ):
+            by_position.add(Parameter.POSITIONAL_OR_KEYWORD)
+        for name, parameter in self._parameters.items():
+            if name not in values:
+                continue
+            if parameter.kind is Parameter.VAR_POSITIONAL:
+                args.extend(values[name])
+            elif parameter.kind is Parameter.VAR_KEYWORD:
+                kwargs.update(values[name])
+            elif parameter.kind in by_position:
+                args.append(values[name])
             else:
-                kwargs[name] = value
+                kwargs[name] = values[name]
         return tuple(args), kwargs
 
 
+@dataclass(frozen=True, slots=True)
+class _Simple:
+    """The names a call by position alone can fill, and how many of them it must."""
+
+    names: tuple[str, ...]
+    required: int
+
+
+_POSITIONAL = frozenset({Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD})
+_VARIADIC = frozenset({Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD})
+
 _read_record = json.Decoder(dict[str, msgspec.Raw]).decode
+_write_sorted = json.Encoder(order="sorted").encode
+
+
+def _parameters(fn: Callable[..., object]) -> Mapping[str, Parameter]:
+    """A function's parameters; a builtin that does not tell has any."""
+    try:
+        return inspect.signature(fn).parameters
+    except ValueError:
+        return {
+            "args": Parameter("args", Parameter.VAR_POSITIONAL),
+            "kwargs": Parameter("kwargs", Parameter.VAR_KEYWORD),
+        }
+
+
+def _simple(parameters: Mapping[str, Parameter]) -> _Simple:
+    names = tuple(name for name, parameter in parameters.items() if parameter.kind in _POSITIONAL)
+    required = [name for name, parameter in parameters.items() if _is_required(parameter)]
+    return _Simple(names, len(required) if set(required) <= set(names) else len(parameters) + 1)
+
+
+def _is_required(parameter: Parameter) -> bool:
+    return parameter.default is Parameter.empty and parameter.kind not in _VARIADIC
+
+
+def _whole(parameter: Parameter, hint: Any) -> Any:
+    """The annotation of what a parameter holds: of all of `*args`, all of `**kwargs`."""
+    if parameter.kind is Parameter.VAR_POSITIONAL:
+        return types.GenericAlias(tuple, (Any if hint is Unannotated else hint, ...))
+    if parameter.kind is Parameter.VAR_KEYWORD:
+        return types.GenericAlias(dict, (str, Any if hint is Unannotated else hint))
+    return hint
 
 
 def _canonical(node: Any) -> Any:
-    """A record without the order that equal values may differ in: pairs of a dict are sorted, as its keys are."""
-    if isinstance(node, list):
+    """A record without the order that equal values may differ in: pairs of a dict are sorted, as its keys will be."""
+    cls = class_of(node)
+    if cls is list:
         return [_canonical(item) for item in node]
-    if not isinstance(node, dict):
+    if cls is not dict:
         return node
-    clean = {key: _canonical(item) for key, item in node.items()}
-    if clean.get("$") in {"dict", "counter"} and isinstance(clean.get("v"), list):
-        clean["v"].sort(key=json.encode)
-    return clean
+    fields: dict[str, Any] = {key: _canonical(item) for key, item in node.items()}
+    if fields.get("$") in _UNORDERED_PAIRS and isinstance(fields.get("v"), list):
+        fields["v"].sort(key=_write_sorted)
+    return fields

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import json
 
-from operon.core.codec.kinds import BY_TAG, BY_TYPE, UNORDERED
+from operon.core.codec.kinds import BY_TAG, BY_TYPE, UNORDERED, class_of
 from operon.core.codec.records import family_of
+from operon.core.codec.refusal import Refusal
 from operon.core.codec.secret import Secret
 
 if TYPE_CHECKING:
@@ -25,17 +26,9 @@ if TYPE_CHECKING:
     from operon.core.codec.trust import Trust
 
 MARK = b'{"$"'
-DEPTH = 100
+DEPTH = 64
 _INT_BITS = 64
-
-
-class Refusal(Exception):  # noqa: N818 - never leaves the codec
-    """A value cannot be recorded; `path` leads to the part that cannot."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path: list[str] = []
+_SHOWN = 200
 
 
 class Packer:
@@ -57,7 +50,7 @@ class Packer:
 
     def pack(self, value: Any) -> object:
         """Return the value as a tree of what JSON has."""
-        cls = type(value)
+        cls = class_of(value)
         if value is None or cls is bool:
             return value
         if cls is str:
@@ -73,20 +66,20 @@ class Packer:
     def part(self, step: str, value: Any) -> object:
         """Pack a part of a value, and note the way to it if it is refused."""
         if id(value) in self._open:
-            raise _at(step, Refusal("contains itself, and JSON cannot; record an id instead"))
+            raise Refusal("contains itself, and JSON cannot; record an id instead").at(step)
         if len(self._open) >= DEPTH:
-            raise _at(step, Refusal(f"is nested deeper than {DEPTH} levels; record it flat, or as text"))
+            raise Refusal(f"is nested deeper than {DEPTH} levels; record it flat, or as text").at(step)
         self._open.add(id(value))
         try:
             return self.pack(value)
         except Refusal as refusal:
-            raise _at(step, refusal) from None
+            raise refusal.at(step) from None
         finally:
             self._open.discard(id(value))
 
     def _dict(self, value: dict[Any, Any]) -> object:
         if "$" not in value and all(type(key) is str for key in value):
-            return {_text(key): self.part(f"[{key!r}]", item) for key, item in value.items()}
+            return {_text(key): self.part(_key_step(key), item) for key, item in value.items()}
         pairs = [[self.part(".keys()", key), self.part(_key_step(key), item)] for key, item in value.items()]
         return {"$": "dict", "v": pairs}
 
@@ -100,35 +93,28 @@ class Packer:
         raise Refusal(_why_not(cls))
 
     def _secret(self, secret: Secret[object]) -> object:
-        inside = self.part(".reveal()", secret.reveal())
+        try:
+            inside = self.part("", secret.reveal())
+        except Refusal as refusal:
+            refusal.path = [".reveal()"]  # no further: the keys in a secret are secret
+            raise
         if self._cipher is None:
             return {"$": "secret", "v": inside}
         return {"$": "secret", "sealed": self._cipher.seal(json.encode(inside))}
 
     def _kind(self, kind: Kind, value: Any) -> object:
-        try:
-            simpler = kind.dump(value)
-        except ValueError as error:
-            raise Refusal(str(error)) from None
-        packed: Any = self.pack(simpler)
+        packed: Any = self.pack(kind.dump(value))
         return {"$": kind.tag, "v": sorted(packed, key=json.encode) if kind.tag in UNORDERED else packed}
 
     def _record(self, cls: type, family: Family, value: Any) -> object:
         name = self._trust.name(cls)
         if name is None:
-            package = cls.__module__.partition(".")[0]
-            raise Refusal(
-                f"is of {_type_name(cls)}, which a record of this function may not name; annotate the value with it, "
-                f"or add {package!r} to the codec's packages (a class inside a function cannot be named at all)"
-            )
+            raise Refusal(_unnameable(cls))
         self.has_records = True
-        try:
-            simpler = family.dump(value)
-        except ValueError as error:
-            raise Refusal(str(error)) from None
-        if isinstance(simpler, dict):
-            return {"$": name, "v": {field: self.part(f".{field}", item) for field, item in simpler.items()}}
-        return {"$": name, "v": self.pack(simpler)}
+        simpler = family.dump(value)
+        if type(simpler) is str or type(simpler) is int:
+            return {"$": name, "v": self.pack(simpler)}
+        return {"$": name, "v": {field: self.part(f".{field}", item) for field, item in simpler.items()}}
 
 
 class Unpacker:
@@ -142,15 +128,17 @@ class Unpacker:
         """Return the value that a tagged form describes.
 
         Raises:
-            ValueError: the form names what it may not, or does not fit what it names.
+            Refusal: the form names what it may not.
+            Exception: it does not fit what it names, in whatever way that type complains.
         """
         return self.unpack(json.decode(data))
 
     def unpack(self, node: Any) -> Any:
         """Return the value that a tree of JSON describes."""
-        if type(node) is list:
+        cls = class_of(node)
+        if cls is list:
             return [self.unpack(item) for item in node]
-        if type(node) is not dict:
+        if cls is not dict:
             return node
         if "$" not in node:
             return {key: self.unpack(item) for key, item in node.items()}
@@ -158,8 +146,7 @@ class Unpacker:
 
     def _tagged(self, tag: object, node: Mapping[str, Any]) -> object:
         if not isinstance(tag, str):
-            message = "a tag is no text"
-            raise TypeError(message)
+            raise Refusal("a tag in it is no text")
         if tag == "secret":
             return self.secret(node)
         inside = self.unpack(node["v"])
@@ -170,8 +157,9 @@ class Unpacker:
         cls = self._trust.find(tag)
         family = None if cls is None else family_of(cls)
         if cls is None or family is None:
-            message = f"it names {tag[:200]!r}, which is no class that this function's records may name"
-            raise ValueError(message)
+            raise Refusal(
+                f"it names {tag[:_SHOWN]!r}, which no record of this function may name, or which is not loaded"
+            )
         return family.load(cls, inside)
 
     def secret(self, node: Mapping[str, Any]) -> Secret[object]:
@@ -179,8 +167,7 @@ class Unpacker:
         if "sealed" not in node:
             return Secret(self.unpack(node["v"]))
         if self._cipher is None:
-            message = "it holds an encrypted secret, and this app has no key"
-            raise ValueError(message)
+            raise Refusal("it holds an encrypted secret, and this app has no key")
         return Secret(self.loads(self._cipher.unseal(node["sealed"])))
 
 
@@ -188,22 +175,26 @@ def _text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        message = "holds half a surrogate pair, which is no text; decode it with errors='replace', or record bytes"
-        raise Refusal(message) from None
+        raise Refusal("holds half a surrogate pair, which is no text; record it as bytes, or replace it") from None
     return text
 
 
-def _at(step: str, refusal: Refusal) -> Refusal:
-    refusal.path.insert(0, step)
-    return refusal
-
-
 def _key_step(key: object) -> str:
-    return f"[{key!r}]" if isinstance(key, str | int) else f"[a {type(key).__name__}]"
+    return f"[{key!r:.40}]" if isinstance(key, str | int) else f"[a {type(key).__name__}]"
 
 
 def _type_name(cls: type) -> str:
     return f"type {cls.__module__}.{cls.__qualname__}"
+
+
+def _unnameable(cls: type) -> str:
+    if "<locals>" in cls.__qualname__:
+        return f"is of {_type_name(cls)}, a class inside a function, which no record can name; move it to its module"
+    package = cls.__module__.partition(".")[0]
+    return (
+        f"is of {_type_name(cls)}, which a record of this function may not name; "
+        f"annotate the value with it, or add {package!r} to the codec's packages"
+    )
 
 
 def _why_not(cls: type) -> str:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SCRIPT = frozenset({"__main__", "__mp_main__"})
+"""The names of the program's own module, here and in processes that multiprocessing starts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -48,18 +51,18 @@ class Trust:
 
     @property
     def _home_package(self) -> str:
-        return _package(_main_name() if self.home == "__main__" else self.home or "")
+        return _package(_main_name() if self.home in _SCRIPT else self.home or "")
 
     def _module(self, name: str) -> ModuleType | None:
         """The script's module has two names; the one it was recorded under by another process is found as well."""
-        if name == _main_name() and (self.home == "__main__" or name not in sys.modules):
+        if name == _main_name() and (self.home in _SCRIPT or name not in sys.modules):
             return sys.modules.get("__main__")
         return sys.modules.get(name)
 
 
 def class_name(cls: type) -> str:
     """Return `module:qualname`; a script's classes carry the name that importing the script would give them."""
-    module = _main_name() if cls.__module__ == "__main__" else cls.__module__
+    module = _main_name() if cls.__module__ in _SCRIPT else cls.__module__
     return f"{module}:{cls.__qualname__}"
 
 

@@ -1,0 +1,21 @@
+"""Every verb, to be awaited: `await aio.sleep(1)`; and `aio.call`, which runs blocking declarations from async code."""
+
+from __future__ import annotations
+
+from operon.app.calling import call as call
+from operon.app.verbs import awaited
+from operon.app import verbs as app_verbs
+from operon.core import asking, results, verbs
+
+sleep = awaited(verbs.sleep)
+now = awaited(verbs.now)
+rng = awaited(verbs.rng)
+uuid4 = awaited(verbs.uuid4)
+start = awaited(app_verbs.start)
+gather = awaited(results.gather)
+retrieve = awaited(app_verbs.retrieve)
+describe = awaited(asking.describe)
+steps = awaited(asking.steps)
+find = awaited(asking.find)
+count = awaited(asking.count)
+cancel = awaited(asking.cancel)

@@ -1,0 +1,272 @@
+"""The application: what is declared on it, and its life from launch to close."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from operon.app.databases import Databases
+from operon.app.routes import Routes
+from operon.app.stores import default_url, store_for
+from operon.core.codec import Codec
+from operon.core.verbs import seconds
+from operon.engine.engine import Engine, Settings
+from operon.errors import DeclarationError, NotFound
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from types import TracebackType
+
+    from operon.core.commands import Op
+    from operon.core.function import Function
+    from operon.core.host import Host, Opened
+    from operon.core.ledger import Done, Ledger, Work
+
+T = TypeVar("T")
+Self = TypeVar("Self", bound="Operon")
+_apps: weakref.WeakSet[Operon] = weakref.WeakSet()
+os.register_at_fork(after_in_child=lambda: [app._forked() for app in _apps])  # noqa: SLF001 - this module's own class
+
+
+class Operon(Routes):
+    """An app: workflows, steps and transactions, and the database that remembers them.
+
+    Args:
+        name: names the app in the database; also the SQLite file, when no database is given.
+        database: a URL, a SQLAlchemy engine, or a psycopg pool; by default `OPERON_DATABASE_URL`, else
+            `DATABASE_URL`, else `sqlite:///<name>.db`.
+        datasources: other databases that transactions may name.
+        lifespan: `lifespan(app)` is entered before anything is claimed, and left after the drain.
+        around: `around()` is entered around each execution of a blocking body.
+        version: the version of the code; by default a digest of the declared functions' sources.
+        pin: run rows only on the code version that started them.
+        threads: how many blocking bodies run at a time; more stay queued.
+        max_payload: the largest recorded value, in bytes.
+        encryption_key: 16, 24 or 32 bytes that `Secret` values are encrypted with.
+        grace: seconds that a wait stays in the process before the workflow leaves it.
+        lease: seconds after which others take over from a process that fell silent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        database: object = None,
+        datasources: Mapping[str, object] | None = None,
+        lifespan: Callable[[Any], AbstractContextManager[Any]] | None = None,
+        around: Callable[[], AbstractContextManager[Any]] | None = None,
+        authenticate: Callable[..., Any] | None = None,
+        version: str | None = None,
+        pin: bool = False,
+        threads: int = 64,
+        max_payload: int = 10_000_000,
+        encryption_key: bytes | None = None,
+        grace: float = 1.0,
+        lease: float = 15.0,
+    ) -> None:
+        super().__init__()
+        self.functions: dict[str, Function] = {}
+        if not name:
+            raise DeclarationError('An app has a name: Operon("shop").')
+        for what, value in (("threads", threads), ("max_payload", max_payload), ("lease", lease)):
+            if value <= 0:
+                raise DeclarationError(f"{what}={value!r} must be above 0.")
+        self.name = name
+        self.database = database
+        self.authenticate = authenticate
+        self.codec = Codec(max_payload=max_payload, key=encryption_key)
+        self.host: Host | None = None
+        self.pin = pin
+        self._version = version
+        self._lifespan = lifespan
+        self._around = around
+        self._settings = Settings(threads=threads, grace=grace, ttl=lease)
+        self._instances: dict[str, object] = {}
+        self._names: dict[int, str] = {}
+        self._databases = Databases(datasources or {})
+        self._engine: Engine | None = None
+        self._entered: AbstractContextManager[Any] | None = None
+        self._lock = threading.Lock()
+        self._http: Any = None
+        self.settle(self)
+        _apps.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Operon {self.name!r}{' launched' if self._engine else ''}>"
+
+    # ── Declaring ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def register(self, instance: T, *, name: str) -> T:
+        """Register an object whose methods are workflows or transactions; rows record its class and this name.
+
+        Raises:
+            DeclarationError: the name is taken for this class, or the app is launched.
+        """
+        full = f"{type(instance).__qualname__}/{name}"
+        if self._engine is not None:
+            raise DeclarationError(f"Register {full} before launch: rows may be claimed at once.")
+        if full in self._instances:
+            raise DeclarationError(f"Two objects are registered as {full}; names are unique per class.")
+        self._instances[full] = instance
+        self._names[id(instance)] = full
+        return instance
+
+    # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def launch(self, *, run: bool | list[str] = True, migrate: bool = True) -> None:
+        """Connect, take up what was left, and begin to run. Importing never launches anything; this does.
+
+        Args:
+            run: False serves, starts and waits, but runs nothing here; a list names the queues to run.
+            migrate: bring the schema up to date; False raises SchemaMismatch if it is not.
+
+        Raises:
+            StoreUnavailable: the database is out of reach.
+            SchemaMismatch, ForeignDatabase: this database is not for this code.
+        """
+        self._launch(None, run=run, migrate=migrate)
+
+    def close(self, drain: float | timedelta = 30.0) -> None:
+        """Claim nothing more, let what runs end for `drain` seconds, hand the rest back. Closing twice is harmless."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        try:
+            engine.close(seconds(drain, "drain="))
+            if self._entered is not None:
+                self._entered.__exit__(None, None, None)
+        finally:
+            self.host = self._entered = None
+            self._databases.close()
+            engine.store.close()
+
+    def __enter__(self: Self) -> Self:
+        """Launch."""
+        self.launch()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close; at once when an error is on its way out."""
+        self.close(drain=30.0 if kind is None else 0.0)
+
+    async def __aenter__(self: Self) -> Self:
+        """Launch; async bodies run on this loop."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, lambda: self._launch(loop, run=True, migrate=True))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """Close; at once when an error is on its way out."""
+        drain = 30.0 if kind is None else 0.0
+        await asyncio.get_running_loop().run_in_executor(None, lambda: self.close(drain))
+
+    def _launch(self, loop: asyncio.AbstractEventLoop | None, *, run: bool | list[str], migrate: bool) -> None:
+        with self._lock:
+            if self._engine is not None:
+                raise DeclarationError(f"{self.name} is launched already.")
+            chosen = run if isinstance(run, bool) else frozenset(run)
+            database = self.database if self.database is not None else default_url(self.name)
+            store = store_for(database)
+            store.open(migrate=migrate)
+            try:
+                self._databases.open(database, store, self.each())
+                self._enter()
+                engine = Engine(self, store, replace(self._settings, run=chosen))
+                engine.launch(loop)
+            except BaseException:
+                self._databases.close()
+                store.close()
+                raise
+            self._engine = engine
+            self.host = engine
+
+    def _enter(self) -> None:
+        if self._lifespan is not None:
+            entered = self._lifespan(self)
+            entered.__enter__()
+            self._entered = entered
+
+    def _forked(self) -> None:
+        if self._engine is not None:
+            self._engine.fork()
+
+    # ── What the engine asks of a program ────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def version(self) -> str:
+        """The version of the code: what was given, or a digest of the declared functions and of Python's version."""
+        if self._version is None:
+            digest = hashlib.blake2b(digest_size=8)
+            for name, function in sorted((it.name, it) for it in self.each()):
+                digest.update(f"{name}\0{_source(function.fn)}\0".encode(errors="replace"))
+            self._version = digest.hexdigest()
+        return f"{self._version}+py{sys.version_info.major}.{sys.version_info.minor}"
+
+    def declared(self, function: Function) -> None:
+        """Learn of a function, at whatever time."""
+        for name in (function.name, *function.rules.aliases):
+            self.functions[name] = function
+
+    def instances(self) -> tuple[str, ...]:
+        """The names of the registered objects."""
+        return tuple(self._instances)
+
+    def instance(self, name: str) -> object:
+        """The object registered under a name.
+
+        Raises:
+            NotFound: nothing is.
+        """
+        if name not in self._instances:
+            raise NotFound(f"No object is registered as {name}; call app.register(..., name=...) before launch.")
+        return self._instances[name]
+
+    def instance_name(self, instance: object) -> str:
+        """Under which name an object was registered.
+
+        Raises:
+            DeclarationError: it was not.
+        """
+        if id(instance) not in self._names:
+            kind = type(instance).__qualname__
+            raise DeclarationError(f"This {kind} is not registered; call app.register(it, name=...) before launch.")
+        return self._names[id(instance)]
+
+    def around(self, body: Callable[[], T]) -> T:
+        """Run one execution inside what was given as `around`."""
+        if self._around is None:
+            return body()
+        with self._around():
+            return body()
+
+    def within(self, connection: object) -> Opened:
+        """See an open transaction of the caller."""
+        return self._databases.within(connection)
+
+    def transact(self, function: Function, work: Work, ledger: Ledger | None) -> Op[Done]:
+        """Run one transaction on the datasource that the function means."""
+        return self._databases.transact(function, work, ledger)
+
+    def remembers(self, function: Function) -> bool:
+        """Whether the function's transactions run in the database that holds the journal."""
+        return self._databases.remembers(function)
+
+
+def _source(fn: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(fn)
+    except (OSError, TypeError):
+        code = getattr(fn, "__code__", None)
+        return repr(fn) if code is None else f"{code.co_code!r}{code.co_consts!r}"

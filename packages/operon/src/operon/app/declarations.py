@@ -1,0 +1,295 @@
+"""What the decorators return: callables that keep their function's signature and colour, and can be started.
+
+Declarations know their function and, at call time, the launched app; how a call becomes durable is core's affair.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from operon.core import context
+from operon.core.commands import Op
+from operon.core.function import Function, Using
+from operon.core.host import Host, locate
+from operon.core.results import call
+from operon.core.steps import step
+from operon.core.transactions import transaction
+from operon.core.verbs import seconds
+from operon.errors import BadValue
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+Self = TypeVar("Self", bound="Declaration")
+
+Verb = Callable[[Host, Any, tuple[Any, ...], dict[str, Any]], Op[Any]]
+
+
+class Declaration:
+    """A function, the object it is bound to, and the options of one call."""
+
+    verb: Verb
+
+    def __init__(self, function: Function, instance: object | None = None, options: Using | None = None) -> None:
+        self.function = function
+        self.instance = instance
+        self.options = options or Using()
+        self.__name__ = getattr(function.fn, "__name__", function.name)
+        self.__qualname__ = getattr(function.fn, "__qualname__", function.name)
+        self.__module__ = function.module
+        self.__doc__ = function.fn.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn that this is a method: its object is not part of the arguments."""
+        self.function.method = True
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """The undecorated function."""
+        return self.function.fn
+
+    @property
+    def name(self) -> str:
+        """Its recorded name."""
+        return self.function.name
+
+    @property
+    def host(self) -> Host | None:
+        """The launched app that this belongs to."""
+        return self.function.host
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """What the caller passes: without the object and the transaction."""
+        full = inspect.signature(self.function.fn)
+        hidden = self.function.hidden
+        return full.replace(parameters=list(full.parameters.values())[hidden:])
+
+    def _op(self, host: Host, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
+        return type(self).verb(host, self, args, kwargs)
+
+    def _bound(self: Self, instance: object) -> Self:
+        return self if instance is None else type(self)(self.function, instance, self.options)
+
+    def _with(self: Self, options: Using) -> Self:
+        return type(self)(self.function, self.instance, options)
+
+
+class Blocking(Declaration):
+    """The colour of plain functions."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it here and now, durably."""
+        host = locate(self)
+        return host.drive(self._op(host, args, kwargs))
+
+
+class Awaited(Declaration):
+    """The colour of async functions."""
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it here and now, durably."""
+        host = locate(self)
+        return await host.adrive(self._op(host, args, kwargs))
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R_co]):
+    """One call of a workflow, bound to its arguments and not yet made."""
+
+    declared: Declaration
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+Seconds = float | timedelta
+OnDuplicate = Literal["join", "first", "reject"]
+
+
+class Durable(Declaration, Generic[P, R_co]):
+    """What can be started: a workflow or a transaction, of either colour."""
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+        """Bind the arguments of a call that is made later, by a plural verb."""
+        return Call(self, args, kwargs)
+
+    def using(
+        self: Self,
+        *,
+        key: str | None = None,
+        timeout: Seconds | None = None,
+        delay: Seconds = 0.0,
+        on_duplicate: OnDuplicate | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        roles: tuple[str, ...] | list[str] | None = None,
+        version: str | None = None,
+        within: object = None,
+    ) -> Self:
+        """Give the same callable with options for the calls made through it.
+
+        Args:
+            key: the workflow's id; once and only once per key.
+            timeout: seconds from the start to the deadline; children inherit it.
+            delay: seconds until it may begin.
+            on_duplicate: when the key is taken: "join" that run if it is the same call (KeyConflict if not), take
+                "first" whatever is there, or "reject" with Duplicate.
+            attributes: labels to find it by; JSON values.
+            user: on whose behalf; children inherit it.
+            roles: the user's roles.
+            version: the only code version that may run it.
+            within: an open connection or session of the caller: the start commits or rolls back with it.
+
+        Raises:
+            BadValue: an option that cannot be meant.
+        """
+        given = {
+            "key": key,
+            "timeout": None if timeout is None else seconds(timeout, "timeout="),
+            "delay": seconds(delay, "delay=") or None,
+            "on_duplicate": on_duplicate,
+            "attributes": None if attributes is None else labels(attributes),
+            "user": user,
+            "roles": None if roles is None else tuple(roles),
+            "version": version,
+            "within": within,
+        }
+        return self._with(replace(self.options, **{name: it for name, it in given.items() if it is not None}))
+
+
+def labels(attributes: Mapping[str, Any]) -> str:
+    """Spell a workflow's labels as JSON text."""
+    try:
+        return json.dumps(dict(attributes), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadValue(f"attributes= takes texts, numbers and truth values that JSON can hold: {error}") from None
+
+
+class Workflow(Durable[P, R_co], Blocking, Generic[P, R_co]):
+    """A blocking workflow."""
+
+    verb = staticmethod(call)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Start it, run it here if possible, and give its result; inside a workflow it is a child of that."""
+        return cast("R_co", super().__call__(*args, **kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Workflow[P, R_co]: ...
+    @overload
+    def __get__(self: Workflow[Concatenate[S, Q], R_co], instance: S, owner: type, /) -> Workflow[Q, R_co]: ...
+    def __get__(self, instance: Any, owner: type, /) -> Any:
+        """Bind it to an object."""
+        return self._bound(instance)
+
+
+class AsyncWorkflow(Durable[P, R_co], Awaited, Generic[P, R_co]):
+    """An async workflow."""
+
+    verb = staticmethod(call)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Start it, run it here if possible, and give its result; inside a workflow it is a child of that."""
+        return cast("R_co", await super().__call__(*args, **kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> AsyncWorkflow[P, R_co]: ...
+    @overload
+    def __get__(self: AsyncWorkflow[Concatenate[S, Q], R_co], instance: S, owner: type, /) -> AsyncWorkflow[Q, R_co]: ...
+    def __get__(self, instance: Any, owner: type, /) -> Any:
+        """Bind it to an object."""
+        return self._bound(instance)
+
+
+class Transaction(Durable[P, R_co], Blocking, Generic[P, R_co]):
+    """A blocking transaction: the user's rows and our record in one commit."""
+
+    verb = staticmethod(transaction)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run it: in a workflow as a step of that, elsewhere as a workflow of one commit."""
+        return cast("R_co", super().__call__(*args, **kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Transaction[P, R_co]: ...
+    @overload
+    def __get__(self: Transaction[Concatenate[S, Q], R_co], instance: object, owner: type, /) -> Transaction[Q, R_co]: ...
+    def __get__(self, instance: Any, owner: type, /) -> Any:
+        """Bind it to an object; the transaction's parameter follows `self`."""
+        return self._bound(instance)
+
+
+class AsyncTransaction(Durable[P, R_co], Awaited, Generic[P, R_co]):
+    """An async transaction."""
+
+    verb = staticmethod(transaction)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run it: in a workflow as a step of that, elsewhere as a workflow of one commit."""
+        return cast("R_co", await super().__call__(*args, **kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> AsyncTransaction[P, R_co]: ...
+    @overload
+    def __get__(
+        self: AsyncTransaction[Concatenate[S, Q], R_co], instance: object, owner: type, /
+    ) -> AsyncTransaction[Q, R_co]: ...
+    def __get__(self, instance: Any, owner: type, /) -> Any:
+        """Bind it to an object; the transaction's parameter follows `self`."""
+        return self._bound(instance)
+
+
+class Step(Declaration, Generic[P, R_co]):
+    """A step: at least once, then never again. Its type keeps the function's colour: an async one is awaited."""
+
+    verb = staticmethod(step)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run it; in a workflow's body its output is recorded, elsewhere it is a plain call."""
+        here = context.current()
+        if here is None:
+            return cast("R_co", self._plain()(*args, **kwargs))
+        host = here.run.host or locate(self)
+        return cast("R_co", host.drive(self._op(host, args, kwargs)))
+
+    def using(
+        self: Self, *, name: str | None = None, retries: int | None = None, timeout: Seconds | None = None
+    ) -> Self:
+        """Give the same step with another recorded name, number of retries, or timeout in seconds."""
+        limit = None if timeout is None else seconds(timeout, "timeout=")
+        given = {"name": name, "retries": retries, "timeout": limit}
+        return self._with(replace(self.options, **{key: it for key, it in given.items() if it is not None}))
+
+    def _plain(self) -> Callable[..., Any]:
+        fn = self.function.fn
+        return fn if self.instance is None else fn.__get__(self.instance)
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Step[P, R_co]: ...
+    @overload
+    def __get__(self: Step[Concatenate[S, Q], R_co], instance: S, owner: type, /) -> Step[Q, R_co]: ...
+    def __get__(self, instance: Any, owner: type, /) -> Any:
+        """Bind it to an object."""
+        return self._bound(instance)
+
+
+class AsyncStep(Step[P, R_co], Generic[P, R_co]):
+    """An async step, as it runs; its type is that of `Step`."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override] # R_co is the coroutine
+        """Run it; in a workflow's body its output is recorded, elsewhere it is a plain call."""
+        here = context.current()
+        if here is None:
+            return await self._plain()(*args, **kwargs)
+        host = here.run.host or locate(self)
+        return await host.adrive(self._op(host, args, kwargs))
+

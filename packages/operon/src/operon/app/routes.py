@@ -1,0 +1,281 @@
+"""Declaring functions: the decorators that an app and its parts share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from operon.app.declarations import (
+    AsyncStep,
+    AsyncTransaction,
+    AsyncWorkflow,
+    Declaration,
+    Seconds,
+    Step,
+    Transaction,
+    Workflow,
+)
+from operon.core.function import Function, FunctionKind, Rules
+from operon.core.retry import Retry, RetryOn
+from operon.core.verbs import seconds
+from operon.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from operon.core.function import Home
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Tx = TypeVar("Tx")
+Isolation = Literal["serializable", "repeatable read", "read committed"]
+CLASSES: dict[tuple[FunctionKind, bool], type[Declaration]] = {
+    ("workflow", False): Workflow,
+    ("workflow", True): AsyncWorkflow,
+    ("transaction", False): Transaction,
+    ("transaction", True): AsyncTransaction,
+    ("step", False): Step,
+    ("step", True): AsyncStep,
+}
+
+
+class WorkflowDecorator(Protocol):
+    """What `workflow(...)` with options gives."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncWorkflow[P, R]: ...  # type: ignore[overload-overlap] # a coroutine is a result, too
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Workflow[P, R]: ...
+
+
+class TransactionDecorator(Protocol):
+    """What `transaction(...)` with options gives."""
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> AsyncTransaction[P, R]: ...  # type: ignore[overload-overlap] # a coroutine is a result, too
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Any, P], R], /) -> Transaction[P, R]: ...
+
+
+class StepDecorator(Protocol):
+    """What `step(...)` with options gives."""
+
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]:
+        """Declare the step."""
+        ...
+
+
+class Routes:
+    """A part of an app: declares functions under a common prefix, and is included by the app."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = f"{prefix}." if prefix else ""
+        self._own: list[Function] = []
+        self._parts: list[Routes] = []
+        self._home: Home | None = None
+
+    # ── Workflows ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def workflow(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncWorkflow[P, R]: ...  # type: ignore[overload-overlap] # a coroutine is a result, too
+    @overload
+    def workflow(self, fn: Callable[P, R], /) -> Workflow[P, R]: ...
+    @overload
+    def workflow(
+        self,
+        *,
+        name: str | None = None,
+        timeout: Seconds | None = None,
+        raises: Sequence[type[BaseException]] = (),
+        aliases: Sequence[str] = (),
+        roles: Sequence[str] = (),
+        pin: bool | None = None,
+    ) -> WorkflowDecorator: ...
+    def workflow(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Declare a workflow: it resumes after any crash at its last recorded step.
+
+        Args:
+            fn: the function; sync or async, its signature is kept.
+            name: its recorded name, instead of the function's qualified name.
+            timeout: seconds from the start to the deadline.
+            raises: errors of other packages that are recorded as themselves.
+            aliases: names under which older rows know it.
+            roles: who calls it over HTTP needs one of these roles.
+            pin: run a row only on the code version that started it; the app's setting by default.
+
+        Raises:
+            DeclarationError: a generator, a second function of this name, or decorators in another order.
+        """
+        return self._declare("workflow", fn, options)
+
+    # ── Transactions ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def transaction(self, fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> AsyncTransaction[P, R]: ...  # type: ignore[overload-overlap] # a coroutine is a result, too
+    @overload
+    def transaction(self, fn: Callable[Concatenate[Any, P], R], /) -> Transaction[P, R]: ...
+    @overload
+    def transaction(
+        self,
+        *,
+        isolation: Isolation = "serializable",
+        read_only: bool = False,
+        datasource: str | None = None,
+        name: str | None = None,
+        raises: Sequence[type[BaseException]] = (),
+        aliases: Sequence[str] = (),
+        roles: Sequence[str] = (),
+    ) -> TransactionDecorator: ...
+    def transaction(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Declare a transaction: the user's rows and our record are one commit, so it happens exactly once.
+
+        The type of the first parameter says what it gets, and which driver is used; the caller does not pass it.
+
+        Args:
+            fn: the function; sync or async, its signature without the first parameter is kept.
+            isolation: the transaction's isolation level.
+            read_only: the transaction writes nothing.
+            datasource: the name of another database of the app's.
+            name: its recorded name, instead of the function's qualified name.
+            raises: errors of other packages that are recorded as themselves.
+            aliases: names under which older rows know it.
+            roles: who calls it over HTTP needs one of these roles.
+
+        Raises:
+            DeclarationError: a generator, a second function of this name, or decorators in another order.
+        """
+        return self._declare("transaction", fn, options)
+
+    # ── Steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def step(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+    @overload
+    def step(
+        self,
+        *,
+        retries: int = 0,
+        backoff: float = 1.0,
+        factor: float = 2.0,
+        cap: float = 3600.0,
+        jitter: bool = True,
+        timeout: Seconds | None = None,
+        retry_on: RetryOn = Exception,
+        raises: Sequence[type[BaseException]] = (),
+        ignore: Sequence[str] = (),
+        name: str | None = None,
+    ) -> StepDecorator: ...
+    def step(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Declare a step: at least once, then never again, for its output is recorded.
+
+        Args:
+            fn: the function; sync or async, its signature and colour are kept.
+            retries: further attempts after the first; they survive a crash.
+            backoff: seconds before the first retry.
+            factor: how much longer each further wait is.
+            cap: the longest wait, in seconds.
+            jitter: spread the waits.
+            timeout: seconds after which an attempt fails with StepTimedOut; a blocking one is abandoned.
+            retry_on: errors, or a test of the error, that are worth another attempt.
+            raises: errors of other packages that are recorded as themselves.
+            ignore: parameters that are neither recorded nor compared, such as clients and sessions.
+            name: its recorded name, instead of the function's qualified name.
+
+        Raises:
+            DeclarationError: a generator, a second function of this name, or an option that cannot be meant.
+        """
+        return self._declare("step", fn, options)
+
+    # ── Parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def include(self, part: Routes) -> None:
+        """Take in the functions of a part, those declared later too.
+
+        Raises:
+            DeclarationError: a function of that name is there, or the part belongs to another app.
+        """
+        for function in part.each():
+            self._claim(function)
+        part.settle(self._home)
+        self._parts.append(part)
+
+    def each(self) -> Iterator[Function]:
+        """Every function of this part and of those that it includes, once."""
+        yield from self._own
+        for part in self._parts:
+            yield from part.each()
+
+    def settle(self, home: Home | None) -> None:
+        """Give every function its app."""
+        if self._home is not None and home is not self._home:
+            raise DeclarationError(f"The routes {self.prefix!r} are included in an app already.")
+        self._home = home
+        for function in self._own:
+            function.home = home
+            if home is not None:
+                home.declared(function)
+        for part in self._parts:
+            part.settle(home)
+
+    # ── Declaring ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _declare(self, kind: FunctionKind, fn: Any, options: dict[str, Any]) -> Any:
+        if fn is None:
+            return lambda it: self._declare(kind, it, options)
+        if isinstance(fn, Declaration):
+            raise DeclarationError(
+                f"{fn.name} is a {fn.function.kind} already; one function has one kind. Declare the inner part apart."
+            )
+        if not callable(fn):
+            raise DeclarationError(f"{kind} decorates a function, and {fn!r} is none; staticmethod and HTTP go outside.")
+        function = Function(fn, kind, options.pop("name", None), _rules(kind, options))
+        function.name = self.prefix + function.name
+        function.home = self._home
+        if kind == "transaction" and not _leading(fn):
+            raise DeclarationError(f"{function.name} needs a first parameter: the connection or session it is given.")
+        self._claim(function)
+        self._own.append(function)
+        if self._home is not None:
+            self._home.declared(function)
+        return CLASSES[kind, function.asynchronous](function)
+
+    def _claim(self, function: Function) -> None:
+        for name in (function.name, *function.rules.aliases):
+            there = next((it for it in self.each() if name in (it.name, *it.rules.aliases)), None)
+            if there is not None and not _same_source(there, function):
+                raise DeclarationError(
+                    f"Two functions are recorded as {name!r}: one of {there.module}, one of {function.module}. "
+                    "Give one of them name=..., for rows find their function by it."
+                )
+
+
+def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
+    """Sort a decorator's options."""
+    retry = {key: options.pop(key) for key in tuple(options) if key in Retry.__dataclass_fields__}
+    if (timeout := options.pop("timeout", None)) is not None:
+        options["timeout"] = seconds(timeout, f"timeout= of a {kind}")
+    for name in ("raises", "ignore", "aliases", "roles"):
+        if name in options:
+            options[name] = tuple(options[name])
+    try:
+        return Rules(retry=Retry(**retry), **options)
+    except TypeError as error:
+        raise DeclarationError(f"{kind}(): {error}") from None
+
+
+def _leading(fn: Callable[..., Any]) -> bool:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(parameter.kind in kinds for parameter in inspect.signature(fn).parameters.values())
+
+
+def _same_source(one: Function, other: Function) -> bool:
+    """Whether these are one function: a script's module may be imported again under its own name."""
+    if one.fn is other.fn:
+        return True
+    here, there = getattr(one.fn, "__code__", None), getattr(other.fn, "__code__", None)
+    return (
+        {one.module, other.module} >= {"__main__"}
+        and one.module != other.module
+        and here is not None
+        and there is not None
+        and (here.co_filename, here.co_firstlineno) == (there.co_filename, there.co_firstlineno)
+    )

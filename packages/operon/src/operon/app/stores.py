@@ -1,0 +1,67 @@
+"""Which store a database URL means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from operon.core.store import Store
+from operon.errors import BadValue
+
+POSTGRES = ("postgres://", "postgresql://", "postgresql+psycopg://", "postgresql+asyncpg://")
+
+
+def default_url(name: str) -> str:
+    """Find the database: `OPERON_DATABASE_URL`, else `DATABASE_URL`, else a SQLite file named like the app."""
+    plain = "".join(it if it.isalnum() or it in "-_" else "-" for it in name)
+    return os.environ.get("OPERON_DATABASE_URL") or os.environ.get("DATABASE_URL") or f"sqlite:///{plain}.db"
+
+
+def store_for(database: object) -> Store:
+    """Make the store for a URL, a path, or the user's own engine or pool; a store is taken as it is.
+
+    Raises:
+        BadValue: it is none of these.
+    """
+    if isinstance(database, Path):
+        database = f"sqlite:///{database}"
+    url = database if isinstance(database, str) else url_of(database)
+    if url is None:
+        return database  # type: ignore[return-value] # whoever passes an object of his own knows the protocol
+    if url == "memory:":
+        from operon.stores.memory import MemoryStore  # noqa: PLC0415 - only for tests
+
+        return MemoryStore()
+    if url.startswith(POSTGRES):
+        from operon.stores.postgres import PostgresStore  # noqa: PLC0415 - the driver is slow to import
+
+        return PostgresStore("postgresql://" + url.partition("://")[2])
+    if url.startswith("sqlite"):
+        from operon.stores.sqlite import SqliteStore  # noqa: PLC0415 - only where it is used
+
+        return SqliteStore("sqlite://" + url.partition("://")[2])
+    scheme = url.partition(":")[0]
+    raise BadValue(f"database= begins with {scheme!r}; write postgresql://… or sqlite:///file.db.")
+
+
+def url_of(database: object) -> str | None:
+    """Give the URL that an SQLAlchemy engine, or a psycopg or asyncpg pool, connects to."""
+    if hasattr(database, "sync_engine"):
+        database = database.sync_engine
+    url = getattr(database, "url", None)
+    if hasattr(url, "render_as_string"):
+        return str(url.render_as_string(hide_password=False))
+    conninfo = getattr(database, "conninfo", None)
+    if isinstance(conninfo, str) and hasattr(database, "getconn"):
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - whoever has a pool has imported it
+
+        return conninfo if "://" in conninfo else _spell(conninfo_to_dict(conninfo))
+    if hasattr(database, "ask") and hasattr(database, "submit"):
+        return None
+    raise BadValue(f"database= takes a URL, a SQLAlchemy Engine or a psycopg pool, not a {type(database).__name__}.")
+
+
+def _spell(parts: dict[str, object]) -> str:
+    from urllib.parse import urlencode  # noqa: PLC0415 - rarely needed
+
+    return f"postgresql:///?{urlencode({key: str(value) for key, value in parts.items()})}"

@@ -1,0 +1,96 @@
+"""One run from its first line to its outcome; who runs it, and where, is the engine's affair."""
+
+from __future__ import annotations
+
+from operon.core import context
+from operon.core.commands import Invoke, Op
+from operon.core.function import Function
+from operon.core.host import Host
+from operon.core.journal import Run, write
+from operon.core.rows import Outcome
+from operon.core.states import Status
+from operon.core.transactions import as_workflow
+from operon.errors import Divergence, NotDeserializable, NotFound, Suspended, WorkflowTimedOut
+
+
+def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
+    """Run a workflow's body and record its outcome; None if this run was left, and has none.
+
+    Must be driven in a context of its own.
+    """
+    context.branch.set(run.root)
+    try:
+        outcome = yield from _outcome(host, run, function)
+        yield from write(run, end=outcome)
+    except Suspended:
+        return None
+    return outcome
+
+
+def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
+    try:
+        invoke = _body(run, function)
+    except (NotDeserializable, NotFound) as error:
+        return held(host, error)
+    deadline = run.row.deadline
+    if deadline is not None and host.now() >= deadline:
+        return timed_out(host, run)
+    try:
+        if function.kind == "transaction":
+            output = yield from as_workflow(host, run, function, invoke)
+        else:
+            output = function.signature.encode_result((yield invoke))
+    except (KeyboardInterrupt, SystemExit):
+        yield from write(run, end=Outcome(Status.QUEUED))
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever left the body is its outcome, unless the run is dead
+        outcome = _failure(run, function, error)
+    else:
+        outcome = Outcome(Status.SUCCEEDED, output=output)
+    return _checked(host, run, outcome)
+
+
+def _body(run: Run, function: Function) -> Invoke[object]:
+    args, kwargs = function.signature.decode(run.row.input)
+    if run.row.instance is None or function.home is None:
+        return Invoke(function.fn, args, kwargs, body=True)
+    fn = function.fn.__get__(function.home.instance(run.row.instance))
+    return Invoke(fn, args, kwargs, body=True)
+
+
+def _failure(run: Run, function: Function, error: BaseException) -> Outcome:
+    if run.dead is not None:
+        return Outcome(Status.FAILED)
+    text, rebuilt = function.round_trip_error(error)
+    del rebuilt
+    return Outcome(Status.FAILED, error=text)
+
+
+def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
+    """Let the run's own state decide, whatever came out of the body."""
+    if run.dead is None:
+        leftover = run.leftover()
+        if leftover is None:
+            return outcome
+        run.die(
+            Divergence(
+                f"{run.id}: the code ended before it asked for {leftover.kind} {leftover.name!r}, which the journal has "
+                f"at position {leftover.position}. Bring the old code back, or fork the workflow."
+            )
+        )
+    if isinstance(run.dead, Divergence):
+        cause, run.dead = run.dead, None
+        run.pending.clear()
+        return held(host, cause)
+    raise run.dead if isinstance(run.dead, Suspended) else Suspended(str(run.dead))
+
+
+def held(host: Host, why: Exception) -> Outcome:
+    """Give the outcome that leaves the decision to a person."""
+    return Outcome(Status.HELD, error=host.codec.encode_error(why, home="operon", where="a held workflow"))
+
+
+def timed_out(host: Host, run: Run) -> Outcome:
+    """Give the outcome of a workflow that passed its deadline."""
+    error = WorkflowTimedOut(f"{run.id} ({run.row.name}) passed its deadline and was stopped.", run.id)
+    return Outcome(Status.FAILED, error=host.codec.encode_error(error, home="operon", where="a deadline"))

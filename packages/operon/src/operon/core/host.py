@@ -1,0 +1,111 @@
+"""What a verb needs of the process it runs in, and which process-wide apps there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from operon.core import context
+from operon.core.commands import Op
+from operon.errors import AmbiguousApp, NotLaunched
+
+if TYPE_CHECKING:
+    from operon.core.codec import Codec
+    from operon.core.function import Function
+    from operon.core.store import Store
+
+T = TypeVar("T")
+
+
+class Opened(Protocol):
+    """A transaction that is open on the user's connection."""
+
+    def execute(self, query: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401 - rows, or an awaitable of rows
+        """Execute one of the store's named queries in it."""
+        ...
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call this once it has committed, if that can be known here."""
+        ...
+
+
+class Host(Protocol):
+    """A launched app, or a client of one, seen from a verb."""
+
+    name: str
+    codec: Codec
+    version: str
+    random: Random
+    store: Store
+    locks: bool
+    """Whether the store has a `lock` statement."""
+    executor: int
+
+    def clock(self) -> float:
+        """Seconds by a clock that only goes forward."""
+        ...
+
+    def now(self) -> float:
+        """Estimate the store's clock."""
+        ...
+
+    def new_id(self) -> str:
+        """Make an id that no other workflow has; later ones sort behind."""
+        ...
+
+    def within(self, connection: object) -> Opened:
+        """See an open transaction of the caller as one that a start can join."""
+        ...
+
+    def reserve(self, function: Function, *, inline: bool) -> int | None:
+        """Take a place to run this function here and give this executor's id; None if it cannot run here now.
+
+        Inline, the caller's own thread is the place.
+        """
+        ...
+
+    def release(self, function: Function) -> None:
+        """Give a reserved place back unused."""
+        ...
+
+    def nudge(self, delay: float = 0.0, *, cancelled: bool = False) -> None:
+        """Say that something will be ready in so many seconds, or that something was cancelled."""
+        ...
+
+    def function(self, name: str) -> Function | None:
+        """Find what is declared under a recorded name."""
+        ...
+
+    def drive(self, op: Op[T]) -> T:
+        """Run an operation, blocking this thread."""
+        ...
+
+    def adrive(self, op: Op[T]) -> Coroutine[Any, Any, T]:
+        """Run an operation, awaited on this loop."""
+        ...
+
+
+launched: list[Host] = []
+"""The apps that are launched in this process."""
+
+
+def locate(owner: object = None) -> Host:
+    """Say which app a verb means: that of the running workflow, else the owner's, else the only one launched.
+
+    Raises:
+        NotLaunched: none is.
+        AmbiguousApp: several are.
+    """
+    here = context.branch.get()
+    if here is not None and here.run.host is not None:
+        return here.run.host
+    host: Host | None = getattr(owner, "host", None)
+    if host is not None:
+        return host
+    if len(launched) == 1 and owner is None:
+        return launched[0]
+    if owner is not None or not launched:
+        raise NotLaunched("No app is launched here: wrap the call in `with app:` (or `async with app:`).")
+    names = ", ".join(host.name for host in launched)
+    raise AmbiguousApp(f"Several apps are launched ({names}); pass one of their functions, or run inside a workflow.")

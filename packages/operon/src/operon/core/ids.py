@@ -1,0 +1,23 @@
+"""Which texts may name a workflow."""
+
+from __future__ import annotations
+
+from operon.errors import InvalidId
+
+LONGEST = 255
+
+
+def checked(key: str) -> str:
+    """Give the key back if every database can hold it.
+
+    Raises:
+        InvalidId: it is not a text, empty, longer than 255 characters, or has control characters or lone surrogates.
+    """
+    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
+        raise InvalidId(f"A key is a text, and {key!r} is a {type(key).__name__}; write key=str(...).")
+    if not 0 < len(key) <= LONGEST:
+        raise InvalidId(f"A key has 1 to {LONGEST} characters, and this one has {len(key)}: {key[:40]!r}…")
+    for at, character in enumerate(key):
+        if ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000:
+            raise InvalidId(f"Character {at} of key {key[:40]!r} is {character!r}: control characters name nothing.")
+    return key

@@ -1,0 +1,173 @@
+"""Waiting for workflows: handles, `result`, `gather`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeVar
+
+from operon.core import context
+from operon.core.commands import Look, Op, ask
+from operon.core.function import Declared, Function
+from operon.core.host import Host
+from operon.core.journal import Run, Wait, interrupted, note, recall, settle
+from operon.core.rows import Entry, Kind, Outcome
+from operon.core.starting import begin
+from operon.core.states import Status
+from operon.core.verbs import alarm, seconds
+from operon.errors import NotFound, StepFailed, StillRunning, WorkflowCancelled, WorkflowHeld
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Handle(Generic[R_co]):
+    """A workflow that was started: its id, and the way to its result, from anywhere."""
+
+    __slots__ = ("_function", "_host", "id")
+
+    def __init__(self, host: Host, id: str, function: Function | None = None) -> None:  # noqa: A002 - the contract's name
+        self.id = id
+        self._host = host
+        self._function = function
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.id}>"
+
+    def result(self, timeout: float | timedelta | None = None) -> R_co:
+        """Wait for the workflow's result, blocking.
+
+        Args:
+            timeout: seconds, or a timedelta; None waits for ever.
+
+        Raises:
+            WorkflowCancelled, WorkflowHeld, WorkflowTimedOut: it has no result.
+            StillRunning: the timeout passed; the workflow goes on.
+            NotFound: no workflow has this id.
+            Exception: the workflow's own error, if it failed.
+        """
+        return self._host.drive(result(self._host, self, timeout))
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        """Wait for the workflow's result, awaited; raises what `result` raises."""
+        return self._host.adrive(result(self._host, self, None)).__await__()
+
+    async def wait(self, timeout: float | timedelta | None = None) -> R_co:
+        """Wait for the workflow's result for so long at most, awaited; raises what `result` raises."""
+        return await self._host.adrive(result(self._host, self, timeout))
+
+    def decode(self, outcome: Outcome) -> R_co:
+        """Make of an outcome what the caller gets: the value, or the error raised."""
+        return conclude(self._host, self.id, self._function, outcome)
+
+
+def conclude(host: Host, workflow_id: str, function: Function | None, outcome: Outcome) -> Any:  # noqa: ANN401
+    """Return an outcome's value, or raise its error."""
+    if outcome.status is Status.SUCCEEDED:
+        text = outcome.output or "null"
+        return function.signature.decode_result(text) if function is not None else host.codec.decode(text)
+    if outcome.status is Status.FAILED:
+        text = outcome.error or "null"
+        raise function.decode_error(text) if function is not None else host.codec.decode_error(text, home="")
+    if outcome.status is Status.CANCELLED:
+        raise WorkflowCancelled(f"{workflow_id} was cancelled.", workflow_id)
+    why = reason(host, outcome.error)
+    raise WorkflowHeld(f"{workflow_id} is held: {why} Resume, retry, fork or cancel it.", workflow_id)
+
+
+def reason(host: Host, error: str | None) -> str:
+    """Say in words what a recorded error says."""
+    if error is None:
+        return "no reason was recorded."
+    rebuilt = host.codec.decode_error(error, home="")
+    return str(rebuilt) if isinstance(rebuilt, StepFailed) else f"{rebuilt}"
+
+
+def start(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Handle[Any]]:
+    """Start in the background; durable before this returns."""
+    begun = yield from begin(host, declared, args, kwargs, inline=False)
+    return Handle(host, begun.id, declared.function)
+
+
+def call(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
+    """Start, run here if possible, and give the result."""
+    begun = yield from begin(host, declared, args, kwargs, inline=True)
+    handle: Handle[Any] = Handle(host, begun.id, declared.function)
+    return (yield from result(host, handle, None, begun.outcome))
+
+
+def result(
+    host: Host, handle: Handle[R_co], timeout: float | timedelta | None, known: Outcome | None = None
+) -> Op[R_co]:
+    """Wait for a workflow; in another workflow this is an operation of its own, and leaves no record but its order."""
+    limit = None if timeout is None else seconds(timeout, "timeout")
+    branch = context.current()
+    if branch is None:
+        until = None if limit is None else host.now() + limit
+        return handle.decode(known or (yield from ended(host, None, handle.id, until)))
+    run = branch.run
+    run.check()
+    until = None if limit is None else (yield from alarm(host, branch, "timeout", limit))
+    position = branch.advance()
+    recorded = yield from recall(branch, position, Kind.RESULT, "result", handle.id)
+    if recorded is not None:
+        if recorded.error is not None:
+            raise StillRunning(_still(handle.id))
+        return handle.decode((yield from look(handle.id)))
+    yield from settle(run)
+    blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
+    try:
+        outcome = known or (yield from ended(host, run, handle.id, until))
+    except StillRunning:
+        yield from note(run, replace(blank, ordinal=run.number(), error="null"))
+        raise
+    except Exception:
+        raise
+    except BaseException:
+        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED))
+        raise
+    yield from note(run, replace(blank, ordinal=run.number(), output="null"))
+    return handle.decode(outcome)
+
+
+def look(workflow_id: str) -> Op[Outcome]:
+    """Ask where a workflow stands."""
+    found = yield from ask(Look((workflow_id,)))
+    if workflow_id not in found:
+        raise NotFound(f"No workflow has the id {workflow_id!r}.")
+    return found[workflow_id]
+
+
+def ended(host: Host, run: Run | None, workflow_id: str, until: float | None) -> Op[Outcome]:
+    """Wait until a workflow has ended or is held, and say how."""
+    while True:
+        outcome = yield from look(workflow_id)
+        if outcome.status.ended or outcome.status is Status.HELD:
+            return outcome
+        if until is not None and host.now() >= until:
+            raise StillRunning(_still(workflow_id))
+        seen = yield from ask(Wait(run, until, (workflow_id,)))
+        if workflow_id in seen:
+            return seen[workflow_id]
+
+
+def _still(workflow_id: str) -> str:
+    return f"{workflow_id} has not ended in the time given; it goes on, and result() may be asked again."
+
+
+def gather(
+    host: Host, handles: Iterable[Handle[Any]], errors: Literal["raise", "return"] = "raise"
+) -> Op[list[Any]]:
+    """Wait for all of them; give their results in the order of the handles.
+
+    With `errors="raise"` the first error, in that order, is raised; with "return" errors take the place of results.
+    """
+    results: list[Any] = []
+    for handle in handles:
+        try:
+            results.append((yield from result(host, handle, None)))
+        except Exception as error:  # noqa: BLE001 - it is what the caller asked for
+            if errors == "raise" or (branch := context.branch.get()) is not None and branch.run.dead is not None:
+                raise
+            results.append(error)
+    return results

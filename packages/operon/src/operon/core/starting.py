@@ -1,0 +1,177 @@
+"""Starting workflows: once per key, as a child where a workflow is around, in the caller's transaction where one is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+from operon.core import context
+from operon.core.commands import Command, Invoke, Op, Start, ask
+from operon.core.function import Declared, Function
+from operon.core.host import Host
+from operon.core.ids import checked
+from operon.core.journal import Branch, Run, note, recall, settle
+from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Started, workflow_parameters
+from operon.core.states import STATUSES
+from operon.errors import DeclarationError, Duplicate, KeyConflict, Suspended
+
+
+@dataclass(frozen=True, slots=True)
+class Execute(Command[Outcome | None]):
+    """Run a workflow that was started for this executor.
+
+    Args:
+        inline: run it for the caller and answer its outcome; else in the background, answering None at once.
+    """
+
+    function: Function
+    row: NewWorkflow
+    inline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A workflow that was started, or was there already."""
+
+    id: str
+    outcome: Outcome | None = None
+    """Where it stands, when that is known to be final."""
+
+
+def begin(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], *, inline: bool) -> Op[Begun]:
+    """Start a workflow: once this returns, it will end, whatever crashes.
+
+    Raises:
+        KeyConflict: the key names other work.
+        Duplicate: the key is taken, and `on_duplicate="reject"`.
+        InvalidId: the key is no id.
+        NotSerializable: an argument cannot be recorded.
+    """
+    transaction = context.transaction.get() if declared.options.within is None else declared.options.within
+    branch = context.current()
+    if transaction is not None:
+        return (yield from _join(host, declared, args, kwargs, transaction))
+    if branch is not None:
+        return (yield from _child(host, branch, declared, args, kwargs, inline=inline))
+    row = new_row(host, declared, args, kwargs)
+    return (yield from _started(host, declared, row, inline=inline))
+
+
+def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewWorkflow:
+    """Make the row of a call; identity, input and inheritance are decided here."""
+    function, using = declared.function, declared.options
+    if function.kind == "step":
+        raise DeclarationError(f"{function.name} is a step; start() takes a workflow or a transaction.")
+    text = function.signature.encode(args, kwargs)
+    around = context.branch.get()
+    parent = around.run.row if around is not None else None
+    return NewWorkflow(
+        id=checked(using.key) if using.key is not None else host.new_id(),
+        name=function.name,
+        input=text,
+        digest=function.signature.digest(text),
+        nonce=host.random.getrandbits(62),
+        delay=using.delay,
+        timeout=using.timeout if using.timeout is not None else function.rules.timeout,
+        deadline=parent.deadline if parent else None,
+        instance=_instance(declared),
+        root=(parent.root or parent.id) if parent else None,
+        user=using.user if using.user is not None else (parent.user if parent else None),
+        roles=using.roles if using.roles is not None else (parent.roles if parent else ()),
+        request_id=using.request_id or (parent.request_id if parent else None),
+        traceparent=using.traceparent or (parent.traceparent if parent else None),
+        version=host.version,
+        pin=using.version or (host.version if function.rules.pin else None),
+        attributes=using.attributes,
+    )
+
+
+def _instance(declared: Declared) -> str | None:
+    if declared.instance is None or declared.function.home is None:
+        return None
+    return declared.function.home.instance_name(declared.instance)
+
+
+def _child(
+    host: Host, branch: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], *, inline: bool
+) -> Op[Begun]:
+    run, function = branch.run, declared.function
+    run.check()
+    position = branch.advance()
+    digest = function.signature.digest((args, kwargs))
+    recorded = yield from recall(branch, position, Kind.START, function.name, digest)
+    if recorded is not None:
+        return Begun(recorded.child or "")
+    yield from settle(run)
+    row = replace(
+        new_row(host, declared, args, kwargs),
+        id=checked(declared.options.key) if declared.options.key is not None else derived(run, position),
+        nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()),
+        parent=run.guard,
+    )
+    begun = yield from _started(host, declared, row, inline=inline, run=run)
+    entry = Entry(position, run.number(), Kind.START, function.name, digest, child=row.id, version=host.version)
+    yield from note(run, entry)
+    return begun
+
+
+def derived(run: Run, position: str) -> str:
+    """Give the id of the child at a position: the same one at every replay; short, however deep the tree."""
+    name = f"{run.id}.{position}"
+    if len(name) <= 200:
+        return name
+    return f"{(run.row.root or run.id)[:120]}~{blake2b(name.encode(), digest_size=16).hexdigest()}"
+
+
+def _started(host: Host, declared: Declared, row: NewWorkflow, *, inline: bool, run: Run | None = None) -> Op[Begun]:
+    function = declared.function
+    executor = host.reserve(function, inline=inline) if row.delay <= 0 and row.pin in (None, host.version) else None
+    row = replace(row, executor=executor)
+    try:
+        answer = yield from ask(Start(row))
+    except BaseException:
+        if executor is not None:
+            host.release(function)
+        raise
+    if executor is not None and not answer.created:
+        host.release(function)
+    if answer.refused and run is not None:
+        raise run.die(Suspended(f"{run.id} is no longer run here."))
+    compare(declared, row, answer)
+    outcome = answer.outcome if answer.outcome.status.ended else None
+    if answer.created and executor is not None:
+        outcome = yield from ask(Execute(function, row, inline))
+    elif answer.created:
+        host.nudge(row.delay)
+    return Begun(row.id, outcome)
+
+
+def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:
+    """Hold a call against what already has its key."""
+    if answer.created:
+        return
+    on_duplicate = declared.options.on_duplicate
+    if on_duplicate == "reject":
+        raise Duplicate(f"{row.id!r} is taken by {answer.name}, {answer.outcome.status}; use another key, or join it.")
+    if (answer.name, answer.digest) != (row.name, row.digest) and on_duplicate != "first":
+        other = "with other arguments" if answer.name == row.name else f"for {answer.name}"
+        raise KeyConflict(
+            f"The key {row.id!r} of this call of {row.name} already started a workflow {other}. "
+            f'Use a key of its own, or on_duplicate="first" to take whatever is there.'
+        )
+
+
+def _join(
+    host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], transaction: Any
+) -> Op[Begun]:
+    """Start within an open transaction of the caller: it starts when that commits, and never was if it rolls back."""
+    opened = host.within(transaction)
+    row = new_row(host, declared, args, kwargs)
+    rows = yield from ask(Invoke[Any](opened.execute, ("join", workflow_parameters(row))))
+    if not rows:
+        there = yield from ask(Invoke[Any](opened.execute, ("joined", {"id": row.id})))
+        name, digest, code = there[0]
+        compare(declared, row, Started(created=False, outcome=Outcome(STATUSES[code]), name=name, digest=digest))
+    opened.after_commit(host.nudge)
+    return Begun(row.id)

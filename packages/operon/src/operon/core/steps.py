@@ -1,0 +1,108 @@
+"""Steps: run at least once, then never again; the output is recorded, and so is every failed attempt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from operon.core import context
+from operon.core.commands import Invoke, Op
+from operon.core.function import Declared, Function
+from operon.core.host import Host
+from operon.core.journal import Branch, Run, interrupted, note, recall, rest, settle, write
+from operon.core.retry import Retry
+from operon.core.rows import Entry, Kind
+from operon.errors import NotSerializable
+
+
+def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
+    """Run a step of the workflow around it, unless the journal has its output."""
+    branch = context.within_workflow("step")
+    function, using = declared.function, declared.options
+    name = using.name or function.name
+    position = branch.advance()
+    digest = function.signature.digest((args, kwargs))
+    recorded = yield from recall(branch, position, Kind.STEP, name, digest)
+    if recorded is not None:
+        return replay(function, recorded)
+    yield from settle(branch.run)
+    rules = function.rules
+    retry = rules.retry if using.retries is None else replace(rules.retry, retries=using.retries)
+    timeout = rules.timeout if using.timeout is None else using.timeout
+    fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
+    attempts = Attempts(host, branch, function, Entry(position, 0, Kind.STEP, name, digest, version=host.version), retry)
+    return (yield from attempts.until_done(Invoke(fn, args, kwargs, timeout)))
+
+
+def replay(function: Function, entry: Entry) -> Any:  # noqa: ANN401 - the step's own result
+    """Return, or raise, what a record holds."""
+    if entry.error is not None:
+        raise function.decode_error(entry.error)
+    return function.signature.decode_result(entry.output or "null")
+
+
+class Attempts:
+    """The attempts of one step at one position; those that failed survive a crash."""
+
+    def __init__(self, host: Host, branch: Branch, function: Function, blank: Entry, retry: Retry) -> None:
+        self.host = host
+        self.run: Run = branch.run
+        self.function = function
+        self.blank = blank
+        self.retry = retry
+        self.position = blank.position
+
+    def until_done(self, invoke: Invoke[Any]) -> Op[Any]:
+        """Try until the step succeeds or its retries are used up; either is recorded."""
+        failures = self.run.failures.get(self.position, ())
+        attempt = len(failures) + 1
+        if failures:
+            yield from self._pause(attempt - 1, float(failures[-1].output or 0))
+        while True:
+            begun = self.host.clock()
+            try:
+                value = yield from self._once(invoke, attempt)
+                output, value = self.function.round_trip(value)
+            except Exception as error:  # noqa: BLE001 - whatever the step raised is recorded
+                elapsed = self.host.clock() - begun
+                if not self.retry.again(attempt, error) or isinstance(error, NotSerializable):
+                    text, rebuilt = self.function.round_trip_error(error)
+                    yield from note(self.run, self._entry(attempt, elapsed, error=text))
+                    raise rebuilt from error.__cause__
+                yield from self._record_failure(attempt, elapsed, error)
+                attempt += 1
+            else:
+                yield from note(self.run, self._entry(attempt, self.host.clock() - begun, output=output))
+                return value
+
+    def _once(self, invoke: Invoke[Any], attempt: int) -> Op[Any]:
+        here = context.Step(self.blank.name, self.position, attempt, f"{self.run.id}:{self.position}")
+        token = context.step.set(here)
+        try:
+            return (yield invoke)
+        except Exception:
+            raise
+        except BaseException:
+            interrupted(self.run, replace(self._entry(attempt, 0.0), kind=Kind.CANCELLED))
+            raise
+        finally:
+            context.step.reset(token)
+            self.run.check()
+
+    def _record_failure(self, attempt: int, elapsed: float, error: Exception) -> Op[None]:
+        text, _ = self.function.round_trip_error(error)
+        delay = self.retry.delay(attempt, self.host.random)
+        entry = self._entry(attempt, elapsed, error=text)
+        mark = f"{self.position}#{attempt}"
+        self.run.given(entry.ordinal)
+        yield from write(self.run, replace(entry, position=mark, kind=Kind.ATTEMPT, after=delay))
+        yield from self._pause(attempt, self.run.instants.pop(mark))
+
+    def _pause(self, attempt: int, until: float) -> Op[None]:
+        yield from rest(self.run, f"{self.position}#{attempt}", until)
+
+    def _entry(self, attempt: int, elapsed: float, output: str | None = None, error: str | None = None) -> Entry:
+        ordinal = self.run.number()
+        return replace(self.blank, ordinal=ordinal, attempt=attempt, elapsed=elapsed, output=output, error=error)
+
+

@@ -1,0 +1,220 @@
+"""Transactions: the user's rows and our record in one commit, as a step of a workflow or as a workflow of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from operon.core import context
+from operon.core.commands import Advance, Describe, Invoke, Load, Op, Pause, Start, ask
+from operon.core.function import Declared, Function
+from operon.core.host import Host
+from operon.core.journal import Branch, Run, Turn, interrupted, note, recall, settle
+from operon.core.ledger import Adopted, Done, Statement, Work
+from operon.core.results import call, conclude
+from operon.core.rows import Entry, Guard, Kind, NewWorkflow, Outcome, record_parameters, workflow_parameters
+from operon.core.starting import compare, new_row
+from operon.core.states import Status
+from operon.core.steps import replay
+from operon.errors import Suspended
+
+
+def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
+    """Run a transaction: in a workflow as a step of it, elsewhere as a workflow of one commit."""
+    function = declared.function
+    branch = context.current()
+    if branch is not None:
+        branch.run.check()
+        return (yield from in_workflow(host, branch, function, _bound(declared, args, kwargs), (args, kwargs)))
+    if function.rules.read_only and declared.options.key is None:
+        work = _work(function, _bound(declared, args, kwargs))
+        return (yield from _of(function).transact(function, work, None)).value
+    if declared.options.delay or function.rules.read_only or not _of(function).remembers(function):
+        return (yield from call(host, declared, args, kwargs))
+    return (yield from _alone(host, declared, args, kwargs))
+
+
+def as_workflow(host: Host, run: Run, function: Function, invoke: Invoke[Any]) -> Op[str]:
+    """Run a transaction that was started in the background: a workflow whose one step it is."""
+    arguments = (invoke.args, dict(invoke.kwargs))
+    value = yield from in_workflow(host, run.root, function, invoke, arguments)
+    return function.signature.encode_result(value)
+
+
+def in_workflow(
+    host: Host, branch: Branch, function: Function, invoke: Invoke[Any], arguments: tuple[Any, Any]
+) -> Op[Any]:
+    """Run a transaction as a step: its record commits with the user's rows."""
+    run = branch.run
+    position = branch.advance()
+    digest = function.signature.digest(arguments)
+    recorded = yield from recall(branch, position, Kind.TRANSACTION, function.name, digest)
+    if recorded is not None:
+        return replay(function, recorded)
+    yield from settle(run)
+    blank = Entry(position, 0, Kind.TRANSACTION, function.name, digest, version=host.version)
+    ledger = StepLedger(host, run, replace(blank, isolation=function.rules.isolation))
+    try:
+        work = _work(function, invoke)
+        done = yield from _of(function).transact(function, work, None if function.rules.read_only else ledger)
+    except Exception as error:  # noqa: BLE001 - whatever the transaction raised is recorded
+        run.check()
+        text, rebuilt = function.round_trip_error(error)
+        yield from note(run, replace(blank, ordinal=run.number(), error=text, elapsed=ledger.elapsed()))
+        raise rebuilt from error.__cause__
+    except BaseException:
+        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED))
+        raise
+    yield from _hand_over(run, ledger, blank, done)
+    run.check()
+    return done.value
+
+
+def _hand_over(run: Run, ledger: StepLedger, blank: Entry, done: Done) -> Op[None]:
+    if not done.recorded:
+        yield from note(run, replace(blank, ordinal=run.number(), output=done.output, elapsed=ledger.elapsed()))
+        return
+    ordinal = ledger.ordinal or run.number()
+    yield Turn(run, ordinal)
+    run.given(ordinal)
+
+
+def _work(function: Function, invoke: Invoke[Any]) -> Work:
+    def body(tx: object) -> Any:  # noqa: ANN401 - the user's result, or an awaitable of it
+        return invoke.fn(tx, *invoke.args, **invoke.kwargs)
+
+    rules = function.rules
+    decode = function.signature.decode_result
+    return Work(function.name, body, function.round_trip, rules.isolation, rules.read_only, decode=decode)
+
+
+def _bound(declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invoke[Any]:
+    fn = declared.function.fn
+    return Invoke(fn if declared.instance is None else fn.__get__(declared.instance), args, kwargs)
+
+
+def _of(function: Function) -> Any:  # noqa: ANN401 - a Home, which codec has made sure of
+    assert function.codec is not None  # noqa: S101
+    return function.home
+
+
+class StepLedger:
+    """The record of a transaction within a workflow: fenced by the claim, and never read back inside it."""
+
+    def __init__(self, host: Host, run: Run, blank: Entry) -> None:
+        self.host = host
+        self.run = run
+        self.blank = blank
+        self.ordinal = 0
+        self.begun = host.clock()
+        self.key = (run.id, blank.position)
+
+    def elapsed(self) -> float:
+        """Seconds since the transaction began."""
+        return self.host.clock() - self.begun
+
+    def opening(self) -> tuple[Statement, ...]:
+        """Nothing: a look-up here would cause false serialization failures."""
+        self.begun = self.host.clock()
+        return ()
+
+    def closing(self, output: str) -> tuple[Statement, ...]:
+        """Fence and record, in one statement."""
+        self.run.check()
+        if not self.ordinal:
+            self.ordinal = self.run.number()
+        entry = replace(self.blank, ordinal=self.ordinal, output=output, elapsed=self.elapsed())
+        return (Statement("record", record_parameters(self.run.guard, entry), self._fenced),)
+
+    def _fenced(self) -> BaseException:
+        return self.run.die(Suspended(f"{self.run.id} is no longer run here."))
+
+    def adopt(self) -> Op[Adopted | None]:
+        """Ask whether the record is there: an earlier commit's answer was lost, or another owner was faster."""
+        entries = yield from ask(Load(self.run.id))
+        mine = next((entry for entry in entries if entry.position == self.blank.position), None)
+        if mine is not None and mine.output is not None:
+            if mine.ordinal != self.ordinal:
+                raise self._fenced()
+            return Adopted(mine.output)
+        row = yield from ask(Describe(self.run.id))
+        if row is None or (row.claim, row.status) != (self.run.guard.claim, Status.RUNNING):
+            raise self._fenced()
+        return None
+
+
+@dataclass(frozen=True)
+class _Busy(BaseException):
+    """The same key is being worked on right now."""
+
+
+class AloneLedger:
+    """The record of a workflow that is one transaction: its rows are written last, in the same commit."""
+
+    def __init__(self, host: Host, row: NewWorkflow, blank: Entry, *, keyed: bool) -> None:
+        self.host = host
+        self.row = row
+        self.blank = blank
+        self.keyed = keyed
+        self.begun = host.clock()
+        self.key = (row.id, blank.position)
+
+    def opening(self) -> tuple[Statement, ...]:
+        """Take the key's lock, so that two callers with one key do not both work."""
+        self.begun = self.host.clock()
+        if not self.keyed or not self.host.locks:
+            return ()
+        return (Statement("lock", {"id": self.row.id}, _Busy),)
+
+    def closing(self, output: str) -> tuple[Statement, ...]:
+        """Write the ended workflow and its one step."""
+        entry = replace(self.blank, output=output, elapsed=self.host.clock() - self.begun)
+        settled = {"status": Status.SUCCEEDED.code, "output": output, "error": None, "elapsed": entry.elapsed}
+        return (
+            Statement("settle", {**workflow_parameters(self.row), **settled}, _Busy),
+            Statement("settle_step", record_parameters(Guard(self.row.id, 1), entry), _Busy),
+        )
+
+    def adopt(self) -> Op[Adopted | None]:
+        """Ask whether the workflow is there, and mine; a later look at the key decides what another's means."""
+        row = yield from ask(Describe(self.row.id))
+        if row is None:
+            return None
+        if row.nonce == self.row.nonce and row.output is not None:
+            return Adopted(row.output)
+        raise _Busy
+
+
+def _alone(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
+    function = declared.function
+    keyed = declared.options.key is not None
+    row = new_row(host, declared, args, kwargs)
+    blank = Entry(
+        "1", 1, Kind.TRANSACTION, function.name, row.digest, version=host.version, isolation=function.rules.isolation
+    )
+    work = _work(function, _bound(declared, args, kwargs))
+    wait = 0.005
+    while True:
+        there = (yield from ask(Describe(row.id))) if keyed else None
+        if there is not None:
+            return (yield from call(host, declared, args, kwargs))
+        try:
+            return (yield from _of(function).transact(function, work, AloneLedger(host, row, blank, keyed=keyed))).value
+        except _Busy:
+            yield Pause(wait)
+            wait = min(wait * 2, 0.5)
+        except Exception as error:  # noqa: BLE001 - the failure is the workflow's outcome, once per key
+            return (yield from _failed(host, declared, row, blank, error))
+
+
+def _failed(host: Host, declared: Declared, row: NewWorkflow, blank: Entry, error: Exception) -> Op[Any]:
+    """Record that the transaction failed, and raise its error; or take what another caller with this key made."""
+    function = declared.function
+    text, rebuilt = function.round_trip_error(error)
+    outcome = Outcome(Status.FAILED, error=text)
+    answer = yield from ask(Start(replace(row, executor=host.executor)))
+    if answer.created:
+        yield from ask(Advance(row.id, 1, (replace(blank, error=text),), outcome))
+        raise rebuilt from error.__cause__
+    compare(declared, row, answer)
+    return conclude(host, row.id, function, answer.outcome)

@@ -1,0 +1,289 @@
+"""The only two places where sync and async differ: an operation is driven on a thread, or awaited on a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from operon.core import context
+from operon.core.commands import Command, Invoke, Op, Pause
+from operon.core.journal import Flush, Run, Stall, Turn, Wait
+from operon.core.starting import Execute
+from operon.errors import Divergence, StepTimedOut, WrongColour
+
+if TYPE_CHECKING:
+    from operon.engine.engine import Engine
+
+T = TypeVar("T")
+STUCK = 60.0
+"""Seconds after which a record whose turn does not come is a divergence in completion order."""
+
+
+def drive(engine: Engine, op: Op[T]) -> T:
+    """Run an operation on this thread, blocking it.
+
+    Raises:
+        WrongColour: this thread runs an event loop, which must not be blocked.
+    """
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the cheap spelling of get_running_loop
+        op.close()
+        raise WrongColour(
+            "A blocking verb, step or workflow was called on a running event loop. Await its twin from operon.aio, "
+            "or `await aio.call(function, ...)`, which runs it on a thread."
+        )
+    answers = BLOCKING
+    try:
+        command = op.send(None)
+        while True:
+            try:
+                answer = answers.get(type(command), _ask)(engine, command)
+            except BaseException as error:  # noqa: BLE001 - handed to the operation, which decides
+                command = op.throw(error)
+            else:
+                command = op.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+async def adrive(engine: Engine, op: Op[T]) -> T:
+    """Run an operation on this event loop, yielding to it."""
+    answers = AWAITED
+    try:
+        command = op.send(None)
+        while True:
+            try:
+                answer = await answers.get(type(command), _submit)(engine, command)
+            except BaseException as error:  # noqa: BLE001 - handed to the operation, which decides
+                command = op.throw(error)
+            else:
+                command = op.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+class Busy:
+    """A run that is doing something, and so cannot be parked."""
+
+    __slots__ = ("_engine", "_run")
+
+    def __init__(self, engine: Engine, invoke: Invoke[Any]) -> None:
+        here = context.branch.get()
+        self._engine = engine
+        self._run: Run | None = None if here is None or invoke.body else here.run
+
+    def __enter__(self) -> None:
+        if self._run is not None:
+            with self._engine.lock:
+                self._run.busy += 1
+
+    def __exit__(self, *failure: object) -> None:
+        if self._run is not None:
+            with self._engine.lock:
+                self._run.busy -= 1
+            if self._run.waits and not self._run.busy:
+                self._engine.waits.settle(self._run)
+
+
+# ── Blocking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ask(engine: Engine, command: Command[Any]) -> Any:
+    return engine.store.ask(command)
+
+
+def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
+    with Busy(engine, invoke):
+        if invoke.timeout is not None:
+            return _limited(engine, invoke)
+        value = invoke.fn(*invoke.args, **invoke.kwargs)
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise WrongColour(f"{_named(invoke)} is async and was called in blocking code; start() it, or make the caller async.")
+    return value
+
+
+def _limited(engine: Engine, invoke: Invoke[Any]) -> Any:
+    """Run a blocking step on a thread of its own, and leave it there when its time is over."""
+    done: Future[Any] = Future()
+    around = context.copied()
+
+    def run() -> None:
+        try:
+            done.set_result(around.run(invoke.fn, *invoke.args, **invoke.kwargs))
+        except BaseException as error:  # noqa: BLE001 - told to the one who waits, if he still does
+            done.set_exception(error)
+
+    threading.Thread(target=run, name=f"operon-step-{_named(invoke)}", daemon=True).start()
+    try:
+        return done.result(invoke.timeout)
+    except TimeoutError:
+        if done.done():
+            raise
+        engine.abandoned(done)
+        raise StepTimedOut(_too_long(invoke)) from None
+
+
+def _named(invoke: Invoke[Any]) -> str:
+    return str(getattr(invoke.fn, "__qualname__", invoke.fn))
+
+
+def _too_long(invoke: Invoke[Any]) -> str:
+    return f"{_named(invoke)} ran for more than its timeout of {invoke.timeout} s and was abandoned."
+
+
+def _flush(engine: Engine, command: Flush) -> Any:
+    return engine.pen(command.run).flush(command.end)
+
+
+def _turn(engine: Engine, command: Turn) -> None:
+    run = command.run
+    if run.pending:
+        engine.linger(run)
+    if not run.its_turn(command.ordinal):
+        _turn_future(run, command.ordinal).result(STUCK)
+        run.check()
+
+
+def _turn_future(run: Run, ordinal: int) -> Future[None]:
+    if not run.forked:
+        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {min(run.outstanding)}."))
+    future: Future[None] = Future()
+    run.turns[ordinal] = lambda: future.set_result(None)
+    return future
+
+
+def _stall(engine: Engine, command: Stall) -> None:
+    del engine
+    run = command.run
+    raise run.die(Divergence(f"{run.id}: the journal says that an operation was cancelled here; blocking code cannot be."))
+
+
+def _wait(engine: Engine, command: Wait) -> Any:
+    return engine.waits.begin(command).future.result()
+
+
+def _pause(engine: Engine, command: Pause) -> None:
+    del engine
+    time.sleep(command.seconds)
+
+
+def _execute(engine: Engine, command: Execute) -> Any:
+    return engine.execute(command)
+
+
+BLOCKING: dict[type, Callable[[Engine, Any], Any]] = {
+    Invoke: _invoke,
+    Flush: _flush,
+    Turn: _turn,
+    Stall: _stall,
+    Wait: _wait,
+    Pause: _pause,
+    Execute: _execute,
+}
+
+# ── Awaited ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def settled(future: Future[T]) -> T:
+    """Await a commit to its end; a cancellation that hits meanwhile is delivered at the next await, not lost."""
+    waiter = asyncio.wrap_future(future)
+    cancelled = False
+    while True:
+        try:
+            answer = await asyncio.shield(waiter)
+            break
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                raise
+            cancelled = True
+    if cancelled and (task := asyncio.current_task()) is not None:
+        task.uncancel()
+        task.cancel()
+    return answer
+
+
+async def _submit(engine: Engine, command: Command[Any]) -> Any:
+    return await settled(engine.store.submit(command))
+
+
+async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
+    with Busy(engine, invoke):
+        value = invoke.fn(*invoke.args, **invoke.kwargs)
+        if not inspect.isawaitable(value):
+            return value
+        if invoke.timeout is None:
+            return await value
+        return await _alimited(invoke, value)
+
+
+async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
+    try:
+        async with asyncio.timeout(invoke.timeout) as limit:
+            return await value
+    except TimeoutError:
+        if limit.expired():
+            raise StepTimedOut(_too_long(invoke)) from None
+        raise
+
+
+async def _aflush(engine: Engine, command: Flush) -> Any:
+    return await settled(engine.pen(command.run).submit(command.end))
+
+
+async def _aturn(engine: Engine, command: Turn) -> None:
+    run = command.run
+    if run.pending:
+        engine.linger(run)
+    if run.its_turn(command.ordinal):
+        return
+    try:
+        async with asyncio.timeout(STUCK):
+            await asyncio.wrap_future(_turn_future(run, command.ordinal))
+    except TimeoutError:
+        raise run.die(
+            Divergence(f"{run.id}: the turn of record {command.ordinal} never came; branches met in another order.")
+        ) from None
+    finally:
+        run.turns.pop(command.ordinal, None)
+    run.check()
+
+
+async def _astall(engine: Engine, command: Stall) -> None:
+    del engine, command
+    await asyncio.get_running_loop().create_future()
+
+
+async def _await(engine: Engine, command: Wait) -> Any:
+    waiting = engine.waits.begin(command)
+    try:
+        return await asyncio.wrap_future(waiting.future)
+    finally:
+        engine.waits.end(waiting, {})
+
+
+async def _apause(engine: Engine, command: Pause) -> None:
+    del engine
+    await asyncio.sleep(command.seconds)
+
+
+async def _aexecute(engine: Engine, command: Execute) -> Any:
+    return await engine.aexecute(command)
+
+
+AWAITED: dict[type, Callable[[Engine, Any], Awaitable[Any]]] = {
+    Invoke: _ainvoke,
+    Flush: _aflush,
+    Turn: _aturn,
+    Stall: _astall,
+    Wait: _await,
+    Pause: _apause,
+    Execute: _aexecute,
+}

@@ -1,0 +1,402 @@
+"""The engine of one launched app: it runs workflows here, and knows which run here. Must not know which store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+from typing import Any, Protocol, TypeVar
+
+from operon.core import host as hosts
+from operon.core.codec import Codec
+from operon.core.commands import HandBack, Load, Op, Wake, ask
+from operon.core.execution import execute, timed_out
+from operon.core.function import Function
+from operon.core.host import Opened
+from operon.core.journal import Run
+from operon.core.rows import Advanced, NewWorkflow, Outcome, Park, WorkflowRow
+from operon.core.starting import Execute
+from operon.core.states import Status
+from operon.core.store import Store
+from operon.engine import drivers
+from operon.engine.clockwork import Clock, Clockwork, WallClock
+from operon.engine.executor import Executor
+from operon.engine.ids import Ids
+from operon.engine.loops import Loop
+from operon.engine.pen import Pen
+from operon.engine.threads import Threads
+from operon.engine.waits import Waits
+from operon.errors import Cancelled, ForkedProcess, NotLaunched, Suspended
+
+
+T = TypeVar("T")
+log = logging.getLogger("operon")
+LINGER = 0.003
+"""Seconds a record may wait for company while its workflow computes on."""
+
+
+class Program(Protocol):
+    """What the engine runs: the app, as its declarations made it."""
+
+    name: str
+    codec: Codec
+    version: str
+    functions: Mapping[str, Function]
+    """By recorded name, aliases included."""
+
+    def instances(self) -> tuple[str, ...]:
+        """The names of the registered objects."""
+        ...
+
+    def within(self, connection: object) -> Opened:
+        """See an open transaction of the caller."""
+        ...
+
+    def around(self, body: Callable[[], T]) -> T:
+        """Run one execution inside what the app puts around each."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an engine behaves; durations in seconds."""
+
+    threads: int = 64
+    tasks: int = 1000
+    grace: float = 1.0
+    """How long a wait stays in the process before its run is parked."""
+    ttl: float = 15.0
+    """How long an executor's lease lasts; it is renewed every fifth of that."""
+    poison: int = 5
+    cleanup: float = 60.0
+    run: bool | frozenset[str] = True
+    clock: Clock = field(default_factory=WallClock)
+
+
+class Engine:
+    """A launched app; also what a verb sees of it (`core.host.Host`)."""
+
+    def __init__(self, program: Program, store: Store, settings: Settings) -> None:
+        self.program = program
+        self.name = program.name
+        self.codec = program.codec
+        self.version = program.version
+        self.settings = settings
+        self.grace = settings.grace
+        self.store = store
+        self.locks = "lock" in store.queries
+        self.random: Random = SystemRandom()
+        self.lock = threading.RLock()
+        self.runs: dict[str, Run] = {}
+        self._pens: dict[str, Pen] = {}
+        self._reserved = {False: 0, True: 0}
+        self._lingering: set[Run] = set()
+        self._abandoned: set[Future[Any]] = set()
+        self._idle = threading.Condition(self.lock)
+        self._accepting = False
+        self._forked = False
+        self.clockwork = Clockwork(settings.clock)
+        self.clock = settings.clock.monotonic
+        self.waits = Waits(self.clockwork, store, self, settings.grace)
+        self.ids = Ids()
+        self.threads = Threads(settings.threads, f"operon-{program.name}")
+        self.loop = Loop()
+        self.service = Executor(self)
+
+    # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def launch(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Begin: enlist, and claim what is ready. Async bodies run on `loop`, or on one of our own."""
+        self.clockwork.start()
+        needed = any(function.asynchronous for function in self.program.functions.values())
+        self.loop.open(loop, needed=needed)
+        self._accepting = True
+        self.service.start()
+        hosts.launched.append(self)
+
+    def close(self, drain: float) -> None:
+        """Stop claiming, let what runs end for so many seconds, hand the rest back."""
+        with self.lock:
+            self._accepting = False
+        if self in hosts.launched:
+            hosts.launched.remove(self)
+        self.service.stop_claiming()
+        self._drain(drain)
+        with self.lock:
+            left = tuple(self.runs.values())
+        for run in left:
+            self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
+        self._drain(min(1.0, drain))
+        self.service.close()
+        self.clockwork.stop()
+        self.threads.close()
+        self.loop.close()
+
+    def _drain(self, seconds: float) -> None:
+        deadline = self.clock() + seconds
+        with self._idle:
+            while self.runs and self.clock() < deadline:
+                self._idle.wait(max(0.0, min(0.5, deadline - self.clock())))
+
+    def fork(self) -> None:
+        """Note that this is a child of the process that launched: nothing works here any more."""
+        self._forked = True
+
+    # ── What a verb sees ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def executor(self) -> int:
+        """This process, as the store knows it."""
+        return self.service.id
+
+    def now(self) -> float:
+        """Estimate the store's clock."""
+        return self.service.now()
+
+    def new_id(self) -> str:
+        """Make an id that sorts behind all earlier ones of this process."""
+        return self.ids.new(self.now())
+
+    def function(self, name: str) -> Function | None:
+        """Find a function by its recorded name."""
+        return self.program.functions.get(name)
+
+    def within(self, connection: object) -> Opened:
+        """See an open transaction of the caller."""
+        return self.program.within(connection)
+
+    def drive(self, op: Op[T]) -> T:
+        """Run an operation on this thread."""
+        self._alive()
+        return drivers.drive(self, op)
+
+    def adrive(self, op: Op[T]) -> Coroutine[Any, Any, T]:
+        """Run an operation on this loop."""
+        self._alive()
+        return drivers.adrive(self, op)
+
+    def _alive(self) -> None:
+        if self._forked:
+            raise ForkedProcess(
+                f"{self.name} was launched before this process was forked. Launch in each worker instead: with gunicorn, "
+                "call app.launch() in post_fork (or leave it to the ASGI lifespan) and do not preload a launched app."
+            )
+        if not self._accepting and context_is_outside():
+            raise NotLaunched(f"{self.name} is closed.")
+
+    # ── Places ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def free(self, *, asynchronous: bool) -> int:
+        """How many more bodies of a colour can run here."""
+        if not self._accepting or self.settings.run is False:
+            return 0
+        limit = self.settings.tasks if asynchronous else self.settings.threads
+        return max(0, limit - self._reserved[asynchronous])
+
+    def reserve(self, function: Function, *, inline: bool = False) -> int | None:
+        """Take a place for a body, if this process runs it and has one free; inline, the caller's thread is it."""
+        if self.settings.run is False or self.function(function.name) is None:
+            return None
+        with self.lock:
+            if not inline and self.free(asynchronous=function.asynchronous) <= 0:
+                return None
+            self._reserved[function.asynchronous] += 1
+        return self.executor
+
+    def release(self, function: Function) -> None:
+        """Give a place back."""
+        with self.lock:
+            self._reserved[function.asynchronous] -= 1
+        if self.service.backlog:
+            self.service.nudge()
+
+    def nudge(self, delay: float = 0.0, *, cancelled: bool = False) -> None:
+        """Say that something will be ready in so many seconds, or that something was cancelled."""
+        if cancelled:
+            self.service.doubt()
+        self.service.nudge(delay)
+
+    # ── Running ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def execute(self, command: Execute) -> Outcome | None:
+        """Run what was just started, for a blocking caller."""
+        row, function = self._row(command.row), command.function
+        if not command.inline:
+            self.spawn(row, function)
+            return None
+        if function.asynchronous:
+            return self.spawn(row, function).result()
+        return contextvars.Context().run(self._blocking, row, function)
+
+    async def aexecute(self, command: Execute) -> Outcome | None:
+        """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
+        future = self.spawn(self._row(command.row), command.function)
+        return await asyncio.shield(asyncio.wrap_future(future)) if command.inline else None
+
+    def spawn(self, row: WorkflowRow, function: Function) -> Future[Outcome | None]:
+        """Run a claimed workflow in the background; a place for it is reserved."""
+        done: Future[Outcome | None] = Future()
+        if function.asynchronous:
+            self.loop.spawn(lambda: drivers.adrive(self, self._life(row, function)), done)
+        else:
+            self.threads.submit(lambda: self._threaded(row, function, done))
+        return done
+
+    def _threaded(self, row: WorkflowRow, function: Function, done: Future[Outcome | None]) -> None:
+        try:
+            done.set_result(contextvars.Context().run(self._blocking, row, function))
+        except BaseException as error:  # noqa: BLE001 - a thread of ours survives whatever a body does
+            done.set_exception(error)
+
+    def _blocking(self, row: WorkflowRow, function: Function) -> Outcome | None:
+        return self.program.around(lambda: drivers.drive(self, self._life(row, function)))
+
+    def _life(self, row: WorkflowRow, function: Function) -> Op[Outcome | None]:
+        """Run one claim of a workflow from its journal to its outcome."""
+        run: Run | None = None
+        outcome: Outcome | None = None
+        try:
+            entries = (yield from ask(Load(row.id))) if row.claim > 1 else ()
+            run = self._enter(row, entries)
+            outcome = yield from execute(self, run, function)
+        except Suspended:
+            pass
+        except Exception:
+            log.exception("The run of %s was left; it is taken up again.", row.id)
+        finally:
+            self._leave(row, run, function, outcome)
+        return outcome
+
+    def _enter(self, row: WorkflowRow, entries: tuple[Any, ...]) -> Run:
+        run = Run(self, row, entries)
+        with self.lock:
+            self.runs[row.id] = run
+            self._pens[row.id] = Pen(self.store, run)
+        if row.deadline is not None:
+            self.clockwork.after(row.deadline - self.now(), lambda: self._expire(run))
+        return run
+
+    def _leave(self, row: WorkflowRow, run: Run | None, function: Function, outcome: Outcome | None) -> None:
+        with self.lock:
+            if run is not None and self.runs.get(row.id) is run:
+                del self.runs[row.id]
+                self._pens.pop(row.id, None)
+            self._idle.notify_all()
+        if run is not None and run.dead is None and outcome is None:
+            run.die(Suspended(f"{row.id} has left."))
+        self.loop.cancel(run)
+        self.release(function)
+        if outcome is None or outcome.status is Status.QUEUED:
+            self.nudge()
+            return
+        self.waits.ended(row.id, outcome)
+        if outcome.status.ended and row.parent is not None and row.parent not in self.runs:
+            self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
+
+    def pen(self, run: Run) -> Pen:
+        """The pen of a run; a run that has left has none."""
+        pen = self._pens.get(run.id)
+        if pen is None or self.runs.get(run.id) is not run:
+            raise run.die(Suspended(f"{run.id} has left."))
+        return pen
+
+    def _row(self, new: NewWorkflow) -> WorkflowRow:
+        """See what was just started as the store has it."""
+        now = self.now()
+        deadlines = [new.deadline, None if new.timeout is None else now + new.timeout]
+        return WorkflowRow(
+            id=new.id,
+            name=new.name,
+            status=Status.RUNNING,
+            claim=1,
+            input=new.input,
+            digest=new.digest,
+            output=None,
+            error=None,
+            executor=new.executor,
+            created_at=now,
+            started_at=now,
+            ended_at=None,
+            ready_at=None,
+            deadline=min((it for it in deadlines if it is not None), default=None),
+            instance=new.instance,
+            parent=new.parent.workflow_id if new.parent else None,
+            root=new.root,
+            user=new.user,
+            roles=new.roles,
+            request_id=new.request_id,
+            traceparent=new.traceparent,
+            version=new.version,
+            pin=new.pin,
+            attributes=new.attributes,
+            takeovers=0,
+            attempts=1,
+        )
+
+    # ── Interrupting ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def kill(self, run: Run, cause: BaseException) -> None:
+        """End a run from outside: what it waits for raises the cause, and so does its next verb."""
+        first = run.die(cause)
+        self.waits.abandon(run, first)
+        if isinstance(first, Cancelled):
+            run.cleaning_until = self.clock() + self.settings.cleanup
+            self.clockwork.after(self.settings.cleanup, lambda: self.loop.cancel(run))
+        else:
+            self.loop.cancel(run)
+
+    def _expire(self, run: Run) -> None:
+        """Stop a workflow that passed its deadline: its outcome is recorded first, then its body is interrupted."""
+        if run.dead is not None or self.runs.get(run.id) is not run:
+            return
+
+        def recorded(answer: Future[Advanced]) -> None:
+            if answer.exception() is None:
+                self.waits.ended(run.id, outcome)
+                self.kill(run, Cancelled(f"{run.id} passed its deadline."))
+
+        outcome = timed_out(self, run)
+        self.pen(run).submit(outcome).add_done_callback(recorded)
+
+    def park(self, run: Run, park: Park) -> Future[Advanced]:
+        """Submit a run's parking; its deadline wakes it too."""
+        instants = [it for it in (park.ready_at, run.row.deadline) if it is not None]
+        ready_at = min(instants, default=None)
+        parked = self.pen(run).submit(Park(ready_at, park.awaits))
+        if ready_at is not None:
+            parked.add_done_callback(lambda _: self.nudge(ready_at - self.now()))
+        return parked
+
+    def linger(self, run: Run) -> None:
+        """See that what is pending is written within a few milliseconds, whatever the body does."""
+        if run in self._lingering:
+            return
+        self._lingering.add(run)
+        self.clockwork.after(LINGER, lambda: self._lingered(run))
+
+    def _lingered(self, run: Run) -> None:
+        self._lingering.discard(run)
+        if run.pending and run.dead is None and (pen := self._pens.get(run.id)) is not None:
+            pen.submit()
+
+    def abandoned(self, work: Future[Any]) -> None:
+        """Count a thread that was left running; say so when there are many."""
+        with self.lock:
+            self._abandoned = {it for it in self._abandoned if not it.done()} | {work}
+            count = len(self._abandoned)
+        log.warning("A step was abandoned past its timeout; %d such threads are still running.", count)
+
+    def hand_back(self, ids: tuple[str, ...]) -> None:
+        """Return workflows that nobody here runs to the queue."""
+        self.store.ask(HandBack(self.executor, ids))
+        self.nudge()
+
+
+def context_is_outside() -> bool:
+    """Whether this code runs in no workflow; those that run while the app drains may go on."""
+    return drivers.context.branch.get() is None

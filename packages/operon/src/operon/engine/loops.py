@@ -1,0 +1,100 @@
+"""The event loop that async bodies run on: the caller's, or one on a thread of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from operon.core.journal import Run
+from operon.engine.branches import BranchingFactory
+from operon.errors import NotLaunched
+
+T = TypeVar("T")
+
+
+class Loop:
+    """One loop, its task factory, and the tasks of the runs on it."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._factory: BranchingFactory | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def open(self, loop: asyncio.AbstractEventLoop | None, *, needed: bool) -> None:
+        """Use this loop; without one, run our own on a thread if it is needed."""
+        if loop is None and not needed:
+            return
+        if loop is None:
+            loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=loop.run_forever, name="operon-loop", daemon=True)
+        self._loop = loop
+        self._factory = BranchingFactory(loop)
+        self._factory.install()
+        if self._thread is not None:
+            self._thread.start()
+
+    def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
+        """Run a body as a task in a context of its own; from any thread."""
+        loop = self._loop
+        if loop is None:
+            raise NotLaunched("No event loop runs async workflows here; launch with `async with app:`.")
+
+        def begin() -> None:
+            task = loop.create_task(body(), context=contextvars.Context())
+            self._tasks.add(task)
+            task.add_done_callback(finish)
+
+        def finish(task: asyncio.Task[T]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                done.cancel()
+            elif (error := task.exception()) is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(task.result())
+
+        if asyncio._get_running_loop() is loop:  # noqa: SLF001 - the cheap spelling of get_running_loop
+            begin()
+        else:
+            loop.call_soon_threadsafe(begin)
+
+    def cancel(self, run: Run | None) -> None:
+        """Cancel the tasks of a run that has ended; what they wait for outside our verbs will not come."""
+        loop = self._loop
+        if loop is None or run is None or not run.tasks or loop.is_closed():
+            return
+        tasks = tuple(run.tasks)
+
+        def cancel() -> None:
+            for task in tasks:
+                if not task.done():
+                    task.cancel()
+
+        loop.call_soon_threadsafe(loop.call_soon, cancel)
+
+    def close(self) -> None:
+        """Give the loop back as it was; stop our own."""
+        loop, self._loop = self._loop, None
+        if loop is None or self._factory is None:
+            return
+        if self._thread is None:
+            self._factory.remove()
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        self._thread.join()
+        _end(loop)
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=5.0))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()

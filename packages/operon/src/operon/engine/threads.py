@@ -1,0 +1,51 @@
+"""The threads that blocking bodies run on: daemons, so that a body that never ends cannot keep the process alive."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+
+class Threads:
+    """At most `limit` threads, made when they are needed and kept."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self.limit = limit
+        self._name = name
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._backlog = 0
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run this on a free thread, or as soon as one is free; it must not raise."""
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+            elif len(self._threads) < self.limit:
+                thread = threading.Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            else:
+                self._backlog += 1
+        self._work.put(work)
+
+    def _loop(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            del work
+            with self._lock:
+                if self._backlog > 0:
+                    self._backlog -= 1
+                else:
+                    self._idle += 1
+
+    def close(self) -> int:
+        """Let the threads end that have nothing to do; answers how many are still busy."""
+        with self._lock:
+            busy = len(self._threads) - self._idle
+            for _ in self._threads:
+                self._work.put(None)
+        return max(0, busy)

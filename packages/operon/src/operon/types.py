@@ -1,0 +1,75 @@
+"""Public data: frozen records of what the database knows; must not know where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who makes a request, and in which roles."""
+
+    name: str
+    roles: tuple[str, ...] | list[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRecord:
+    """A workflow as it stood when it was asked for; instants are aware, by the database's clock."""
+
+    id: str
+    name: str
+    status: str
+    """queued, running, waiting, held, succeeded, failed or cancelled."""
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    ready_at: datetime | None
+    deadline: datetime | None
+    input: Mapping[str, Any]
+    output: Any
+    error: BaseException | None
+    attempts: int
+    """How often it was claimed."""
+    executor: int | None
+    version: str
+    parent: str | None
+    root: str | None
+    user: str | None
+    roles: tuple[str, ...]
+    request_id: str | None
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One recorded operation of a workflow."""
+
+    position: str
+    """Where in the code: `"3"`, or `"2/3"` in the second concurrent branch."""
+    kind: str
+    name: str
+    status: str
+    output: Any
+    error: BaseException | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    attempt: int
+    child: str | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where this code runs."""
+
+    workflow_id: str | None
+    step: str | None
+    attempt: int
+    idempotency_key: str
+    """The same at every attempt of a step: give it to the service that you call."""
+    user: str | None
+    roles: tuple[str, ...]
