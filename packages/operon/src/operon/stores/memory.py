@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from operon.core import commands as c
 from operon.core.rows import (
@@ -75,12 +75,11 @@ class Workflow:
 class MemoryStore:
     """Answers every command at once, under one lock, and forgets all when it is dropped."""
 
-    url = "memory://"
-    dialect: ClassVar[Literal["memory"]] = "memory"
-    queries: ClassVar[Mapping[str, str]] = {}
-    writer: Lock | None = None
-
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self.url = "memory://"
+        self.dialect: Literal["postgres", "sqlite", "memory"] = "memory"
+        self.queries: Mapping[str, str] = {}
+        self.writer: Lock | None = None
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)
         self.workflows: dict[str, Workflow] = {}
         self.executors: dict[int, Peer] = {}

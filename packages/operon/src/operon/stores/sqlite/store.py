@@ -7,7 +7,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from operon.errors import ForeignDatabase, StoreError, StoreUnavailable
 from operon.stores.migrations import migrate, shipped
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from operon.core.commands import Command
+    from operon.core.store import Lock
 
 T = TypeVar("T")
 PACKAGE = "operon.stores.sqlite"
@@ -32,13 +33,13 @@ GUESTS = ("record", "settle", "settle_step", "join", "joined")
 class SqliteStore:
     """Answers writes by group commit under the process's one writer lock, and reads beside it."""
 
-    dialect: ClassVar[Literal["sqlite"]] = "sqlite"
-
     def __init__(self, url: str, *, patience: float = 60.0, clock: Callable[[], float] = time.time) -> None:
         self.path = locate(url)
         self.url = f"sqlite:///{self.path}"
+        self.dialect: Literal["postgres", "sqlite", "memory"] = "sqlite"
         self.queries: Mapping[str, str] = {name: SQL[name] for name in GUESTS}
-        self.writer = writer_of(self.path)
+        self._writer = writer_of(self.path)
+        self.writer: Lock | None = self._writer
         self.clock = clock
         self._patience = patience
         self._combiner = Combiner(self._flush, f"operon-writer {self.path}")
@@ -74,8 +75,9 @@ class SqliteStore:
         self._reading.shutdown()
         while self._readers:
             self._readers.pop().close()
-        if self._connection:
-            self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
 
     def _prepare(self, *, may_migrate: bool, adopt: bool) -> None:
         """Connect, migrate, and compare the file with the one it was."""
@@ -148,7 +150,7 @@ class SqliteStore:
     @contextmanager
     def _locked(self) -> Generator[None]:
         """Hold the writer's lock, which the user's transactions in this process hold too."""
-        if not self.writer.acquire(timeout=self._patience):
+        if not self._writer.acquire(timeout=self._patience):
             raise StoreUnavailable(
                 f"{self.url}: a transaction of this process has been writing for {self._patience:g} seconds; "
                 "make it shorter, and call no verb in it but start, enqueue and send."
@@ -156,7 +158,7 @@ class SqliteStore:
         try:
             yield
         finally:
-            self.writer.release()
+            self._writer.release()
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Try until it works, fails for good, or patience ends; nothing is held between two tries."""

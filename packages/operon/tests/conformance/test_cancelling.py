@@ -1,0 +1,97 @@
+"""A cancelled tree has no survivors, and what has ended is left alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.world import World, step, together
+from operon.core.commands import Cancel, Count
+from operon.core.rows import Filter, Outcome, Park, Started
+from operon.core.states import ENDED, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIVE = tuple(status for status in Status if status not in ENDED)
+
+
+@pytest.mark.parametrize("end", [None, Park(None), Park(1.0), Outcome(Status.QUEUED), Outcome(Status.HELD, error="{}")])
+def test_whatever_lives_can_be_cancelled(world: World, end: Outcome | Park | None) -> None:
+    guard = world.run()
+    world.write(guard, end=end)
+    assert world.ask(Cancel("w")) == 1
+    row = world.row()
+    assert (row.status, row.output, row.error, row.executor, row.ready_at) == ("cancelled", None, None, None, None)
+    assert row.ended_at is not None
+    world.pass_time(1e6)
+    assert world.claim(world.enlist()) == []
+
+
+def test_the_owner_of_what_was_cancelled_is_fenced(world: World) -> None:
+    guard = world.run()
+    world.ask(Cancel("w"))
+    assert not world.write(guard, step(), end=Outcome(Status.SUCCEEDED, output="1")).written
+    assert (world.status(), world.positions()) == ("cancelled", [])
+
+
+@pytest.mark.parametrize("status", sorted(ENDED))
+def test_what_has_ended_is_left_alone(world: World, status: Status) -> None:
+    world.end(world.run(), Outcome(status, output="1"))
+    before = world.row()
+    assert world.ask(Cancel("w")) == 0
+    assert world.row() == before
+
+
+def test_nobody_is_cancelled_for_an_unknown_id(world: World) -> None:
+    world.run()
+    assert world.ask(Cancel("nobody")) == 0
+
+
+def test_all_that_descends_is_cancelled_with_it_even_below_what_has_ended(world: World) -> None:
+    root = world.run("root")
+    done = world.run("done", parent=root)
+    world.run("grandchild", parent=done)
+    world.end(done)
+    world.start("queued", parent=root)
+    world.run("stranger")
+    assert world.ask(Cancel("root")) == 3
+    statuses = {key: world.status(key) for key in ("root", "done", "grandchild", "queued", "stranger")}
+    assert statuses == {
+        "root": "cancelled",
+        "done": "succeeded",
+        "grandchild": "cancelled",
+        "queued": "cancelled",
+        "stranger": "running",
+    }
+    assert world.ask(Cancel("root")) == 0
+
+
+def test_children_are_spared_if_told_so(world: World) -> None:
+    root = world.run("root")
+    world.run("child", parent=root)
+    assert world.ask(Cancel("root", children=False)) == 1
+    assert world.status("child") == "running"
+
+
+def test_a_deep_tree_is_cancelled_to_its_leaves(world: World) -> None:
+    guard = world.run("w0")
+    for depth in range(1, 50):
+        guard = world.run(f"w{depth}", parent=guard)
+    assert world.ask(Cancel("w0")) == 50
+
+
+def test_no_child_is_started_by_a_parent_that_was_cancelled(world: World) -> None:
+    """Children start while the tree is being cancelled: each is refused or cancelled, none survives."""
+    for turn in range(5):
+        parent = world.run(f"parent{turn}")
+
+        starts = [partial(world.start, f"{turn}/{n}", parent=parent) for n in range(6)]
+        cancel = partial(world.ask, Cancel(parent.workflow_id))
+        with_cancel: list[Callable[[], Started | int]] = [*starts, cancel]
+        *answers, cancelled = together(with_cancel)
+        started = [isinstance(answer, Started) and answer.created for answer in answers]
+        assert cancelled == 1 + sum(started)
+        assert world.ask(Count(Filter(status=LIVE))) == 0
