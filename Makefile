@@ -1,7 +1,8 @@
 # One command each.  Needs git, make and Python 3.11 or newer; everything else is installed into .venv by `make` itself.
 
 # The example shop, and what the others run: change them here.
-RUN      := cd examples/shop && $(CURDIR)/.venv/bin/operon run shop:app --port 8000
+SHOP     := examples/shop
+RUN      := $(CURDIR)/.venv/bin/operon run shop:app --port 8000
 DEMO     := examples/shop/demo.py
 CRASH    := examples/shop/crash.py
 SIMULATE := packages/operon/tests/simulate.py
@@ -25,7 +26,8 @@ help: ## Say what each target does
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: $(STAMP) ## Serve the example shop on SQLite at http://127.0.0.1:8000
-	@$(RUN)
+	@test -d $(SHOP) || { echo "$(SHOP) is not there yet." >&2; exit 1; }
+	@cd $(SHOP) && exec $(RUN)
 
 test: $(STAMP) ## Run the whole test suite, on SQLite and on a real Postgres
 	@$(BIN)/python -m pytest -n $(WORKERS)
