@@ -29,13 +29,15 @@ settings.load_profile("house")
 _names = count(1)
 
 
-def servers() -> list[Binaries | None]:
-    """Which Postgres the suite runs on: the preferred one, or with OPERON_TEST_PG=all every one on this machine."""
-    return [*discover()] if os.environ.get("OPERON_TEST_PG") == "all" else [None]
-
-
-def server_id(binaries: Binaries | None) -> str:
-    return "postgres" if binaries is None else f"postgres{binaries.major}-{binaries.source}"
+def chosen() -> Binaries | None:
+    """Which Postgres the suite runs on: the preferred one, or the major version that OPERON_TEST_PG names."""
+    wanted = os.environ.get("OPERON_TEST_PG")
+    if not wanted:
+        return None
+    found = {str(binaries.major): binaries for binaries in discover()}
+    if wanted not in found:
+        raise pytest.UsageError(f"OPERON_TEST_PG={wanted}: no such Postgres here; there are {', '.join(found)}.")
+    return found[wanted]
 
 
 def serve(binaries: Binaries | None, *, fsync: bool) -> Iterator[Postgres]:
@@ -60,16 +62,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session", params=servers(), ids=server_id)
-def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
     """A real server, one a worker process, started by the first test that wants it; without fsync, for speed."""
-    yield from serve(request.param, fsync=False)
+    yield from serve(chosen(), fsync=False)
 
 
-@pytest.fixture(scope="session", params=servers(), ids=server_id)
-def durable_postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+@pytest.fixture(scope="session")
+def durable_postgres() -> Iterator[Postgres]:
     """A real server that syncs every commit to the disk, as in production."""
-    yield from serve(request.param, fsync=True)
+    yield from serve(chosen(), fsync=True)
 
 
 @pytest.fixture
