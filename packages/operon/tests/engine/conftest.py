@@ -1,0 +1,64 @@
+"""Apps on every database, and what a crash leaves of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operon import Operon
+from operon.core import host as hosts
+from operon.errors import OperonError, Suspended
+from operon.stores.memory import Clock, MemoryStore
+
+MakeApp = Callable[..., Operon]
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, sqlite_path: Path) -> Any:
+    """A database that outlives the apps on it."""
+    if request.param == "memory":
+        return MemoryStore(Clock(time.time))
+    if request.param == "sqlite":
+        return f"sqlite:///{sqlite_path}"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def make(database: Any) -> Iterator[MakeApp]:
+    """Make an app on the test's database, with a short lease and a short grace; whatever is launched is closed."""
+    made: list[Operon] = []
+
+    def one(name: str = "app", **options: Any) -> Operon:
+        settings: dict[str, Any] = {"database": database, "lease": 1.0, "grace": 0.05} | options
+        app = Operon(name, **settings)
+        made.append(app)
+        return app
+
+    yield one
+    for app in made:
+        with suppress(OperonError):
+            app.close(drain=5)
+
+
+def crash(app: Operon) -> None:
+    """End an app as SIGKILL would: nothing is handed back, nothing more is written, nobody says goodbye."""
+    engine = app._engine
+    assert engine is not None
+    app._engine = app.host = None
+    hosts.launched.remove(engine)
+    engine._accepting = False
+    for run in tuple(engine.runs.values()):
+        engine.kill(run, Suspended("crashed"))
+    with engine.service._changed:
+        engine.service._stopped = True
+        engine.service._changed.notify()
+    engine.service._thread.join()
+    engine.clockwork.stop()
+    engine.loop.close()
+    app._databases.close()
+    engine.store.close()
