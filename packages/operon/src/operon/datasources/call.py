@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isawaitable
 from typing import Any, TypeVar
@@ -17,6 +18,27 @@ def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Op[Any]:
     return (yield Invoke(fn, args, kwargs))
 
 
+def complete(fn: Callable[[], Any]) -> Op[Any]:
+    """Call a driver's function and wait to its end, even if we are cancelled meanwhile: that is delivered after it."""
+    return call(lambda: _to_the_end(answer) if isawaitable(answer := fn()) else answer)
+
+
+async def _to_the_end(answer: Awaitable[T]) -> T:
+    work = asyncio.ensure_future(answer)
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled = True
+        except Exception:
+            break
+    if cancelled and (task := asyncio.current_task()) is not None:
+        task.uncancel()
+        task.cancel()
+    return work.result()
+
+
 def block(op: Op[T]) -> T:
     """Perform an operation of blocking calls."""
     step: Callable[[], Any] = partial(next, op)
@@ -26,7 +48,7 @@ def block(op: Op[T]) -> T:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # what the generator returned is a T
         try:
-            step = partial(op.send, command.fn(*command.args, **command.kwargs))
+            step = partial(op.send, _invoke(command))
         except BaseException as error:
             step = partial(op.throw, error)
 
@@ -40,7 +62,11 @@ async def wait(op: Op[T]) -> T:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # what the generator returned is a T
         try:
-            answer = command.fn(*command.args, **command.kwargs)
+            answer = _invoke(command)
             step = partial(op.send, await answer if isawaitable(answer) else answer)
         except BaseException as error:
             step = partial(op.throw, error)
+
+
+def _invoke(command: Any) -> Any:
+    return command.fn(*command.args, **command.kwargs)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from threading import Lock as Mutex
 from typing import TYPE_CHECKING, Any
 
-from operon.datasources.call import call
+from operon.datasources.foreign import QUERIES, Foreign
 from operon.datasources.kinds import declared, kind_of
+from operon.datasources.opened import Opened
+from operon.datasources.place import Place
 from operon.datasources.transact import transact
 from operon.datasources.turn import Turn
 from operon.errors import DeclarationError, WrongDatabase
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
     from operon.core.commands import Op
     from operon.core.ledger import Done, Ledger, Work
     from operon.core.store import Lock
-    from operon.datasources.opened import Adapter, Opened
+    from operon.datasources.opened import Adapter
+
+CLOSING = 5.0
+"""Seconds for connections to say goodbye."""
 
 SCHEME = re.compile(r"^(postgres(?:ql)?|sqlite)(?:\+\w+)?:")
 
@@ -27,8 +33,8 @@ class Datasource:
 
     Args:
         database: its URL, or an Engine, an AsyncEngine or a pool of the user's, which stays the user's to close.
-        queries: the store's named statements, if the journal is in this database; without them, it keeps records of its own.
-        writer: held by whoever writes, where a database has one writer; the store's own, if the journal is in this database.
+        queries: the store's named statements, if the journal is in this database; else it keeps records of its own.
+        writer: the store's, held by whoever writes, if the journal is in this database and it has one writer.
         idle: seconds after which Postgres ends a transaction that does nothing; about the lease.
         size: connections at most, for each driver.
     """
@@ -45,12 +51,13 @@ class Datasource:
         self.database = database
         self.url = url_of(database)
         self.main = queries is not None
-        self.queries = queries or {}
+        self.queries = QUERIES[self.dialect] if queries is None else queries
+        self.place = Place(self.dialect)
         self.turn = Turn(writer or Mutex())
         self.idle = idle
         self.size = size
         self._adapters: dict[Any, Adapter] = {}
-        self._resources: dict[str, Any] = {}
+        self._resources: dict[str, tuple[Any, asyncio.AbstractEventLoop | None]] = {}
         self._mutex = Mutex()
 
     @property
@@ -70,7 +77,10 @@ class Datasource:
 
     def transact(self, function: Callable[..., Any], work: Work, ledger: Ledger | None) -> Op[Done]:
         """Run a transaction of a function; see `transact`."""
-        return (yield from transact(self.adapter(function), work, ledger, self.queries))
+        adapter = self.adapter(function)
+        if ledger is not None and not self.main:
+            ledger = Foreign(ledger, adapter, self.dialect)
+        return (yield from transact(adapter, work, ledger, self.queries))
 
     def adapter(self, function: Callable[..., Any]) -> Adapter:
         """Choose the adapter by the type of the function's first parameter; safe to call early, to find mistakes.
@@ -96,40 +106,42 @@ class Datasource:
         return self.database if isinstance(self.database, kind) else None
 
     def resource(self, name: str, make: Callable[[], Any]) -> Any:
-        """Give what is made once and shared: a pool, an engine."""
+        """Give what is made once and shared, a pool or an engine; what is async belongs to the loop it is made on."""
         with self._mutex:
             if name not in self._resources:
-                self._resources[name] = make()
-            return self._resources[name]
+                self._resources[name] = make(), asyncio._get_running_loop()  # noqa: SLF001 - None where there is none
+            return self._resources[name][0]
 
     def within(self, handle: Any) -> Opened:
-        """See a connection or session of the caller as an open transaction that a start can join.
+        """See a connection or session of the caller, or a transaction of ours, as one that a start can join.
 
         Raises:
-            WrongDatabase: it is none, or of another database; the latter perhaps only when it is used.
+            WrongDatabase: it is no such thing; once it is used, also if it is of another database.
         """
-        return within(handle, self.queries)
+        if isinstance(handle, Opened):
+            if handle.queries is not self.queries:
+                raise WrongDatabase("This transaction is in another datasource than the journal: start after it.")
+            return handle
+        kind = kind_of(handle.__class__)
+        if kind is None or self.dialect not in kind.dialects:
+            raise WrongDatabase(
+                f"within= takes an open connection or session of this {self.dialect} database, "
+                f"not {handle.__class__.__module__}.{handle.__class__.__qualname__}."
+            )
+        opened: Opened = kind.adapters.join(handle)
+        opened.queries = self.queries
+        opened.confirm = lambda: self.place.confirm(opened, self._adapter(handle.__class__, "within=").glance)
+        return opened
 
-    def close(self) -> Op[None]:
-        """Close what was opened here; awaited if any of it is async."""
+    def close(self) -> None:
+        """Close what was opened here; call it while the loop of async transactions still runs, from another thread."""
         resources, self._resources, self._adapters = self._resources, {}, {}
-        for resource in resources.values():
+        for resource, loop in resources.values():
             close = getattr(resource, "close", None) or resource.dispose
-            yield from call(close)
-
-
-def within(handle: Any, queries: Mapping[str, str]) -> Opened:
-    """See a connection or session of the caller, or a transaction of ours, as an open one."""
-    from operon.datasources.opened import Opened
-
-    if isinstance(handle, Opened):
-        return handle
-    kind = kind_of(type(handle))
-    if kind is None:
-        raise WrongDatabase(f"within= takes an open connection or session, not {type(handle).__qualname__}.")
-    opened: Opened = kind.adapters.join(handle)
-    opened.queries = queries
-    return opened
+            if loop is None:
+                close()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(close(), loop).result(CLOSING)
 
 
 def url_of(database: Any) -> str:

@@ -67,9 +67,9 @@ def declared(function: Callable[..., Any]) -> type:
         raise DeclarationError(
             f"The transaction {name} must say what it works on: annotate its first parameter with {CHOICES}."
         )
-    handle = _resolve(function, parameters[0].annotation)
+    handle: object = _resolve(function, parameters[0].annotation)
     kind = kind_of(handle) if isinstance(handle, type) else None
-    if kind is None:
+    if kind is None or not isinstance(handle, type):
         raise DeclarationError(f"The transaction {name} takes {parameters[0].annotation}; it can take {CHOICES}.")
     if kind.asynchronous != inspect.iscoroutinefunction(function):
         colour, other = ("async", "a plain def") if kind.asynchronous else ("blocking", "an async def")

@@ -29,19 +29,37 @@ class Opened(ABC):
         """What the user's code works with: a connection or a session."""
         self.queries: Mapping[str, str] = {}
         self.callbacks: list[Callable[[], None]] = []
+        self.over = False
+        self.confirm: Callable[[], Op[None]] = _nothing
+        """Raises if it is not where the queries belong."""
 
     def execute(self, query: str, parameters: Parameters) -> Any:
         """Execute one of the store's named queries in it; gives rows, or an awaitable of rows."""
-        op = self.rows(self.queries[query], parameters)
+        if self.over:
+            raise ended()
+        op = self._execute(self.queries[query], parameters)
         return wait(op) if self.asynchronous else block(op)
+
+    def _execute(self, statement: str, parameters: Parameters) -> Op[Rows]:
+        yield from self.confirm()
+        return (yield from self.rows(statement, parameters))
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call this once it has committed; never, where the commit is the caller's."""
         self.callbacks.append(callback)
 
+    def raw(self) -> Op[object]:
+        """Give the driver's own connection."""
+        yield from ()
+        return self.handle
+
     @abstractmethod
     def rows(self, statement: str, parameters: Parameters) -> Op[Rows]:
         """Execute a statement with `:name` parameters."""
+
+
+def _nothing() -> Op[None]:
+    yield from ()
 
 
 class Transaction(Opened):

@@ -6,17 +6,17 @@ what it says. One text for both colours; it must not know any driver.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
-from inspect import isawaitable
 from random import Random
-from typing import Any
 
 from operon.core import context
 from operon.core.commands import Invoke, Op, Pause
 from operon.core.ledger import Done, Ledger, Statement, Work
 from operon.datasources.faults import Fault, fault, sqlstate
-from operon.datasources.opened import Adapter, Opened, Transaction, ended, swallowed
+from operon.datasources.foreign import Foreign
+from operon.datasources.opened import Adapter, Transaction, ended, swallowed
 from operon.errors import OperonError, StoreError, StoreReadOnly, StoreUnavailable
 
 _random = Random()  # noqa: S311 - jitter, not secrets
@@ -40,7 +40,8 @@ def transact(adapter: Adapter, work: Work, ledger: Ledger | None, queries: Mappi
     while True:
         attempt = Attempt(adapter, work, ledger, queries, humble=humble)
         try:
-            return (yield from attempt.make())
+            with transacting(attempt):
+                return (yield from attempt.make())
         except Exception as error:
             why = attempt.diagnose(error)
             if why is None:
@@ -84,6 +85,10 @@ class Attempt:
 
     def make(self) -> Op[Done]:
         """Run it from begin to commit; whatever leaves it by an error has been rolled back."""
+        if isinstance(self.ledger, Foreign):
+            adopted = yield from self.ledger.recorded()
+            if adopted is not None:
+                return Done(adopted.output, self.work.decode(adopted.output), recorded=False)
         tx = yield from self.adapter.begin(self.work)
         tx.queries = self.queries
         try:
@@ -95,6 +100,8 @@ class Attempt:
             self.broken, self.tempted = tx.broken, tx.tempted
             yield from tx.rollback()
             raise
+        finally:
+            tx.over = True
         for callback in tx.callbacks:
             callback()
         return done
@@ -103,7 +110,8 @@ class Attempt:
         for statement in self.ledger.opening() if self.ledger else ():
             yield from self._put(tx, statement)
         self.stage = Stage.BODY
-        result = yield Invoke(inside, (tx, self.work.body))
+        with transacting(tx):
+            result = yield Invoke(self.work.body, (tx.handle,))
         output, value = self.work.encode(result)
         yield from tx.check()
         yield from tx.flush()
@@ -114,7 +122,7 @@ class Attempt:
             yield from self._put(tx, statement)
         self.stage = Stage.COMMIT
         yield from tx.commit()
-        return Done(output, value, recorded=self.ledger is not None)
+        return Done(output, value, recorded=self.ledger is not None and not isinstance(self.ledger, Foreign))
 
     def _put(self, tx: Transaction, statement: Statement) -> Op[None]:
         rows = yield from tx.rows(self.queries[statement.query], statement.parameters)
@@ -157,20 +165,12 @@ class Attempt:
         return Fault.CONFLICT
 
 
-def inside(tx: Opened, body: Callable[[Any], Any]) -> Any:
-    """Call the user's code where `start` and `send` find the transaction."""
-    token = context.transaction.set(tx)
+@contextmanager
+def transacting(what: object) -> Generator[None]:
+    """Let `start` and `send` find the transaction; what the driver does meanwhile is no branch of the workflow."""
+    token = context.transaction.set(what)
     try:
-        result = body(tx.handle)
-    finally:
-        context.transaction.reset(token)
-    return _inside(tx, result) if isawaitable(result) else result
-
-
-async def _inside(tx: Opened, result: Awaitable[Any]) -> Any:
-    token = context.transaction.set(tx)
-    try:
-        return await result
+        yield
     finally:
         context.transaction.reset(token)
 

@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from operon.core.sql import pyformat
 from operon.datasources import postgres
-from operon.datasources.call import call
+from operon.datasources.call import call, complete
 from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended, refuse, swallowed
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ GUARDED = ("commit", "rollback", "close")
 
 class Joined(Opened):
     """A connection that is open: the caller's."""
-
-    handle: Connection[Any] | AsyncConnection[Any]
 
     def __init__(self, handle: Connection[Any] | AsyncConnection[Any]) -> None:
         super().__init__(handle)
@@ -75,7 +73,7 @@ class PsycopgTransaction(Joined, Transaction):
 
     def commit(self) -> Op[None]:
         """Commit, and believe only the server's word: a failed transaction answers ROLLBACK, without an error."""
-        cursor = yield from call(self.handle.execute, "commit")
+        cursor = yield from complete(lambda: self.handle.execute("commit"))
         if cursor.statusmessage != "COMMIT":
             raise swallowed()
         yield from self._release()
@@ -96,7 +94,7 @@ class PsycopgTransaction(Joined, Transaction):
 
     def _release(self) -> Op[None]:
         for method in GUARDED:
-            vars(self.handle).pop(method, None)
+            self.handle.__dict__.pop(method, None)
         self.handle.row_factory = self.shape
         if not self.broken:
             yield from call(self.handle.set_autocommit, self.autocommit)
@@ -104,17 +102,17 @@ class PsycopgTransaction(Joined, Transaction):
 
 
 class PsycopgAdapter:
-    """Opens transactions on connections of a pool."""
+    """Opens transactions on connections of a pool: the user's, or one that connects when it is first used."""
 
-    def __init__(self, pool: Any, idle: float) -> None:
-        self.pool = pool
-        self.idle = idle
+    def __init__(self, source: Datasource, handle: type) -> None:
+        self.source = source
+        self.make: Any = AsyncConnectionPool if issubclass(handle, AsyncConnection) else ConnectionPool
 
     def begin(self, work: Work) -> Op[Transaction]:
         """Open one, in one message."""
-        tx = PsycopgTransaction((yield from self._connection()), self.pool)
+        tx = yield from self._transaction()
         try:
-            yield from tx.begin(postgres.begin(work, self.idle))
+            yield from tx.begin(postgres.begin(work, self.source.idle))
         except BaseException:
             yield from tx.rollback()
             raise
@@ -122,27 +120,26 @@ class PsycopgAdapter:
 
     def glance(self, statement: str, parameters: Parameters) -> Op[Rows]:
         """Execute one statement that commits by itself."""
-        tx = PsycopgTransaction((yield from self._connection()), self.pool)
+        tx = yield from self._transaction()
         try:
             yield from call(tx.handle.set_autocommit, True)  # noqa: FBT003 - psycopg's own
             return (yield from tx.rows(statement, parameters))
         finally:
             yield from tx.rollback()
 
-    def _connection(self) -> Op[Any]:
-        yield from call(self.pool.open)
-        return (yield from call(self.pool.getconn))
+    def _transaction(self) -> Op[PsycopgTransaction]:
+        pool = self.source.given(self.make) or self.source.resource(self.make.__name__, self._pool)
+        yield from call(pool.open)
+        return PsycopgTransaction((yield from call(pool.getconn)), pool)
+
+    def _pool(self) -> Any:
+        settings: dict[str, Any] = {"min_size": 0, "max_size": self.source.size, "timeout": 5.0, "open": False}
+        return self.make(self.source.conninfo, kwargs={"autocommit": True}, **settings)
 
 
 def adapter(source: Datasource, handle: type) -> Adapter:
-    """Give transactions on the user's pool, or on one that connects when it is first used."""
-    make: Any = AsyncConnectionPool if issubclass(handle, AsyncConnection) else ConnectionPool
-    given = source.given(make)
-    if given is not None:
-        return PsycopgAdapter(given, source.idle)
-    settings: dict[str, Any] = {"min_size": 0, "max_size": source.size, "timeout": 5.0, "open": False}
-    pool = source.resource(make.__name__, lambda: make(source.conninfo, kwargs={"autocommit": True}, **settings))
-    return PsycopgAdapter(pool, source.idle)
+    """Give the adapter of either colour."""
+    return PsycopgAdapter(source, handle)
 
 
 def join(handle: Connection[Any] | AsyncConnection[Any]) -> Opened:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from operon.datasources.call import call
 from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Joined(Opened):
     """A connection that is open: the caller's."""
 
-    handle: sqlite3.Connection
+    handle: Any
 
     def rows(self, statement: str, parameters: Parameters) -> Op[Rows]:
         """Execute on a cursor of our own: the connection's rows may have any shape."""
@@ -72,8 +72,6 @@ class Connection(sqlite3.Connection):
 class SqliteTransaction(Joined, Transaction):
     """A transaction of ours; the writer's lock is held as long as it is open."""
 
-    handle: Connection
-
     def __init__(self, handle: Connection, adapter: SqliteAdapter, *, read_only: bool) -> None:
         super().__init__(handle)
         self.adapter = adapter
@@ -95,7 +93,7 @@ class SqliteTransaction(Joined, Transaction):
     @property
     def tempted(self) -> bool:
         """Whether the user's code spelled a commit or a rollback."""
-        return self.handle.warden.tempted
+        return bool(self.handle.warden.tempted)
 
     def check(self) -> Op[None]:
         """Ask the connection, not the database."""

@@ -1,0 +1,130 @@
+"""The record of a transaction in another database than the journal's; it must not know any driver.
+
+The journal's own entry is a second commit. Between the two a process may die; whoever runs the workflow next finds
+this record and adopts it, so the user's rows are written once. The look-up is a transaction of its own: inside a
+SERIALIZABLE one it would make others fail for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from operon.core.ledger import Adopted, Ledger, Statement, Work
+from operon.datasources.faults import sqlstate
+from operon.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from operon.core.commands import Op
+    from operon.datasources.opened import Adapter
+
+QUERIES: Mapping[str, Mapping[str, str]] = {
+    "postgres": {
+        "record": """
+            insert into operon.transactions (workflow_id, position, output)
+            values (:workflow_id::text, :position::text, :output::text) returning position
+        """,
+        "recorded": """
+            select output from operon.transactions where workflow_id = :workflow_id::text and position = :position::text
+        """,
+    },
+    "sqlite": {
+        "record": """
+            insert into operon_transactions (workflow_id, position, output) values (:workflow_id, :position, :output)
+            returning position
+        """,
+        "recorded": """
+            select output from operon_transactions where workflow_id = :workflow_id and position = :position
+        """,
+    },
+}
+TABLES = {
+    "postgres": (
+        """
+        do $$ begin
+            if to_regnamespace('operon') is null then create schema operon; end if;
+        end $$
+        """,
+        """
+        create table if not exists operon.transactions (
+            workflow_id text collate "C" not null,
+            position text collate "C" not null,
+            created_at timestamptz not null default clock_timestamp(),
+            output text not null,
+            primary key (workflow_id, position)
+        )
+        """,
+    ),
+    "sqlite": (
+        """
+        create table if not exists operon_transactions (
+            workflow_id text not null,
+            position text not null,
+            created_at real not null default ((julianday('now') - 2440587.5) * 86400.0),
+            output text not null,
+            primary key (workflow_id, position)
+        ) without rowid
+        """,
+    ),
+}
+UNDEFINED = {"42P01", "3F000"}
+RACED = {"23505", "42P06", "42P07"}
+
+
+class Foreign:
+    """Keeps the record beside the user's rows, in their database, under the journal's key."""
+
+    def __init__(self, ledger: Ledger, adapter: Adapter, dialect: str) -> None:
+        self.ledger = ledger
+        self.adapter = adapter
+        self.dialect = dialect
+        self.key = ledger.key
+
+    def opening(self) -> tuple[Statement, ...]:
+        """Nothing: what is recorded was looked up before."""
+        return ()
+
+    def closing(self, output: str) -> tuple[Statement, ...]:
+        """Record; the primary key keeps a second one out, whoever its writer."""
+        return (Statement("record", {**self._parameters(), "output": output}, _unwritten),)
+
+    def adopt(self) -> Op[Adopted | None]:
+        """Ask the journal whether we may still run."""
+        return (yield from self.ledger.adopt())
+
+    def recorded(self) -> Op[Adopted | None]:
+        """Look for the record; makes the table at the first time."""
+        try:
+            rows = yield from self.adapter.glance(QUERIES[self.dialect]["recorded"], self._parameters())
+        except Exception as error:
+            if sqlstate(error) not in UNDEFINED and "no such table" not in str(error):
+                raise
+            yield from _create(self.adapter, self.dialect)
+            return None
+        return Adopted(rows[0][0]) if rows else None
+
+    def _parameters(self) -> dict[str, str]:
+        workflow_id, position = self.key
+        return {"workflow_id": workflow_id, "position": position}
+
+
+def _unwritten() -> StoreError:
+    return StoreError("The record of the transaction could not be written; is there a rule or trigger on its table?")
+
+
+def _create(adapter: Adapter, dialect: str) -> Op[None]:
+    """Create the table of records; several may do so at once."""
+    work = Work("create the table of records", lambda _tx: None, lambda _: ("", None), decode=str)
+    for statement in TABLES[dialect]:
+        tx = yield from adapter.begin(work)
+        try:
+            yield from tx.rows(statement, {})
+            yield from tx.commit()
+        except Exception as error:
+            yield from tx.rollback()
+            if sqlstate(error) == "42501":
+                script = ";".join(TABLES[dialect])
+                raise StoreError(f"This role may not create the table of records; do it yourself: {script}") from error
+            if sqlstate(error) not in RACED:
+                raise
