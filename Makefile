@@ -20,7 +20,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pyt
 CHECKED := $(wildcard packages examples benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fix bench demo crash simulate pins clean
+.PHONY: help install run test matrix check fix bench demo crash simulate pins clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +31,11 @@ run: $(STAMP) ## Serve the example shop on SQLite at http://127.0.0.1:8000
 
 test: $(STAMP) ## Run the whole test suite, on SQLite and on a real Postgres
 	@$(BIN)/python -m pytest -n $(WORKERS)
+
+matrix: $(STAMP) ## Run the suite once on every Postgres of this machine
+	@for major in $$($(BIN)/python -c 'from operon.embedded import discover; print(*{it.major for it in discover()})'); do \
+		echo "Postgres $$major:"; OPERON_TEST_PG=$$major $(BIN)/python -m pytest -n $(WORKERS) || exit 1; \
+	done
 
 check: $(STAMP) ## Check format, lint, types and layers
 	@failed=; \
