@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
 from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
-from operon.core.states import STATUSES
+from operon.stores.postgres.writes import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from operon.stores.postgres.session import Row, Session
 
+NAMES = [field.name for field in fields(WorkflowRow)]
+
 
 def load(session: Session, command: c.Load) -> tuple[Entry, ...]:
     """Read a journal."""
     rows = session.rows("load", workflow_id=command.workflow_id)
-    return tuple(Entry(**{**row, "kind": Kind(row["kind"])}) for row in rows)
+    return tuple(entry(row) for row in rows)
 
 
 def look(session: Session, command: c.Look) -> Mapping[str, Outcome]:
     """See where some workflows stand."""
     rows = session.rows("look", ids=list(command.ids))
-    return {row["id"]: Outcome(STATUSES[row["status"]], row["output"], row["error"]) for row in rows}
+    return {row["id"]: outcome(row) for row in rows}
 
 
 def find(session: Session, command: c.Find) -> tuple[WorkflowRow, ...]:
@@ -151,10 +154,16 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
 
 def workflow(row: Row) -> WorkflowRow:
     """Make a workflow of its row: instants are seconds, a status has a name."""
-    values = {name: row[name] for name in WorkflowRow.__slots__}
-    instants = {name: value.timestamp() for name, value in values.items() if isinstance(value, datetime)}
-    roles = tuple(json.loads(row["roles"] or "[]"))
-    return WorkflowRow(**{**values, **instants, "status": STATUSES[row["status"]], "roles": roles})
+    values: Row = {name: row[name] for name in NAMES}
+    values |= {name: value.timestamp() for name, value in values.items() if isinstance(value, datetime)}
+    values |= {"status": outcome(row).status, "roles": tuple(json.loads(row["roles"] or "[]"))}
+    return WorkflowRow(**values)
+
+
+def entry(row: Row) -> Entry:
+    """Make an entry of its row."""
+    values: Row = {**row, "kind": Kind(row["kind"])}
+    return Entry(**values)
 
 
 def wanted(filter_: Filter) -> Row:

@@ -64,3 +64,8 @@ def explain(error: BaseException, where: str) -> StoreError:
                 f"The database at {where} is out of reach: {said}. "
                 "Check that it runs, accepts connections and writes, and that the URL is right; trying again is safe."
             )
+
+
+def closed() -> StoreError:
+    """Say that a store was asked after it was closed."""
+    return StoreError("The store is closed: launch the app again.")

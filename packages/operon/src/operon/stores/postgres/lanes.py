@@ -13,7 +13,7 @@ from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from operon.core.commands import LaneCommand, Start
-from operon.errors import StoreError
+from operon.stores.postgres import faults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +49,10 @@ class Ticket:
         self.answer, self.error, self.settled = answer, error, True
         if self.future is None:
             self.mail.put(None)
-        elif self.future.set_running_or_notify_cancel():
-            if error is None:
-                self.future.set_result(answer)
-            else:
-                self.future.set_exception(error)
+        elif error is None:
+            self.future.set_result(answer)
+        else:
+            self.future.set_exception(error)
 
 
 class Lane(Protocol):
@@ -102,6 +101,7 @@ class Lanes:
     def submit(self, command: LaneCommand) -> Future[Any]:
         """Answer a command on a thread of ours."""
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
         if lane := self._enter(Ticket(command, future)):
             self._put_to_work(lane)
         return future
@@ -126,7 +126,7 @@ class Lanes:
             while len(self._waiting) >= INBOX and not self._closed:
                 self._changed.wait()
             if self._closed:
-                raise StoreError("The store is closed: launch the app again.")
+                raise faults.closed()
             self._waiting.append(ticket)
             return self._free.pop() if self._free else None
 

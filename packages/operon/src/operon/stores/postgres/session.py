@@ -13,6 +13,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.rows import dict_row
 
+from operon.core import sql
 from operon.stores import queries
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = "dict[str, Any]"
 """What a query answers, by column."""
+Values: TypeAlias = "Sequence[bytes]"
+"""A prepared statement's parameters; an item may be None, though the client library's types forget to say so."""
 
 SQL = queries.load("operon.stores.postgres")
+BINARY = (1,)
 DONE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 CONNECTION: dict[str, str | int] = {
     "client_encoding": "utf8",
@@ -91,21 +95,19 @@ class Session:
 
     def rows(self, name: str, /, **parameters: object) -> list[Row]:
         """Run a statement by its name, and fetch all that it answers."""
-        cursor = self.connection.execute(queries.pyformat(SQL[name]).encode(), parameters)
+        cursor = self.connection.execute(sql.pyformat(SQL[name]).encode(), parameters)
         return cursor.fetchall() if cursor.description else []
 
-    def run(self, name: str, values: Sequence[bytes | None], *, binary: bool = False) -> PGresult:
+    def run(self, name: str, values: Values, formats: Sequence[int]) -> PGresult:
         """Run a prepared statement in one round trip, at a third of what a cursor costs.
 
-        The values are in the order of `queries.parameters`, spelled as Postgres' text or binary format.
+        The values are in the order of `sql.parameters`; the answer is in Postgres' text format.
         """
         connection = self.connection.pgconn
         self._prepare(connection, name)
-        return checked(connection.exec_prepared(name.encode(), values, (int(binary),) * len(values)))
+        return checked(connection.exec_prepared(name.encode(), values, formats))
 
-    def run_both(
-        self, first: tuple[str, Sequence[bytes | None]], second: tuple[str, Sequence[bytes | None]]
-    ) -> PGresult:
+    def run_both(self, first: tuple[str, Values], second: tuple[str, Values]) -> PGresult:
         """Run two statements in one transaction and one round trip, and give what the second answers.
 
         Each has a snapshot of its own, so the second sees what others committed before the first got its locks.
@@ -115,7 +117,7 @@ class Session:
             self._prepare(connection, name)
         connection.enter_pipeline_mode()
         for name, values in (first, second):
-            connection.send_query_prepared(name.encode(), values, (1,) * len(values))
+            connection.send_query_prepared(name.encode(), values, BINARY * len(values))
         connection.pipeline_sync()
         # Each result is followed by a None, and both by the mark of the sync, which is the commit.
         answers = [arrival(connection) for _ in range(5)]
@@ -131,7 +133,7 @@ class Session:
 
     def _prepare(self, connection: PGconn, name: str) -> None:
         if name not in self._prepared:
-            checked(connection.prepare(name.encode(), queries.numbered(SQL[name]).encode()))
+            checked(connection.prepare(name.encode(), sql.numbered(SQL[name]).encode()))
             self._prepared.add(name)
 
 

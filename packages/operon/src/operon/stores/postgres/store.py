@@ -5,12 +5,11 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import psycopg
 
 from operon.core.commands import Advance, Beat, Command, Start
-from operon.stores import queries
 from operon.stores.postgres import faults, schema
 from operon.stores.postgres.answers import ANSWERS
 from operon.stores.postgres.faults import Fault
@@ -52,6 +51,7 @@ class PostgresStore:
         self._lanes = Lanes([PostgresLane(url, self.url, self._patience) for _ in range(lanes)])
         self._pool = Pool(Address(url, "engine", {"lock_timeout": f"{patience}s"}), CONNECTIONS)
         self._heart = Pool(Address(url, "heartbeat"), 1)
+        self._closed = False
         self._threads = ThreadPoolExecutor(CONNECTIONS + 1, "operon-store")
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
@@ -64,6 +64,8 @@ class PostgresStore:
 
     def ask(self, command: Command[T]) -> T:
         """Answer a command, blocking this thread."""
+        if self._closed:
+            raise faults.closed()
         answer: T
         if isinstance(command, Start | Advance):
             answer = self._lanes.ask(command)
@@ -74,6 +76,8 @@ class PostgresStore:
 
     def submit(self, command: Command[T]) -> Future[T]:
         """Answer a command on a thread of the store's."""
+        if self._closed:
+            raise faults.closed()
         if isinstance(command, Start | Advance):
             return self._lanes.submit(command)
         return self._threads.submit(self.ask, command)
@@ -83,22 +87,25 @@ class PostgresStore:
         self._patience.end()
         self._threads.shutdown()
         self._lanes.close()
+        self._closed = True
         self._pool.close()
         self._heart.close()
 
     def _persist(self, pool: Pool, attempt: Callable[[Session], T], seconds: float | None = None) -> T:
         """Try until it succeeds, is refused for good, or patience is over."""
-        failure: psycopg.Error | None = None
+        failure: Exception | None = None
         with pool.session() as session:
             for _ in self._patience.tries(seconds):
                 try:
                     return attempt(session)
-                except psycopg.Error as error:
+                except (psycopg.Error, ValueError) as error:
                     failure = error
-                    session.close()
-                    if faults.fault(error) not in (Fault.LOST, Fault.AGAIN):
+                    fault = faults.fault(error)
+                    if fault is Fault.LOST:
+                        session.close()
+                    elif fault is not Fault.AGAIN:
                         break
-        raise faults.explain(failure or psycopg.OperationalError("not tried"), self.url) from failure
+        raise faults.explain(failure or TimeoutError(), self.url) from failure
 
 
 class Pool:

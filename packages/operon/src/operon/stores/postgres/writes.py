@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
+from operon.core import sql
 from operon.core.commands import Advance, LaneCommand, Start
 from operon.core.rows import Advanced, Entry, NewWorkflow, Outcome, Park, Started, workflow_parameters
 from operon.core.states import STATUSES, Status
-from operon.stores import queries
 from operon.stores.postgres.arrays import Pack, bigints, floats, ints, texts
-from operon.stores.postgres.session import SQL, Row, Session
+from operon.stores.postgres.session import BINARY, SQL, Row, Session, Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from psycopg.pq.abc import PGresult
 
 Answer: TypeAlias = Started | Advanced
 
@@ -52,36 +54,37 @@ def alone(session: Session, command: LaneCommand) -> Answer | None:
     if isinstance(command, Start):
         return start(session, command.row)
     end, entries = command.end, command.entries
-    if len(entries) > 1 or (isinstance(end, Park) and end.awaits) or not (entries or end):
+    if len(entries) > 1 or (isinstance(end, Park) and end.awaits):
         return None
     parameters: Row = {"workflow_id": command.workflow_id, "claim": command.claim}
-    if not entries:
-        name, parameters = "finish", parameters | end_parameters(end)
-    else:
+    if entries and end:
+        name = "write_and_finish"
+        parameters |= entry_parameters(entries[0]) | {f"end_{key}": value for key, value in end_parameters(end).items()}
+    elif entries:
+        name = "write"
         parameters |= entry_parameters(entries[0])
-        name = "write_and_finish" if end else "write"
-        if end:
-            parameters |= {f"end_{key}": value for key, value in end_parameters(end).items()}
-    result = session.run(name, plain(name, parameters))
+    elif end:
+        name = "finish"
+        parameters |= end_parameters(end)
+    else:
+        return None
+    result = session.run(name, *plain(name, parameters))
     if not result.ntuples:
         return None
-    instant = result.get_value(0, 0)
-    instants = (float(instant or b""),) if entries and entries[0].after is not None else ()
+    instants = (float(cell(result, 0, 0)),) if entries and entries[0].after is not None else ()
     return Advanced(written=True, parked=isinstance(end, Park), instants=instants)
 
 
 def start(session: Session, row: NewWorkflow) -> Started | None:
     """Insert a workflow, or fetch what has its id."""
-    result = session.run("start", plain("start", start_parameters(row)))
+    result = session.run("start", *plain("start", start_parameters(row)))
     if not result.ntuples:
         return None
-    nonce, status, output, error, name, digest = (
-        value and value.decode() for value in (result.get_value(0, column) for column in range(6))
-    )
+    nonce, status, output, error, name, digest = (optional(result, 0, column) for column in range(6))
     if status is None:
         return begun(row)
-    found: Row = {"status": int(status), "output": output, "error": error, "name": name, "digest": digest}
-    return existing(row, found | {"nonce": int(nonce or 0)})
+    found: Row = {"nonce": int(nonce or 0), "status": int(status)}
+    return existing(row, found | {"output": output, "error": error, "name": name, "digest": digest})
 
 
 def begun(row: NewWorkflow) -> Started:
@@ -92,8 +95,13 @@ def begun(row: NewWorkflow) -> Started:
 
 def existing(row: NewWorkflow, found: Row) -> Started:
     """Say what is there; with my nonce it is mine, and its answer was lost."""
-    outcome = Outcome(STATUSES[found["status"]], found["output"], found["error"])
-    return Started(found["nonce"] == row.nonce, outcome, found["name"], found["digest"])
+    return Started(found["nonce"] == row.nonce, outcome(found), found["name"], found["digest"])
+
+
+def outcome(row: Row) -> Outcome:
+    """Say where a workflow stands."""
+    code: int = row["status"]
+    return Outcome(STATUSES[code], row["output"], row["error"])
 
 
 # ── In company ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,14 +134,14 @@ class Batch:
             "await": [{"op": op, "id": key} for op, key in awaits],
             "start": [start_parameters(row) for row in starts],
         }
-        self.values = [self.ids, *(column(groups, name) for name in queries.parameters(SQL["batch"])[1:])]
+        self.values = [self.ids, *(column(groups, name) for name in sql.parameters(SQL["batch"])[1:])]
 
     def send(self, session: Session) -> None:
         """Run the statement, and sort what it answers."""
         if self.waits:
             result = session.run_both(("lock_rows", [self.ids]), ("batch", self.values))
         else:
-            result = session.run("batch", self.values, binary=True)
+            result = session.run("batch", self.values, BINARY * len(self.values))
         self.now = 0.0
         self.own: set[int] = set()
         self.ended: set[int] = set()
@@ -141,20 +149,19 @@ class Batch:
         self.written: set[tuple[str, str]] = set()
         self.same: dict[tuple[int, str], str | None] = {}
         for line in range(result.ntuples):
-            what, op, key, position, output = (result.get_value(line, column) for column in range(5))
-            match what:
-                case b"own":
-                    self.own.add(int(op or b""))
-                case b"written":
-                    self.written.add(((key or b"").decode(), (position or b"").decode()))
-                case b"ended":
-                    self.ended.add(int(op or b""))
-                case b"started":
-                    self.started.add((key or b"").decode())
-                case b"same":
-                    self.same[int(op or b""), (position or b"").decode()] = output and output.decode()
+            match cell(result, line, 0):
+                case "own":
+                    self.own.add(int(cell(result, line, 1)))
+                case "written":
+                    self.written.add((cell(result, line, 2), cell(result, line, 3)))
+                case "ended":
+                    self.ended.add(int(cell(result, line, 1)))
+                case "started":
+                    self.started.add(cell(result, line, 2))
+                case "same":
+                    self.same[int(cell(result, line, 1)), cell(result, line, 3)] = optional(result, line, 4)
                 case _:
-                    self.now = float(output or b"")
+                    self.now = float(cell(result, line, 4))
 
     def answer(self, session: Session, op: int, command: LaneCommand, *, again: bool) -> Answer | None:
         """Say what came of a command; None when others were in between, and it is to be sent once more."""
@@ -194,12 +201,10 @@ def verify(session: Session, command: Advance) -> Advanced:
     rows = session.rows("verify", workflow_id=command.workflow_id, claim=command.claim, positions=positions)
     recorded = {row["position"]: row["recorded"] for row in rows if row["position"]}
     end = command.end
-    if positions:
-        written = set(positions) <= recorded.keys()
-    else:
-        stand = rows and (rows[0]["claim"], rows[0]["status"], rows[0]["output"], rows[0]["error"])
-        wanted = end and end_parameters(end)
-        written = bool(wanted) and stand == (command.claim, wanted["status"], wanted["output"], wanted["error"])
+    written = bool(positions) and set(positions) <= recorded.keys()
+    if end and rows and not positions:
+        wanted = {"claim": command.claim, **end_parameters(end)}
+        written = all(rows[0][key] == wanted[key] for key in ("claim", "status", "output", "error"))
     delayed = (entry.position for entry in command.entries if written and entry.after is not None)
     return Advanced(
         written=written,
@@ -243,13 +248,25 @@ def end_parameters(end: Outcome | Park) -> Row:
     return {"status": end.status.code, "output": end.output, "error": end.error, "ready_at": None}
 
 
-def plain(name: str, parameters: Row) -> list[bytes | None]:
-    """Put a statement's values in order, in Postgres' text format."""
-    values = (parameters[key] for key in queries.parameters(SQL[name]))
-    return [None if value is None else str(value).encode() for value in values]
+def plain(name: str, parameters: Row) -> tuple[Values, list[int]]:
+    """Put a statement's values in order, each with its format: text is binary, where a NUL is no end."""
+    values = [parameters[key] for key in sql.parameters(SQL[name])]
+    spelled = [None if value is None else str(value).encode() for value in values]
+    return cast("Values", spelled), [int(isinstance(value, str)) for value in values]
 
 
 def column(groups: Mapping[str, Iterable[Row]], name: str) -> bytes:
     """Pack one column of a group: `entry_name` is each entry's name."""
     group, _, key = name.partition("_")
     return COLUMNS.get(name, texts)([row[key] for row in groups[group]])
+
+
+def optional(result: PGresult, line: int, column: int) -> str | None:
+    """Read a cell that may be null."""
+    value = result.get_value(line, column)
+    return None if value is None else value.decode()
+
+
+def cell(result: PGresult, line: int, column: int) -> str:
+    """Read a cell that is not null."""
+    return (result.get_value(line, column) or b"").decode()

@@ -105,11 +105,8 @@ create table operon.executors (
 
 create function operon.has_labels(attributes text, labels text) returns boolean
 language sql immutable
-return case
-    -- jsonb refuses \u0000; such labels are found by nobody, instead of making every search fail.
-    when attributes is null or strpos(attributes, '\u0000') > 0 then false
-    else not exists (
-        select from jsonb_each(labels::jsonb) as wanted
-        where attributes::jsonb -> wanted.key is distinct from wanted.value
-    )
-end;
+return attributes is not null and not exists (
+    -- jsonb refuses \u0000; on both sides, a character of private use stands for it.
+    select from jsonb_each(replace(labels, '\u0000', '\ue000')::jsonb) as wanted
+    where replace(attributes, '\u0000', '\ue000')::jsonb -> wanted.key is distinct from wanted.value
+);
