@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from operon.core.codec import failures
-from operon.core.codec.form import Form, Rules
+from operon.core.codec.form import Form, Policy
 from operon.core.codec.hints import Unannotated
 from operon.core.codec.secret import Cipher
 
@@ -25,7 +25,7 @@ class Codec:
     def __init__(
         self, *, max_payload: int = 10_000_000, key: bytes | None = None, packages: frozenset[str] = frozenset()
     ) -> None:
-        self.rules: Final = Rules(max_payload, packages, Cipher(key) if key is not None else None)
+        self.policy: Final = Policy(max_payload, packages, Cipher(key) if key is not None else None)
         self._forms: dict[tuple[Any, str | None], Form] = {}
 
     def encode(self, value: object, hint: Any = Unannotated, *, where: str, home: str | None = None) -> str:
@@ -72,7 +72,7 @@ class Codec:
             TypeError: it is no `Exception`: exits and interrupts are not results.
             PayloadTooLarge: not even its message fits into `max_payload`.
         """
-        return failures.encode(error, failures.trust(home, self.rules, raises), self.rules, where)
+        return failures.encode(error, failures.trust(home, self.policy, raises), self.policy, where)
 
     def decode_error(self, text: str, *, home: str, raises: tuple[type[BaseException], ...] = ()) -> BaseException:
         """Return the exception of a record, made without running its `__init__`.
@@ -82,7 +82,7 @@ class Codec:
         Raises:
             NotDeserializable: the record names a class that it may not, or does not fit it.
         """
-        return failures.decode(text, failures.trust(home, self.rules, raises), self.rules)
+        return failures.decode(text, failures.trust(home, self.policy, raises), self.policy)
 
     def round_trip_error(
         self, error: BaseException, *, home: str, raises: tuple[type[BaseException], ...] = (), where: str
@@ -92,16 +92,16 @@ class Codec:
         Raises:
             TypeError: it is no `Exception`.
         """
-        trust = failures.trust(home, self.rules, raises)
-        text = failures.encode(error, trust, self.rules, where)
-        return text, failures.decode(text, trust, self.rules)
+        trust = failures.trust(home, self.policy, raises)
+        text = failures.encode(error, trust, self.policy, where)
+        return text, failures.decode(text, trust, self.policy)
 
     def form(self, hint: Any = Unannotated, home: str | None = "") -> Form:
         """Return what writes and reads the values of one annotation; it is made once."""
         try:
             form = self._forms.get((hint, home))
         except TypeError:  # an annotation with unhashable metadata
-            return Form(hint, home, self.rules)
+            return Form(hint, home, self.policy)
         if form is None:
-            form = self._forms[hint, home] = Form(hint, home, self.rules)
+            form = self._forms[hint, home] = Form(hint, home, self.policy)
         return form

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import json
 
-from operon.core.codec.form import Rules, unreadable
+from operon.core.codec.form import Policy, unreadable
 from operon.core.codec.kinds import class_of
 from operon.core.codec.refusal import Refusal
 from operon.core.codec.tagged import Packer, Unpacker
@@ -29,12 +29,12 @@ _DERIVED = frozenset({"message", "exceptions", "obj"})
 _EXCERPT = 1_000
 
 
-def trust(home: str, rules: Rules, raises: tuple[type[BaseException], ...]) -> Trust:
+def trust(home: str, policy: Policy, raises: tuple[type[BaseException], ...]) -> Trust:
     """Return which exceptions a function's records may name: builtins, Operon's, its own package's, and `raises`."""
-    return Trust(home, rules.packages | _KNOWN, {class_name(cls): cls for cls in raises}, raises)
+    return Trust(home, policy.packages | _KNOWN, {class_name(cls): cls for cls in raises}, raises)
 
 
-def encode(error: BaseException, trust: Trust, rules: Rules, where: str) -> str:
+def encode(error: BaseException, trust: Trust, policy: Policy, where: str) -> str:
     """Return the record of an exception.
 
     Raises:
@@ -45,22 +45,22 @@ def encode(error: BaseException, trust: Trust, rules: Rules, where: str) -> str:
         message = f"{where} is {type(error).__name__}, which ends the process or the run; only an Exception is recorded"
         raise TypeError(message)
     try:
-        return rules.check_size(json.encode(_Dumper(trust, rules).dump(error)), where)
+        return policy.check_size(json.encode(_Dumper(trust, policy).dump(error)), where)
     except PayloadTooLarge:
         _warn(type(error), "is too large to be recorded, and is StepFailed")
         short = StepFailed(_type_name(type(error)), _message(error)[:_EXCERPT])
-        return rules.check_size(json.encode(_Dumper(trust, rules).dump(short)), where)
+        return policy.check_size(json.encode(_Dumper(trust, policy).dump(short)), where)
 
 
-def decode(text: str, trust: Trust, rules: Rules) -> Exception:
+def decode(text: str, trust: Trust, policy: Policy) -> Exception:
     """Return the exception of a record.
 
     Raises:
         NotDeserializable: the record names a class that it may not, or does not fit it.
     """
     try:
-        rules.check_length(text)
-        return _Loader(trust, rules).load(json.decode(text))
+        policy.check_length(text)
+        return _Loader(trust, policy).load(json.decode(text))
     except Exception as error:  # whatever a hostile or damaged record may lead to
         raise unreadable("an error", error) from None
 
@@ -68,10 +68,10 @@ def decode(text: str, trust: Trust, rules: Rules) -> Exception:
 class _Dumper:
     """Takes exceptions apart."""
 
-    def __init__(self, trust: Trust, rules: Rules) -> None:
+    def __init__(self, trust: Trust, policy: Policy) -> None:
         self._trust = trust
-        self._rules = rules
-        self._loader = _Loader(trust, rules)
+        self._policy = policy
+        self._loader = _Loader(trust, policy)
 
     def dump(self, error: Exception, *, with_cause: bool = True) -> dict[str, object]:
         """Return the tree of an exception, or of the `StepFailed` in its place."""
@@ -120,7 +120,7 @@ class _Dumper:
 
     def _pack(self, value: object) -> object:
         try:
-            return Packer(self._trust, self._rules.cipher).pack(value)
+            return Packer(self._trust, self._policy.cipher).pack(value)
         except RecursionError:
             raise Refusal("is nested too deeply") from None
 
@@ -128,9 +128,9 @@ class _Dumper:
 class _Loader:
     """Puts exceptions together."""
 
-    def __init__(self, trust: Trust, rules: Rules) -> None:
+    def __init__(self, trust: Trust, policy: Policy) -> None:
         self._trust = trust
-        self._unpacker = Unpacker(trust, rules.cipher)
+        self._unpacker = Unpacker(trust, policy.cipher)
 
     def load(self, node: Mapping[str, Any]) -> Exception:
         """Return the exception of a tree.

@@ -33,7 +33,7 @@ _SHOWN_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Policy:
     """What one codec allows: bytes a record, packages whose classes rows may name, the cipher for secrets if any."""
 
     max_payload: int
@@ -55,10 +55,10 @@ class Rules:
         return data.decode()
 
     def check_length(self, text: str) -> None:
-        """Let a record pass that may have been written under these rules.
+        """Let a record pass that may have been written under this policy.
 
         Raises:
-            Refusal: it is longer than any of them.
+            Refusal: it is longer than any of those.
         """
         if len(text) > self.max_payload:
             raise Refusal(f"it has {len(text):,} characters, and max_payload is {self.max_payload:,}")
@@ -67,12 +67,12 @@ class Rules:
 class Form:
     """Writes and reads the values of one annotation, for functions of one home module (None: any; to write only)."""
 
-    def __init__(self, hint: Any, home: str | None, rules: Rules) -> None:
+    def __init__(self, hint: Any, home: str | None, policy: Policy) -> None:
         types = types_in(hint)
         self._hint = hint
-        self._rules = rules
-        self._trust = Trust(home, rules.packages, {class_name(cls): cls for cls in types if family_of(cls)})
-        self._unpacker = Unpacker(self._trust, rules.cipher)
+        self._policy = policy
+        self._trust = Trust(home, policy.packages, {class_name(cls): cls for cls in types if family_of(cls)})
+        self._unpacker = Unpacker(self._trust, policy.cipher)
         self._is_any = hint in ANYTHING
         self._decoder = None if self._is_any else self._decoder_for(hint)
         self._is_faithful = faithful(info_of(hint)) if self._is_any or self._decoder else _never
@@ -87,7 +87,7 @@ class Form:
             PayloadTooLarge: it is larger than the limit.
         """
         data = self._written(value) if self._is_faithful(value) else None
-        return self._rules.check_size(data or self._proved(value, where), where)
+        return self._policy.check_size(data or self._proved(value, where), where)
 
     def decode(self, text: str) -> Any:
         """Return the value of a record.
@@ -96,7 +96,7 @@ class Form:
             NotDeserializable: the record does not fit the annotation, or names what it may not.
         """
         try:
-            self._rules.check_length(text)
+            self._policy.check_length(text)
             return self._read(text)
         except Exception as error:  # whatever the validation of the user's types raises
             raise unreadable(_name(self._hint), error) from None
@@ -137,7 +137,7 @@ class Form:
             return False
 
     def _packer(self) -> Packer:
-        return Packer(self._trust, self._rules.cipher)
+        return Packer(self._trust, self._policy.cipher)
 
     def _decoder_for(self, hint: Any) -> json.Decoder[Any] | None:
         try:

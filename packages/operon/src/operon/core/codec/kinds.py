@@ -9,7 +9,7 @@ import base64
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,13 @@ def _deque(recorded: list[Any]) -> deque[object]:
     return deque(items, maxlen)
 
 
+def _standard(zone: tzinfo | None) -> tzinfo | None:
+    """Pydantic reads fixed offsets as a class of its own, which means what `timezone` means."""
+    if zone is None or type(zone).__module__.partition(".")[0] != "pydantic_core":
+        return zone
+    return timezone(zone.utcoffset(None) or timedelta())
+
+
 def _offset(zone: timezone) -> list[object]:
     return [zone.utcoffset(None), None if _is_nameless(zone) else zone.tzname(None)]
 
@@ -67,9 +74,9 @@ def _zone_key(zone: ZoneInfo) -> str:
 
 def _clock(value: datetime | time) -> object:
     """An ISO text if that says everything; else with the zone (as an object) and the fold beside it."""
-    zone = value.tzinfo
+    zone = _standard(value.tzinfo)
     if not value.fold and (zone is None or (type(zone) is timezone and _is_nameless(zone))):
-        return value.isoformat()
+        return value.replace(tzinfo=zone).isoformat()
     return [value.replace(tzinfo=None, fold=0).isoformat(), zone, value.fold]
 
 

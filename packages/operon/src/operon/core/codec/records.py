@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, Flag
 from functools import cached_property, lru_cache
@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from operon.core.codec.kinds import class_of
 from operon.core.codec.refusal import Refusal
 
 Fields = Mapping[str, Any]
@@ -71,19 +72,23 @@ def _load_struct(cls: type, fields: Fields) -> object:
 
 
 def _dump_fields(value: Any) -> Fields:
-    names = [name for name, _ in _fields(type(value))]
-    if extra := _extra(value, names):
-        raise Refusal(f"has the attribute .{extra[0]}, which is no field of its class; declare it as one")
+    cls: type = class_of(value)
+    names = [field.name for field in _fields(cls)]
+    for name in getattr(value, "__dict__", ()):
+        if name not in names and not _is_incidental(cls, name):
+            raise Refusal(f"has the attribute .{name}, which is no field of its class; declare it as one")
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _load_fields(cls: type, fields: Fields) -> object:
     made = _empty(cls)
-    for name, default in _fields(cls):
-        if name in fields:
-            object.__setattr__(made, name, fields[name])
-        elif default is not None:
-            object.__setattr__(made, name, default())
+    for field in _fields(cls):
+        if field.name in fields:
+            object.__setattr__(made, field.name, fields[field.name])
+        elif field.default is not None:
+            object.__setattr__(made, field.name, field.default())
+        elif field.is_argument:
+            raise Refusal(f"it lacks .{field.name}, which {cls.__qualname__} needs now; give it a default")
     return made
 
 
@@ -91,24 +96,33 @@ _empty: Callable[[type], object] = object.__new__
 """An object of a class, without its fields; refused by Python for classes whose layout is not `object`'s."""
 
 
-def _extra(value: object, names: list[str]) -> list[str]:
-    """The attributes of an object that are neither fields nor the caches of properties."""
-    own = getattr(value, "__dict__", {})
-    return [
-        name for name in own if name not in names and not isinstance(getattr(type(value), name, None), cached_property)
-    ]
+def _is_incidental(cls: type, name: str) -> bool:
+    """Say whether an attribute is the cache of a property, or a mark that Python left."""
+    return name == "__orig_class__" or isinstance(getattr(cls, name, None), cached_property)
 
 
-def _fields(cls: Any) -> Iterator[tuple[str, Callable[[], object] | None]]:
-    """Each field's name and a way to its default, if it has one."""
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field: a way to its default if it has one, and whether the class is called with it."""
+
+    name: str
+    default: Callable[[], object] | None
+    is_argument: bool
+
+
+@lru_cache(maxsize=4096)
+def _fields(cls: type[Any]) -> tuple[_Field, ...]:
     if dataclasses.is_dataclass(cls):
-        for field in dataclasses.fields(cls):
-            yield field.name, _default(field.default, field.default_factory, dataclasses.MISSING)
-        return
+        missing: object = dataclasses.MISSING
+        return tuple(
+            _Field(field.name, _default(field.default, field.default_factory, missing), field.init)
+            for field in dataclasses.fields(cls)
+        )
     nothing = sys.modules["attr"].NOTHING
-    for attribute in cls.__attrs_attrs__:
-        factory = getattr(attribute.default, "factory", nothing)
-        yield attribute.name, _default(nothing if factory is not nothing else attribute.default, factory, nothing)
+    return tuple(
+        _Field(field.name, _default(field.default, getattr(field.default, "factory", nothing), nothing), field.init)
+        for field in cls.__attrs_attrs__
+    )
 
 
 def _default(value: object, factory: Any, missing: object) -> Callable[[], object] | None:

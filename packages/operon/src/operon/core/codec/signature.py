@@ -61,7 +61,7 @@ class Signature:
             for name, value in self._bind(args, kwargs).items()
             if name not in self._ignore
         }
-        return self._codec.rules.check_size(json.encode(record), f"the arguments of {self._name}()")
+        return self._codec.policy.check_size(json.encode(record), f"the arguments of {self._name}()")
 
     def decode(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a record, to call the function with; ignored ones are missing.

@@ -8,6 +8,7 @@ a round trip is proved.
 from __future__ import annotations
 
 import math
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from msgspec import json
@@ -197,7 +198,9 @@ def _unnameable(cls: type) -> str:
     )
 
 
-def _why_not(cls: type) -> str:
+def _why_not(cls: type[Any]) -> str:
+    if issubclass(cls, tzinfo):
+        return f"has the time zone {_type_name(cls)}; use zoneinfo.ZoneInfo, or astimezone(datetime.UTC)"
     builtin = next((base for base in cls.__mro__ if base in BY_TYPE or base in {str, list}), None)
     if builtin is not None:
         return f"is of {_type_name(cls)}; convert it with {builtin.__name__}(...)"
