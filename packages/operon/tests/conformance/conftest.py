@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -12,28 +12,31 @@ import pytest
 
 from conformance.world import World
 from operon.stores.memory import Clock, MemoryStore
+from operon.stores.postgres import PostgresStore
 from operon.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-DURABLE = ["sqlite", *(["postgres"] if find_spec("operon.stores.postgres.store") else [])]
+DURABLE = ("sqlite", "postgres")
 
 
 @pytest.fixture(params=["memory", *DURABLE])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """An empty store of each kind, and its time."""
-    name: str = request.param
-    made: World = request.getfixturevalue(f"{name}_world")
-    made.store.open()
-    with closing(made.store):
+    with opened(request) as made:
         yield made
 
 
 @pytest.fixture(params=DURABLE)
 def durable(request: pytest.FixtureRequest) -> Iterator[World]:
     """An empty store of each kind that commits."""
+    with opened(request) as made:
+        yield made
+
+
+@contextmanager
+def opened(request: pytest.FixtureRequest) -> Iterator[World]:
     made: World = request.getfixturevalue(f"{request.param}_world")
     made.store.open()
     with closing(made.store):
@@ -42,8 +45,8 @@ def durable(request: pytest.FixtureRequest) -> Iterator[World]:
 
 @pytest.fixture
 def memory_world() -> World:
-    store = MemoryStore()
-    return World(store, store.clock.advance)
+    clock = Clock()
+    return World(MemoryStore(clock), clock.advance)
 
 
 @pytest.fixture
@@ -54,16 +57,18 @@ def sqlite_world(sqlite_path: Path) -> World:
 
 @pytest.fixture
 def postgres_world(postgres_url: str) -> World:
-    """A database's clock cannot be set, so its past is moved instead."""
+    return World(PostgresStore(postgres_url), moving_the_past_of(postgres_url))
+
+
+def moving_the_past_of(url: str) -> Callable[[float], None]:
+    """Let time pass in a database whose clock cannot be set: move all instants that matter into the past."""
 
     def pass_time(seconds: float) -> None:
-        with psycopg.connect(postgres_url) as connection:
+        by = {"by": timedelta(seconds=seconds)}
+        with psycopg.connect(url) as connection:
             connection.execute(
-                "update operon.workflows set created_at = created_at - %(by)s, ready_at = ready_at - %(by)s",
-                {"by": f"{seconds} seconds"},
+                "update operon.workflows set created_at = created_at - %(by)s, ready_at = ready_at - %(by)s", by
             )
-            connection.execute(
-                "update operon.executors set lease_until = lease_until - %(by)s", {"by": f"{seconds} seconds"}
-            )
+            connection.execute("update operon.executors set lease_until = lease_until - %(by)s", by)
 
-    return World(import_module("operon.stores.postgres").PostgresStore(postgres_url), pass_time)
+    return pass_time
