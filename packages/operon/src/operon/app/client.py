@@ -1,9 +1,221 @@
-"""A client: the verbs as methods, for a process without the app."""
+"""A client: the verbs as methods, for a process without the app; it runs nothing, and no other process learns of it."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
-class Client: ...
+from operon.app.declarations import Durable
+from operon.app.remote import named
+from operon.app.stores import store_for
+from operon.app.verbs import retrieve
+from operon.core import asking, results
+from operon.core.codec import Codec
+from operon.core.commands import Op
+from operon.core.results import Handle
+from operon.engine.engine import Engine, Settings
+from operon.errors import BadValue, NotLaunched
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from operon.core.function import Function
+    from operon.core.host import Host, Opened
+    from operon.core.store import Store
+    from operon.datasources import Datasource
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+BlockingSelf = TypeVar("BlockingSelf", bound="Client")
+AwaitedSelf = TypeVar("AwaitedSelf", bound="AsyncClient")
 
 
-class AsyncClient: ...
+class Nothing:
+    """The program of a process that declares nothing."""
+
+    name = "client"
+    version = ""
+
+    def __init__(self, database: object, store: Store, codec: Codec) -> None:
+        self.codec = codec
+        self.functions: Mapping[str, Function] = {}
+        self._database = database
+        self._store = store
+
+    def instances(self) -> tuple[str, ...]:
+        """No objects."""
+        return ()
+
+    def around(self, body: Callable[[], T]) -> T:
+        """Nothing is put around what is never run."""
+        return body()
+
+    def within(self, connection: object) -> Opened:
+        """See an open transaction of the caller."""
+        return self.datasource.within(connection)
+
+    @cached_property
+    def datasource(self) -> Datasource:
+        """The database, as the caller's connections are held against it."""
+        from operon.datasources import Datasource
+
+        return Datasource(self._database, self._store.queries, self._store.writer)
+
+
+class Connection:
+    """What both clients are: an engine that runs nothing.
+
+    Args:
+        database: a URL, a path, a SQLAlchemy engine or a psycopg pool.
+        encryption_key: what the app encrypts its `Secret` values with.
+    """
+
+    def __init__(self, database: object, *, encryption_key: bytes | None = None) -> None:
+        self._database = database
+        self._codec = Codec(key=encryption_key)
+        self._engine: Engine | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._engine.store.url if self._engine else 'closed'}>"
+
+    @property
+    def host(self) -> Host:
+        """What its verbs are driven by.
+
+        Raises:
+            NotLaunched: it is closed, or was never entered.
+        """
+        if self._engine is None:
+            kind = type(self).__name__
+            raise NotLaunched(f"This {kind} is not connected: wrap its use in `with {kind}(url) as client:`.")
+        return self._engine
+
+    def _connect(self) -> None:
+        store = store_for(self._database)
+        try:
+            store.open(migrate=False)
+            engine = Engine(Nothing(self._database, store, self._codec), store, Settings(run=False))
+            engine.connect()
+        except BaseException:
+            store.close()
+            raise
+        self._engine = engine
+
+    def _disconnect(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.disconnect()
+            engine.store.close()
+
+
+def blocking(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[Concatenate[Client, P], T]:
+    """Make a method of `Client`."""
+
+    @wraps(verb)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.host.drive(verb(self.host, *args, **kwargs))
+
+    return method
+
+
+def awaited(
+    verb: Callable[Concatenate[Host, P], Op[T]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """Make a method of `AsyncClient`."""
+
+    @wraps(verb)
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.host.adrive(verb(self.host, *args, **kwargs))
+
+    return method
+
+
+class Client(Connection):
+    """The blocking verbs, for a process without the app: `with Client(url) as client: client.start(...)`."""
+
+    @overload
+    def start(self, workflow: Durable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
+    @overload
+    def start(self, workflow: str, /, **arguments: Any) -> Handle[Any]: ...
+    def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """Start a workflow, given as declared here or by its recorded name: once this returns, it will end.
+
+        By name, arguments are passed by name; they are checked when the workflow runs, and not before.
+
+        Raises:
+            KeyConflict, Duplicate: as `operon.start`.
+            BadValue: positional arguments for a name.
+        """
+        return self.host.drive(results.start(self.host, _meant(workflow, args, kwargs), args, kwargs))
+
+    retrieve = blocking(retrieve)
+    describe = blocking(asking.describe)
+    steps = blocking(asking.steps)
+    find = blocking(asking.find)
+    count = blocking(asking.count)
+    cancel = blocking(asking.cancel)
+    gather = blocking(results.gather)
+
+    def close(self) -> None:
+        """Disconnect; closing twice is harmless."""
+        self._disconnect()
+
+    def __enter__(self: BlockingSelf) -> BlockingSelf:
+        """Connect.
+
+        Raises:
+            StoreUnavailable: the database is out of reach.
+            SchemaMismatch: it was not migrated, or by another version.
+        """
+        self._connect()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Disconnect."""
+        self._disconnect()
+
+
+class AsyncClient(Connection):
+    """The awaited verbs, for a process without the app: `async with AsyncClient(url) as client: ...`."""
+
+    @overload
+    async def start(self, workflow: Durable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
+    @overload
+    async def start(self, workflow: str, /, **arguments: Any) -> Handle[Any]: ...
+    async def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """Start a workflow; see `Client.start`."""
+        return await self.host.adrive(results.start(self.host, _meant(workflow, args, kwargs), args, kwargs))
+
+    retrieve = awaited(retrieve)
+    describe = awaited(asking.describe)
+    steps = awaited(asking.steps)
+    find = awaited(asking.find)
+    count = awaited(asking.count)
+    cancel = awaited(asking.cancel)
+    gather = awaited(results.gather)
+
+    async def close(self) -> None:
+        """Disconnect; closing twice is harmless."""
+        await asyncio.to_thread(self._disconnect)
+
+    async def __aenter__(self: AwaitedSelf) -> AwaitedSelf:
+        """Connect; raises what `Client` raises."""
+        await asyncio.to_thread(self._connect)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await asyncio.to_thread(self._disconnect)
+
+
+def _meant(workflow: Durable[..., Any] | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Durable[..., Any]:
+    if not isinstance(workflow, str):
+        return workflow
+    if args:
+        raise BadValue(f"Pass the arguments of {workflow!r} by name: its parameters are not known in this process.")
+    return named(workflow, kwargs)

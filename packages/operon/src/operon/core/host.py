@@ -40,7 +40,11 @@ class Host(Protocol):
     store: Store
     locks: bool
     """Whether the store has a `lock` statement."""
-    executor: int
+
+    @property
+    def executor(self) -> int:
+        """This process, as the store knows it."""
+        ...
 
     def clock(self) -> float:
         """Seconds by a clock that only goes forward."""

@@ -119,6 +119,18 @@ class Engine:
         self.service.start()
         hosts.launched.append(self)
 
+    def connect(self) -> None:
+        """Let verbs work and run nothing: this process is no executor, and no other learns of it."""
+        self.service.look()
+        self.clockwork.start()
+        self._accepting = True
+
+    def disconnect(self) -> None:
+        """End what `connect` began."""
+        self._accepting = False
+        self.clockwork.stop()
+        self.threads.close()
+
     def close(self, drain: float) -> None:
         """Stop claiming, let what runs end for so many seconds, hand the rest back."""
         with self.lock:
