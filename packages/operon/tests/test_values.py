@@ -246,12 +246,13 @@ def containers(inside: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 values: Final = st.recursive(leaves, containers, max_leaves=12)
 
 HINTS: Final[list[Any]] = [
-    Unannotated, Any, object, int, float, str, bool, None, bytes, complex, Decimal, UUID, datetime, date, time, timedelta,
-    list[int], list[Any], dict[str, Any], dict[int, str], dict[str, float], set[int], frozenset[str], tuple[int, ...],
-    tuple[int, str], list[Item], Item, Order, Money, Box[int], Tree, Point, Row, Approve, Parcel, Model, Colour, Size,
-    Permission, int | None, Item | Money, Approve | Refuse, str | datetime, Literal["a", 1], Secret[str], Path, UserId,
-    Annotated[int, "positive"], Annotated[int, msgspec.Meta(gt=0)], Annotated[int, []], "Unresolvable",
+    Unannotated, Any, object, int, float, str, bool, None, bytes, complex, Decimal, UUID, datetime, date, time,
+    timedelta, list[int], list[Any], dict[str, Any], dict[int, str], dict[str, float], set[int], frozenset[str],
+    tuple[int, ...], tuple[int, str], list[Item], Item, Order, Money, Box[int], Tree, Point, Row, Approve, Parcel,
+    Model, Colour, Size, Permission, int | None, Item | Money, Approve | Refuse, str | datetime, Literal["a", 1],
+    Secret[str], Path, UserId, Annotated[int, "positive"], Annotated[int, msgspec.Meta(gt=0)], Annotated[int, []],
     list["Gone"],  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+    "Unresolvable",
     Callable[[int], int], T,
 ]  # fmt: skip
 

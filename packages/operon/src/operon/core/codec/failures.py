@@ -27,6 +27,8 @@ _KNOWN = frozenset({"builtins", "operon"})
 _DERIVED = frozenset({"message", "exceptions", "obj"})
 """Attributes of builtin exceptions that are in `args` already, or lead to any object at all."""
 _EXCERPT = 1_000
+_LEVELS = 10
+"""How deep errors may lie in errors: groups in groups, or errors in arguments."""
 
 
 def trust(home: str, policy: Policy, raises: tuple[type[BaseException], ...]) -> Trust:
@@ -73,36 +75,36 @@ class _Dumper:
         self._policy = policy
         self._loader = _Loader(trust, policy)
 
-    def dump(self, error: Exception, *, with_cause: bool = True) -> dict[str, object]:
+    def dump(self, error: Exception, level: int = 0) -> dict[str, object]:
         """Return the tree of an exception, or of the `StepFailed` in its place."""
         try:
-            node = self._node(error, with_cause=with_cause)
+            node = self._node(error, level)
             self._loader.load(node)
         except Exception:  # whatever its builtin base says to arguments it does not expect
             _warn(type(error), "cannot be rebuilt as itself, and is StepFailed; name it in raises=(...)")
-            return self._node(StepFailed(_type_name(type(error)), _message(error)), with_cause=False)
+            return self._node(StepFailed(_type_name(type(error)), _message(error)), level=1)
         return node
 
-    def _node(self, error: Exception, *, with_cause: bool) -> dict[str, object]:
+    def _node(self, error: Exception, level: int) -> dict[str, object]:
         name = self._trust.name(type(error))
-        if name is None:
-            raise Refusal("is of a class that may not be named")
+        if name is None or level > _LEVELS:
+            raise Refusal("is of a class that may not be named, or too deep inside others")
         node: dict[str, object] = {
             "$": "error",
             "type": name,
             "message": _message(error),
-            "args": [self._argument(error, argument) for argument in error.args],
+            "args": [self._argument(error, argument, level) for argument in error.args],
             "state": self._state(error),
         }
-        if with_cause and isinstance(error.__cause__, Exception):
-            node["cause"] = self.dump(error.__cause__, with_cause=False)
+        if level == 0 and isinstance(error.__cause__, Exception):
+            node["cause"] = self.dump(error.__cause__, level + 1)
         return node
 
-    def _argument(self, error: Exception, argument: Any) -> object:
+    def _argument(self, error: Exception, argument: Any, level: int) -> object:
         if isinstance(argument, Exception):
-            return self.dump(argument, with_cause=False)
+            return self.dump(argument, level + 1)
         if _holds_errors(type(error)) and argument is error.args[1]:
-            return [self.dump(item, with_cause=False) for item in argument]
+            return [self.dump(item, level + 1) for item in argument]
         try:
             return self._pack(argument)
         except Refusal:
@@ -150,7 +152,7 @@ class _Loader:
             else:
                 vars(made)[name] = value
         if "cause" in node:
-            made.__cause__ = self.load(node["cause"])
+            BaseException.__setattr__(made, "__cause__", self.load(node["cause"]))
         return made
 
     def _argument(self, node: Any) -> object:
@@ -178,7 +180,7 @@ def _make(cls: type[Exception], args: tuple[object, ...]) -> Exception:
     made: Exception = base.__new__(cls, *args)
     if type(made) is not cls:
         raise Refusal("its arguments make another class")
-    made.args = args
+    BaseException.__setattr__(made, "args", args)
     return made
 
 
