@@ -270,7 +270,7 @@ class MemoryStore:
                 row,
                 status=Status.HELD if poisoned else Status.QUEUED,
                 error=command.error if poisoned else None,
-                ready_at=None if poisoned else now + min(300.0, 2.0**row.takeovers),
+                ready_at=None if poisoned else now + min(300.0, 2.0**row.takeovers - 1),
                 executor=None,
                 claim=row.claim + 1,
                 takeovers=row.takeovers + 1,

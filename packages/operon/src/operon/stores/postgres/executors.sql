@@ -66,7 +66,7 @@ update operon.workflows w set
     error = case when takeovers >= :poison::int then :error::text end,
     ready_at = case
         when takeovers < :poison::int
-        then clock_timestamp() + make_interval(secs => least(300, 2 ^ least(takeovers, 10)))
+        then clock_timestamp() + make_interval(secs => least(300, 2 ^ least(takeovers, 10) - 1))
     end,
     executor = null, claim = claim + 1, takeovers = takeovers + 1
 from orphan where w.id = orphan.id

@@ -87,7 +87,7 @@ update operon_workflows
 set
   status = iif(takeovers < :poison, 0, 3),
   error = iif(takeovers < :poison, null, :error),
-  ready_at = iif(takeovers < :poison, :now + min(300, 1 << min(takeovers, 9)), null),
+  ready_at = iif(takeovers < :poison, :now + min(300, (1 << min(takeovers, 9)) - 1), null),
   executor = null, claim = claim + 1, takeovers = takeovers + 1
 where id in (
   select id from operon_workflows

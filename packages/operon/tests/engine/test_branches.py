@@ -1,0 +1,195 @@
+"""Concurrent code in an async workflow replays to the same records, wherever it was killed.
+
+Each program runs once; then, for every prefix of its journal, the workflow is set up as a crash would have left it and
+replayed. What the code sees in the replay must begin with exactly what it saw the first time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from operon import Operon, aio
+from operon.core.commands import Advance, Bury, Describe, Enlist, Load, Start
+from operon.core.rows import Entry, Kind, NewWorkflow, Process
+from operon.core.states import Status
+from operon.stores.memory import Clock, MemoryStore
+
+Seen = list[str]
+Program = Callable[["World"], Awaitable[None]]
+HIDDEN = (Kind.ATTEMPT, Kind.WAKE)
+
+
+class World:
+    """What a program may do: steps of random length, and saying what it sees."""
+
+    def __init__(self, app: Operon, seen: Seen, seed: int) -> None:
+        self.seen = seen
+        self.rng = random.Random(seed)
+        self.serial = itertools.count()
+
+        @app.step(name="work")
+        async def work(name: str) -> str:
+            for _ in range(self.rng.randrange(6)):
+                await asyncio.sleep(0)
+            return f"{name}#{seed}.{next(self.serial)}"
+
+        @app.step(name="hang")
+        async def hang(name: str) -> str:
+            await asyncio.Event().wait()
+            return name
+
+        self.work, self.hang = work, hang
+
+    async def do(self, name: str) -> None:
+        self.seen.append(await self.work(name))
+
+    async def line(self, name: str, steps: int = 3) -> None:
+        for n in range(steps):
+            await self.do(f"{name}{n}")
+
+
+async def gathered(world: World) -> None:
+    await asyncio.gather(world.line("a"), world.line("b"))
+    await world.do("end")
+
+
+async def task_group(world: World) -> None:
+    async with asyncio.TaskGroup() as group:
+        for name in "abc":
+            group.create_task(world.line(name, 2))
+    await world.do("end")
+
+
+async def as_completed(world: World) -> None:
+    tasks = [asyncio.create_task(world.work(name)) for name in "abcd"]
+    for earliest in asyncio.as_completed(tasks):
+        await world.do(f"after {(await earliest)[0]}")
+
+
+async def queue(world: World) -> None:
+    items: asyncio.Queue[str] = asyncio.Queue()
+
+    async def produce(name: str) -> None:
+        for n in range(2):
+            await items.put(await world.work(f"{name}{n}"))
+
+    async def consume(name: str) -> None:
+        for _ in range(3):
+            await world.do(f"{name} got {(await items.get()).partition('#')[0]}")
+
+    await asyncio.gather(produce("p"), produce("q"), produce("r"), consume("x"), consume("y"))
+
+
+async def semaphore(world: World) -> None:
+    limit = asyncio.Semaphore(2)
+
+    async def limited(name: str) -> None:
+        async with limit:
+            await world.line(name, 2)
+
+    await asyncio.gather(*(limited(name) for name in "abcd"))
+
+
+async def wait_for(world: World) -> None:
+    for n in range(2):
+        try:
+            await asyncio.wait_for(world.hang(f"h{n}"), 0.02)
+        except TimeoutError:
+            world.seen.append("timed out")
+        await world.do(f"after {n}")
+
+
+async def cancelled(world: World) -> None:
+    hung = asyncio.create_task(world.hang("h"))
+    await world.line("a", 2)
+    hung.cancel()
+    try:
+        await hung
+    except asyncio.CancelledError:
+        world.seen.append("cancelled")
+    await world.do("end")
+
+
+async def sleeps(world: World) -> None:
+    async def nap(name: str, seconds: float) -> None:
+        await aio.sleep(seconds)
+        world.seen.append(f"woke {name}")
+        await world.do(name)
+
+    await asyncio.gather(nap("late", 0.03), nap("early", 0.01), world.line("a"))
+
+
+async def nested(world: World) -> None:
+    async def pair(name: str) -> None:
+        await asyncio.gather(world.line(f"{name}l", 2), world.line(f"{name}r", 2))
+        await world.do(name)
+
+    await asyncio.gather(pair("a"), pair("b"))
+
+
+PROGRAMS = [gathered, task_group, as_completed, queue, semaphore, wait_for, cancelled, sleeps, nested]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_replay_sees_what_the_first_run_saw(program: Program, seed: int) -> None:
+    """Killed after any record, the workflow goes on from the same past, and ends."""
+    journal, seen = run(program, seed, ())
+    assert [entry.ordinal for entry in journal] == sorted({entry.ordinal for entry in journal})
+    for length in range(len(journal) + 1):
+        again, seen_again = run(program, seed + 100 + length, journal[:length])
+        assert timeless(again[:length]) == timeless(journal[:length])
+        if length == len(journal):
+            assert seen_again == seen
+        values, values_again = valued(seen), valued(seen_again)
+        fresh = next((n for n, text in enumerate(values_again) if f"#{seed}." not in text), len(values_again))
+        assert values_again[:fresh] == values[:fresh], f"after {length} records"
+
+
+def timeless(entries: tuple[Entry, ...]) -> list[Entry]:
+    return [replace(entry, started_at=0, ended_at=0) for entry in entries]
+
+
+def valued(seen: Seen) -> Seen:
+    """What came out of steps, each time another value."""
+    return [text for text in seen if "#" in text]
+
+
+def run(program: Program, seed: int, past: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], Seen]:
+    """Run a program to its end, from a past that a dead process left."""
+    store = MemoryStore(Clock(time.time))
+    seen: Seen = []
+    app = Operon("app", database=store, grace=30, version="1")
+    world = World(app, seen, seed)
+
+    @app.workflow(name="program")
+    async def flow() -> int:
+        await program(world)
+        return len(seen)
+
+    store.open()
+    dead = store.ask(Enlist(Process("app", "elsewhere", 1, "x", "1", 60)))
+    digest = flow.function.signature.digest("{}")
+    store.ask(Start(NewWorkflow("w", "program", "{}", digest, 1, executor=dead)))
+    if past:
+        assert store.ask(Advance("w", 1, past)).written
+    store.ask(Bury(((dead, 0),), proven=True))
+
+    async def main() -> None:
+        async with app:
+            handle = await aio.retrieve("w", flow)
+            assert await handle.wait(30) == len(seen)
+
+    asyncio.run(main())
+    row = store.ask(Describe("w"))
+    assert row is not None
+    assert row.status is Status.SUCCEEDED
+    return store.ask(Load("w")), seen
