@@ -37,6 +37,8 @@ class Turn(Command[None]):
 
     run: Run
     ordinal: int
+    replayed: bool = False
+    """The result comes from the journal: others get the chance to begin that the operation gave them the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,13 @@ class Branch:
         self.run.forked = True
         return Branch(self.run, f"{self.path}{self._forks}/")
 
+    def ended(self) -> None:
+        """Note that this branch asks for nothing more: it may have been cancelled before it came to where it was then."""
+        run = self.run
+        for entry in run.journal.values() if run.outstanding else ():
+            if entry.kind is Kind.CANCELLED and entry.position.startswith(self.path):
+                run.given(entry.ordinal)
+
 
 def recall(branch: Branch, position: str, kind: Kind, name: str, digest: str = "") -> Op[Entry | None]:
     """Give the record at a position, in its turn; None when the code is ahead of the journal.
@@ -180,7 +189,7 @@ def recall(branch: Branch, position: str, kind: Kind, name: str, digest: str = "
 def _hand_out(run: Run, entry: Entry) -> Op[None]:
     """Give a record to the code, in its turn; a cancelled operation waits to be cancelled again."""
     if entry.kind is not Kind.CANCELLED:
-        yield Turn(run, entry.ordinal)
+        yield Turn(run, entry.ordinal, replayed=True)
         run.given(entry.ordinal)
         return
     try:

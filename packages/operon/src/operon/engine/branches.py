@@ -35,8 +35,10 @@ class BranchingFactory:
         if here is None:
             return self._create(loop, coro, around, options)
         around = around.copy()
-        around.run(context.branch.set, here.fork())
+        branch = here.fork()
+        around.run(context.branch.set, branch)
         task = self._create(loop, coro, around, options)
+        task.add_done_callback(lambda _: branch.ended())
         here.run.tasks.add(task)
         return task
 

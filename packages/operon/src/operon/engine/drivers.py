@@ -242,6 +242,8 @@ async def _aturn(engine: Engine, command: Turn) -> None:
     run = command.run
     if run.pending:
         engine.linger(run)
+    if command.replayed:
+        await asyncio.sleep(0)
     if run.its_turn(command.ordinal):
         return
     try:
