@@ -160,6 +160,11 @@ class Loose(pydantic.BaseModel, extra="allow"):
     id: UUID = pydantic.Field(default_factory=uuid4)
 
 
+class Login(pydantic.BaseModel):
+    user: str
+    password: Secret[str]
+
+
 UserId = NewType("UserId", int)
 
 
@@ -350,11 +355,28 @@ def test_callers_get_a_copy() -> None:
     assert back == codec.decode(text, Order, home=HERE) == Order(1, [Item("a", 1)])
 
 
+def test_time_zones_of_pydantic_are_plain_offsets() -> None:
+    """What FastAPI hands over from JSON has a time zone class of pydantic's own; it is read back as `timezone`."""
+    model = Model.model_validate_json('{"id":1,"at":"2024-01-01T00:00:00+02:00"}')
+    for hint in (Model, Unannotated):
+        assert codec.round_trip(model, hint, where=WHERE, home=HERE)[1] == model
+    for clock in (datetime, Unannotated):
+        back = codec.round_trip(model.at, clock, where=WHERE)[1]
+        assert (back, back.tzinfo) == (model.at, timezone(timedelta(hours=2)))
+
+
 def test_caches_of_properties_are_no_state() -> None:
     cold, warm = Cached(3), Cached(3)
     assert warm.square == 9
     assert again(warm, Cached) == cold
     assert codec.encode(warm, Cached, where=WHERE) == codec.encode(cold, Cached, where=WHERE)
+
+
+@dataclass
+class Hidden(dict[str, int]):
+    """A dataclass with more in it than fields."""
+
+    n: int
 
 
 class Text(str):
@@ -405,6 +427,7 @@ def local() -> object:
         (nested(100_000 // 200), r"nested deeper"),
         (undeclared(), r"has the attribute \.lock, which is no field"),
         (local(), r"inside a function"),
+        (Hidden(1), r"does not come back as it was"),
         (ValueError("x"), r"ValueError"),
         (object(), r"builtins\.object"),
         ((n for n in "ab"), r"generator"),
@@ -644,6 +667,14 @@ def test_secrets_are_never_shown() -> None:
     with pytest.raises(NotSerializable, match=r"result\['k'\]\.reveal\(\) is of type") as caught:
         codec.encode({"k": Secret({"hunter2": {"hunter2": Plain()}})}, where=WHERE)
     assert "hunter2" not in str(caught.value)
+
+
+def test_models_read_secrets_and_show_none() -> None:
+    login = Login.model_validate_json('{"user":"ann","password":"hunter2"}')
+    assert again(login, Login).password == Secret("hunter2")
+    assert again([login])[0].password.reveal() == "hunter2"
+    assert "hunter2" not in repr(login) + login.model_dump_json()
+    assert Login.model_json_schema()["properties"]["password"]["type"] == "string"
 
 
 def test_secrets_are_sealed_where_there_is_a_key() -> None:

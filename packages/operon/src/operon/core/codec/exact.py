@@ -180,9 +180,9 @@ def _getter(names: list[str]) -> Callable[[object], Iterable[object]]:
 
 
 def _size(cls: Any) -> int:
-    """How many fields a class says that it has; -1 if it is of a family that converts what it is given."""
+    """How many fields a class says that it has; -1 if there may be more to its objects, or they convert them."""
     if dataclasses.is_dataclass(cls):
-        return len(dataclasses.fields(cls))
+        return len(dataclasses.fields(cls)) if cls.__new__ is object.__new__ else -1
     return len(getattr(cls, "__struct_fields__", getattr(cls, "_fields", ()))) or -1
 
 

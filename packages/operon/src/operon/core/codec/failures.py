@@ -100,15 +100,15 @@ class _Dumper:
             node["cause"] = self.dump(error.__cause__, level + 1)
         return node
 
-    def _argument(self, error: Exception, argument: Any, level: int) -> object:
+    def _argument(self, error: Any, argument: Any, level: int) -> object:
         if isinstance(argument, Exception):
             return self.dump(argument, level + 1)
-        if _holds_errors(type(error)) and argument is error.args[1]:
-            return [self.dump(item, level + 1) for item in argument]
+        if _holds_errors(class_of(error)) and argument is error.args[1]:
+            return [self.dump(item, level + 1) for item in error.exceptions]
         try:
             return self._pack(argument)
         except Refusal:
-            _warn(type(error), f"has an argument of type {type(argument).__name__}, which is recorded as text")
+            _warn(class_of(error), f"has an argument of type {type(argument).__name__}, which is recorded as text")
             return _message(argument)
 
     def _state(self, error: Exception) -> dict[str, object]:

@@ -123,7 +123,7 @@ class Form:
             if typed and self._decoder and self._is_same(tagged, self._decoder.decode, typed):
                 return typed
             if packer.has_records and not self._is_same(tagged, self._unpacker.loads, tagged):
-                raise unrecordable(Refusal("does not come back as it was: not all of it is in fields"), where)
+                raise unrecordable(Refusal("does not come back as it was; keep all of it in fields"), where)
         except Refusal as refusal:
             raise unrecordable(refusal, where) from None
         except RecursionError:
@@ -150,7 +150,7 @@ class Form:
         if type(value) is Secret:
             return self._packer().pack(value)
         if is_pydantic(class_of(value)):
-            return value.model_dump(mode="json", by_alias=True, round_trip=True)
+            return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
         raise NotImplementedError
 
     def _restore(self, cls: Any, node: Any) -> object:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING, Generic, TypeGuard, TypeVar
+import typing
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
 
 from operon.core.codec.refusal import Refusal
 from operon.errors import DeclarationError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -48,6 +51,17 @@ class Secret(Generic[T_co]):
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Tell pydantic to read the value inside, and to write none of it."""
+        from pydantic_core import core_schema
+
+        inside = [handler.generate_schema(hint) for hint in typing.get_args(source)] or [core_schema.any_schema()]
+        return core_schema.union_schema(
+            [core_schema.is_instance_schema(cls), core_schema.no_info_after_validator_function(cls, inside[0])],
+            serialization=core_schema.to_string_ser_schema(when_used="json"),
+        )
 
 
 def _is_secret(value: object) -> TypeGuard[Secret[object]]:

@@ -47,7 +47,7 @@ class Packer:
         Raises:
             Refusal: some part of the value cannot be recorded.
         """
-        return json.encode(self.pack(value))
+        return json.encode(self.part("", value))
 
     def pack(self, value: Any) -> object:
         """Return the value as a tree of what JSON has."""
