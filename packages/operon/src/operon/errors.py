@@ -16,6 +16,7 @@ OperonError
 │   └── WrongDatabase           `within=` a connection to another database
 ├── NotFound                    no such workflow
 ├── NotInWorkflow               the verb needs a workflow around it
+├── Forbidden                   the user has none of the roles that the function asks for
 ├── WorkflowFailure             what `result()` raises when there is no result
 │   ├── WorkflowCancelled
 │   ├── WorkflowHeld
@@ -102,6 +103,10 @@ class NotFound(OperonError, LookupError):
 
 class NotInWorkflow(OperonError):
     """The verb needs a running workflow around it."""
+
+
+class Forbidden(OperonError):
+    """The work is for a user who has none of the roles that the function asks for; nothing of it has run."""
 
 
 class WorkflowFailure(OperonError):

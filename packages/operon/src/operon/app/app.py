@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.app.databases import Databases
 from operon.app.routes import Routes
+from operon.app.serving import Serving
 from operon.app.stores import default_url, store_for
 from operon.core.codec import Codec
 from operon.core.verbs import seconds
@@ -37,7 +38,7 @@ _apps: weakref.WeakSet[Operon] = weakref.WeakSet()
 os.register_at_fork(after_in_child=lambda: [app._forked() for app in _apps])  # noqa: SLF001 - this module's own class
 
 
-class Operon(Routes):
+class Operon(Serving, Routes):
     """An app: workflows, steps and transactions, and the database that remembers them.
 
     Args:
@@ -46,6 +47,7 @@ class Operon(Routes):
             `DATABASE_URL`, else `sqlite:///<name>.db`.
         datasources: other databases that transactions may name.
         lifespan: `lifespan(app)` is entered before anything is claimed, and left after the drain.
+        authenticate: `authenticate(request)` gives the `User` who makes an HTTP request, or None; sync or async.
         around: `around()` is entered around each execution of a blocking body.
         version: the version of the code; by default a digest of the declared functions' sources.
         pin: run rows only on the code version that started them.
@@ -96,7 +98,6 @@ class Operon(Routes):
         self._engine: Engine | None = None
         self._entered: AbstractContextManager[Any] | None = None
         self._lock = threading.Lock()
-        self._http: Any = None
         self.settle(self)
         _apps.add(self)
 

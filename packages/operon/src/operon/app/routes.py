@@ -16,6 +16,7 @@ from operon.app.declarations import (
     Transaction,
     Workflow,
 )
+from operon.app.endpoints import Endpoint, Endpoints, refuse_served
 from operon.core.function import Function, FunctionKind, Rules
 from operon.core.retry import Retry, RetryOn
 from operon.core.verbs import seconds
@@ -64,10 +65,11 @@ class StepDecorator(Protocol):
         ...
 
 
-class Routes:
+class Routes(Endpoints):
     """A part of an app: declares functions under a common prefix, and is included by the app."""
 
     def __init__(self, prefix: str = "") -> None:
+        super().__init__()
         self.prefix = f"{prefix}." if prefix else ""
         self._own: list[Function] = []
         self._parts: list[Routes] = []
@@ -99,7 +101,7 @@ class Routes:
             timeout: seconds from the start to the deadline.
             raises: errors of other packages that are recorded as themselves.
             aliases: names under which older rows know it.
-            roles: who calls it over HTTP needs one of these roles.
+            roles: a user on whose behalf it runs needs one of these roles, whenever it is started or taken up again.
             pin: run a row only on the code version that started it; the app's setting by default.
 
         Raises:
@@ -138,7 +140,7 @@ class Routes:
             name: its recorded name, instead of the function's qualified name.
             raises: errors of other packages that are recorded as themselves.
             aliases: names under which older rows know it.
-            roles: who calls it over HTTP needs one of these roles.
+            roles: a user on whose behalf it runs needs one of these roles, whenever it is started or taken up again.
 
         Raises:
             DeclarationError: a generator, a second function of this name, or decorators in another order.
@@ -204,6 +206,12 @@ class Routes:
         for part in self._parts:
             yield from part.each()
 
+    def endpoints(self) -> Iterator[Endpoint]:
+        """Every endpoint of this part and of those that it includes."""
+        yield from super().endpoints()
+        for part in self._parts:
+            yield from part.endpoints()
+
     def settle(self, home: Home | None) -> None:
         """Give every function its app."""
         if self._home is not None and home is not self._home:
@@ -227,6 +235,7 @@ class Routes:
             )
         if not callable(fn):
             raise DeclarationError(f"{kind} decorates a function, and {fn!r} is none; staticmethod and HTTP go outside.")
+        refuse_served(fn)
         function = Function(fn, kind, options.pop("name", None), _rules(kind, options))
         function.name = self.prefix + function.name
         function.home = self._home

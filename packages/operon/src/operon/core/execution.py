@@ -10,7 +10,7 @@ from operon.core.journal import Run, write
 from operon.core.rows import Outcome
 from operon.core.states import Status
 from operon.core.transactions import as_workflow
-from operon.errors import Divergence, NotDeserializable, NotFound, Suspended, WorkflowTimedOut
+from operon.errors import Divergence, Forbidden, NotDeserializable, NotFound, Suspended, WorkflowTimedOut
 
 
 def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
@@ -29,7 +29,10 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
 
 def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
     try:
+        function.admit(run.row.user, run.row.roles)
         invoke = _body(run, function)
+    except Forbidden as error:
+        return _failure(run, function, error)
     except (NotDeserializable, NotFound) as error:
         return held(host, error)
     deadline = run.row.deadline

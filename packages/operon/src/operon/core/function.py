@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from operon.core.codec import Codec, Signature
 from operon.core.ledger import Isolation
 from operon.core.retry import Retry
-from operon.errors import DeclarationError, NotLaunched
+from operon.errors import DeclarationError, Forbidden, NotLaunched
 
 if TYPE_CHECKING:
     from operon.core.commands import Op
@@ -26,6 +26,11 @@ class Home(Protocol):
 
     codec: Codec
     host: Host | None
+
+    @property
+    def raises(self) -> tuple[type[BaseException], ...]:
+        """Errors of other packages that every function may record as themselves."""
+        ...
 
     def transact(self, function: Function, work: Work, ledger: Ledger | None) -> Op[Done]:
         """Run one transaction on the datasource that the function means."""
@@ -123,13 +128,26 @@ class Function:
 
     def round_trip_error(self, error: BaseException) -> tuple[str, BaseException]:
         """Give the recorded form of an error, and what a replay will raise."""
-        text = self.codec.encode_error(error, home=self.module, raises=self.rules.raises, where=self.where)
+        text = self.codec.encode_error(error, home=self.module, raises=self._raises, where=self.where)
         rebuilt = self.decode_error(text)
         return text, rebuilt.with_traceback(error.__traceback__)
 
     def decode_error(self, text: str) -> BaseException:
         """Rebuild a recorded error."""
-        return self.codec.decode_error(text, home=self.module, raises=self.rules.raises)
+        return self.codec.decode_error(text, home=self.module, raises=self._raises)
+
+    def admit(self, user: str | None, roles: Collection[str]) -> None:
+        """Let pass the program itself, which is no user, and users who have one of the function's roles.
+
+        Raises:
+            Forbidden: the user has none of them.
+        """
+        if self.rules.roles and user is not None and not set(self.rules.roles).intersection(roles):
+            raise Forbidden(f"{self.where} needs one of the roles {', '.join(self.rules.roles)}; the user has none.")
+
+    @property
+    def _raises(self) -> tuple[type[BaseException], ...]:
+        return self.rules.raises if self.home is None else (*self.rules.raises, *self.home.raises)
 
 
 class Declared(Protocol):

@@ -37,6 +37,8 @@ class Begun:
     id: str
     outcome: Outcome | None = None
     """Where it stands, when that is known to be final."""
+    joined: bool = False
+    """It was there already."""
 
 
 def begin(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], *, inline: bool) -> Op[Begun]:
@@ -47,6 +49,7 @@ def begin(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
         Duplicate: the key is taken, and `on_duplicate="reject"`.
         InvalidId: the key is no id.
         NotSerializable: an argument cannot be recorded.
+        Forbidden: the user has none of the function's roles.
     """
     transaction = context.transaction.get() if declared.options.within is None else declared.options.within
     branch = context.current()
@@ -66,6 +69,9 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
     text = function.signature.encode(args, kwargs)
     around = context.branch.get()
     parent = around.run.row if around is not None else None
+    user = using.user if using.user is not None else (parent.user if parent else None)
+    roles = using.roles if using.roles is not None else (parent.roles if parent else ())
+    function.admit(user, roles)
     return NewWorkflow(
         id=checked(using.key) if using.key is not None else host.new_id(),
         name=function.name,
@@ -77,8 +83,8 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         deadline=parent.deadline if parent else None,
         instance=_instance(declared),
         root=(parent.root or parent.id) if parent else None,
-        user=using.user if using.user is not None else (parent.user if parent else None),
-        roles=using.roles if using.roles is not None else (parent.roles if parent else ()),
+        user=user,
+        roles=roles,
         request_id=using.request_id or (parent.request_id if parent else None),
         traceparent=using.traceparent or (parent.traceparent if parent else None),
         version=host.version,
@@ -144,7 +150,7 @@ def _started(host: Host, declared: Declared, row: NewWorkflow, *, inline: bool, 
         outcome = yield from ask(Execute(function, row, inline))
     elif answer.created:
         host.nudge(row.delay)
-    return Begun(row.id, outcome)
+    return Begun(row.id, outcome, joined=not answer.created)
 
 
 def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:
@@ -168,9 +174,9 @@ def _join(
     """Start within an open transaction of the caller: it starts when that commits, and never was if it rolls back."""
     opened = host.within(transaction)
     row = new_row(host, declared, args, kwargs)
-    rows = yield from ask(Invoke[Any](opened.execute, ("join", workflow_parameters(row))))
+    rows = yield Invoke(opened.execute, ("join", workflow_parameters(row)))
     if not rows:
-        there = yield from ask(Invoke[Any](opened.execute, ("joined", {"id": row.id})))
+        there = yield Invoke(opened.execute, ("joined", {"id": row.id}))
         name, digest, code = there[0]
         compare(declared, row, Started(created=False, outcome=Outcome(STATUSES[code]), name=name, digest=digest))
     opened.after_commit(host.nudge)

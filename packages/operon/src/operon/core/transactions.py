@@ -16,7 +16,7 @@ from operon.core.rows import Entry, Guard, Kind, NewWorkflow, Outcome, record_pa
 from operon.core.starting import compare, new_row
 from operon.core.states import Status
 from operon.core.steps import replay
-from operon.errors import Suspended
+from operon.errors import StoreUnavailable, Suspended
 
 
 def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
@@ -25,6 +25,7 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
     branch = context.current()
     if branch is not None:
         branch.run.check()
+        function.admit(branch.run.row.user, branch.run.row.roles)
         return (yield from in_workflow(host, branch, function, _bound(declared, args, kwargs), (args, kwargs)))
     if function.rules.read_only and declared.options.key is None:
         work = _work(function, _bound(declared, args, kwargs))
@@ -144,7 +145,7 @@ class StepLedger:
 
 
 @dataclass(frozen=True)
-class _Busy(BaseException):
+class Busy(BaseException):
     """The same key is being worked on right now."""
 
 
@@ -164,15 +165,15 @@ class AloneLedger:
         self.begun = self.host.clock()
         if not self.keyed or not self.host.locks:
             return ()
-        return (Statement("lock", {"id": self.row.id}, _Busy),)
+        return (Statement("lock", {"id": self.row.id}, Busy),)
 
     def closing(self, output: str) -> tuple[Statement, ...]:
         """Write the ended workflow and its one step."""
         entry = replace(self.blank, output=output, elapsed=self.host.clock() - self.begun)
         settled = {"status": Status.SUCCEEDED.code, "output": output, "error": None, "elapsed": entry.elapsed}
         return (
-            Statement("settle", {**workflow_parameters(self.row), **settled}, _Busy),
-            Statement("settle_step", record_parameters(Guard(self.row.id, 1), entry), _Busy),
+            Statement("settle", {**workflow_parameters(self.row), **settled}, Busy),
+            Statement("settle_step", record_parameters(Guard(self.row.id, 1), entry), Busy),
         )
 
     def adopt(self) -> Op[Adopted | None]:
@@ -182,29 +183,40 @@ class AloneLedger:
             return None
         if row.nonce == self.row.nonce and row.output is not None:
             return Adopted(row.output)
-        raise _Busy
+        raise Busy
+
+
+def attempt(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], row: NewWorkflow) -> Op[Any]:
+    """Run a transaction as a workflow of one commit.
+
+    Raises:
+        Busy: another caller has its key, or had it and is done.
+        StoreUnavailable: nobody knows; whoever asks again with the same key is told.
+    """
+    function = declared.function
+    isolation = function.rules.isolation
+    blank = Entry("1", 1, Kind.TRANSACTION, function.name, row.digest, version=host.version, isolation=isolation)
+    ledger = AloneLedger(host, row, blank, keyed=declared.options.key is not None)
+    work = _work(function, _bound(declared, args, kwargs))
+    try:
+        return (yield from _of(function).transact(function, work, ledger)).value
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        return (yield from _failed(host, declared, row, blank, error))
 
 
 def _alone(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
-    function = declared.function
-    keyed = declared.options.key is not None
     row = new_row(host, declared, args, kwargs)
-    blank = Entry(
-        "1", 1, Kind.TRANSACTION, function.name, row.digest, version=host.version, isolation=function.rules.isolation
-    )
-    work = _work(function, _bound(declared, args, kwargs))
     wait = 0.005
     while True:
-        there = (yield from ask(Describe(row.id))) if keyed else None
-        if there is not None:
+        if declared.options.key is not None and (yield from ask(Describe(row.id))) is not None:
             return (yield from call(host, declared, args, kwargs))
         try:
-            return (yield from _of(function).transact(function, work, AloneLedger(host, row, blank, keyed=keyed))).value
-        except _Busy:
+            return (yield from attempt(host, declared, args, kwargs, row))
+        except Busy:
             yield Pause(wait)
             wait = min(wait * 2, 0.5)
-        except Exception as error:  # noqa: BLE001 - the failure is the workflow's outcome, once per key
-            return (yield from _failed(host, declared, row, blank, error))
 
 
 def _failed(host: Host, declared: Declared, row: NewWorkflow, blank: Entry, error: Exception) -> Op[Any]:
