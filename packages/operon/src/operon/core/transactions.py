@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from operon.core import context
@@ -144,7 +144,6 @@ class StepLedger:
         return None
 
 
-@dataclass(frozen=True)
 class Busy(BaseException):
     """The same key is being worked on right now."""
 
@@ -168,13 +167,15 @@ class AloneLedger:
         return (Statement("lock", {"id": self.row.id}, Busy),)
 
     def closing(self, output: str) -> tuple[Statement, ...]:
-        """Write the ended workflow and its one step."""
+        """Write the ended workflow and its one step, in as few statements as the store can."""
         entry = replace(self.blank, output=output, elapsed=self.host.clock() - self.begun)
-        settled = {"status": Status.SUCCEEDED.code, "output": output, "error": None, "elapsed": entry.elapsed}
-        return (
-            Statement("settle", {**workflow_parameters(self.row), **settled}, Busy),
-            Statement("settle_step", record_parameters(Guard(self.row.id, 1), entry), Busy),
-        )
+        parameters = {
+            **record_parameters(Guard(self.row.id, 1), entry),
+            **workflow_parameters(self.row),
+            "status": Status.SUCCEEDED.code,
+        }
+        queries = ("settle", "settle_step")
+        return tuple(Statement(query, parameters, Busy) for query in queries if query in self.host.store.queries)
 
     def adopt(self) -> Op[Adopted | None]:
         """Ask whether the workflow is there, and mine; a later look at the key decides what another's means."""

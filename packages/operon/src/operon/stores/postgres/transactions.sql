@@ -23,19 +23,31 @@ where w.id = :workflow_id::text and w.claim = :claim::bigint and w.status = 1
 for share
 returning position;
 
--- settle: enter a one-transaction workflow, already ended, with the user's rows; 23505 means that it was here before
-insert into operon.workflows (
-    id, claim, started_at, ended_at, deadline, nonce, status, attempts, name, digest, version, pin, instance,
-    parent, root, "user", roles, request_id, traceparent, attributes, input, output, error, created_at
+-- settle: enter a one-transaction workflow, already ended, and its step; 23505 means that it was here before
+with settled as (
+    insert into operon.workflows (
+        id, claim, started_at, ended_at, deadline, nonce, status, attempts, name, digest, version, pin, instance,
+        parent, root, "user", roles, request_id, traceparent, attributes, input, output, error, created_at
+    )
+    values (
+        :id::text, 1, transaction_timestamp(), clock_timestamp(),
+        least(transaction_timestamp() + make_interval(secs => :timeout::float8), to_timestamp(:deadline::float8)),
+        :nonce::bigint, :status::smallint, 1, :name::text, :digest::text, :version::text, :pin::text,
+        :instance::text, :parent::text, :root::text, :user::text, :roles::text, :request_id::text,
+        :traceparent::text, :attributes::text, :input::text, :output::text, :error::text, transaction_timestamp()
+    )
+    returning id
 )
-values (
-    :id::text, 1, transaction_timestamp(), clock_timestamp(),
-    least(transaction_timestamp() + make_interval(secs => :timeout::float8), to_timestamp(:deadline::float8)),
-    :nonce::bigint, :status::smallint, 1, :name::text, :digest::text, :version::text, :pin::text, :instance::text,
-    :parent::text, :root::text, :user::text, :roles::text, :request_id::text, :traceparent::text, :attributes::text,
-    :input::text, :output::text, :error::text, transaction_timestamp()
+insert into operon.steps (
+    workflow_id, position, ordinal, attempt, claim, started_at, ended_at, kind, name, digest, version, isolation,
+    xid, snapshot, output, error
 )
-returning id;
+select
+    id, :position::text, :ordinal::int, :attempt::int, 1, clock_timestamp() - make_interval(secs => :elapsed::float8),
+    clock_timestamp(), :kind::text, :name::text, :digest::text, :version::text, :isolation::text,
+    pg_current_xact_id(), pg_current_snapshot(), :output::text, :error::text
+from settled
+returning position;
 
 -- join: start a workflow with the caller's transaction; no row means that the id is taken. Locks no other row.
 insert into operon.workflows (
