@@ -26,14 +26,18 @@ PATIENTS = 8
 """Commands that wait for locked rows at the same time, each on a connection of its own."""
 
 
+NOWHERE: frozenset[str] = frozenset()
+
+
 class Ticket:
     """A command that waits for its answer, and whoever waits with it."""
 
-    __slots__ = ("again", "answer", "command", "error", "future", "key", "mail", "promoted", "settled")
+    __slots__ = ("again", "answer", "command", "error", "future", "key", "mail", "promoted", "settled", "writes")
 
     def __init__(self, command: LaneCommand, future: Future[Any] | None = None) -> None:
         self.command = command
         self.key = command.row.id if isinstance(command, Start) else command.workflow_id
+        self.writes = positions(command)
         self.future = future
         self.again = False
         """It may have been committed by a connection that was lost."""
@@ -53,6 +57,13 @@ class Ticket:
             self.future.set_result(answer)
         else:
             self.future.set_exception(error)
+
+
+def positions(command: LaneCommand) -> frozenset[str]:
+    """Where a command writes, if that is all it does."""
+    if isinstance(command, Start) or command.end:
+        return NOWHERE
+    return frozenset(entry.position for entry in command.entries)
 
 
 class Lane(Protocol):
@@ -148,17 +159,7 @@ class Lanes:
     def _take(self, lane: Lane, own: Ticket | None) -> list[Ticket]:
         """Take the next batch; none when the lane has gone to another, or there is nothing to do."""
         with self._mutex:
-            batch: list[Ticket] = []
-            if own is None or not own.settled:
-                skipped: list[Ticket] = []
-                while self._waiting and len(batch) < LARGEST:
-                    ticket = self._waiting.popleft()
-                    if ticket.key in self._busy:
-                        skipped.append(ticket)
-                    else:
-                        self._busy.add(ticket.key)
-                        batch.append(ticket)
-                self._waiting.extendleft(reversed(skipped))
+            batch = self._fill() if own is None or not own.settled else []
             if batch:
                 self._changed.notify_all()
             else:
@@ -166,6 +167,25 @@ class Lanes:
                     own.promoted = False
                 self._pass_on(lane)
             return batch
+
+    def _fill(self) -> list[Ticket]:
+        """Take from the inbox who may go together: one command of a workflow, or several that only write, elsewhere."""
+        batch: list[Ticket] = []
+        skipped: list[Ticket] = []
+        writing: dict[str, frozenset[str]] = {}
+        while self._waiting and len(batch) < LARGEST:
+            ticket = self._waiting.popleft()
+            others = writing.get(ticket.key, NOWHERE)
+            if ticket.key not in self._busy or (others and ticket.writes and others.isdisjoint(ticket.writes)):
+                self._busy.add(ticket.key)
+                writing[ticket.key] = others | ticket.writes
+                batch.append(ticket)
+            else:
+                # Whatever comes behind it has to wait for it.
+                writing.pop(ticket.key, None)
+                skipped.append(ticket)
+        self._waiting.extendleft(reversed(skipped))
+        return batch
 
     def _pass_on(self, lane: Lane) -> None:
         """Give a lane to the first who waits, if he is a thread, or to a worker; the mutex is held."""

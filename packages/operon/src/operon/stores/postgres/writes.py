@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 Answer: TypeAlias = Started | Advanced
 
 COLUMNS: dict[str, Pack] = {
-    "op_op": ints, "op_claim": bigints,
+    "op_op": ints, "op_claim": bigints, "entry_claim": bigints, "end_claim": bigints,
     "entry_op": ints, "entry_ordinal": ints, "entry_attempt": ints, "entry_after": floats, "entry_elapsed": floats,
-    "end_op": ints, "end_entries": ints, "end_status": ints, "end_ready_at": floats,
+    "end_op": ints, "end_status": ints, "end_ready_at": floats,
     "await_op": ints,
     "start_executor": bigints, "start_parent_claim": bigints, "start_nonce": bigints, "start_delay": floats,
     "start_timeout": floats, "start_deadline": floats,
@@ -108,32 +108,25 @@ def outcome(row: Row) -> Outcome:
 
 
 class Batch:
-    """Commands that go together, and what came of each."""
+    """Commands that go together, and what did not go through."""
 
     def __init__(self, commands: Mapping[int, LaneCommand]) -> None:
-        advances = {op: command for op, command in commands.items() if isinstance(command, Advance)}
-        ends = {op: (command, command.end) for op, command in advances.items() if command.end}
-        starts = [command.row for command in commands.values() if isinstance(command, Start)]
-        awaits = [(op, key) for op, (_, end) in ends.items() if isinstance(end, Park) for key in end.awaits]
-        self.waits = bool(awaits)
-        owners = {command.workflow_id for command in advances.values()}
-        parents = {row.parent.workflow_id for row in starts if row.parent}
-        self.ids = texts([*(owners | parents | {key for _, key in awaits})])
-        groups: dict[str, list[Row]] = {
-            "op": [
-                {"op": op, "workflow_id": command.workflow_id, "claim": command.claim}
-                for op, command in advances.items()
-            ],
-            "entry": [
-                {"op": op, **entry_parameters(entry)} for op, command in advances.items() for entry in command.entries
-            ],
-            "end": [
-                {"op": op, "entries": len(command.entries), **end_parameters(end)}
-                for op, (command, end) in ends.items()
-            ],
-            "await": [{"op": op, "id": key} for op, key in awaits],
-            "start": [start_parameters(row) for row in starts],
-        }
+        groups: dict[str, list[Row]] = {"op": [], "entry": [], "end": [], "await": [], "start": []}
+        rows: set[str] = set()
+        for op, command in commands.items():
+            if isinstance(command, Start):
+                groups["start"].append(start_parameters(command.row))
+                rows |= {command.row.parent.workflow_id} if command.row.parent else set()
+                continue
+            owner: Row = {"op": op, "workflow_id": command.workflow_id, "claim": command.claim}
+            awaits = command.end.awaits if isinstance(command.end, Park) else ()
+            groups["op"].append(owner)
+            groups["entry"] += (owner | entry_parameters(entry) for entry in command.entries)
+            groups["end"] += (owner | end_parameters(end) for end in (command.end,) if end)
+            groups["await"] += (owner | {"id": key} for key in awaits)
+            rows |= {command.workflow_id, *awaits}
+        self.waits = bool(groups["await"])
+        self.ids = texts([*rows])
         self.values = [self.ids, *(column(groups, name) for name in sql.parameters(SQL["batch"])[1:])]
 
     def send(self, session: Session) -> None:
@@ -143,42 +136,38 @@ class Batch:
         else:
             result = session.run("batch", self.values, BINARY * len(self.values))
         self.now = 0.0
-        self.own: set[int] = set()
-        self.ended: set[int] = set()
-        self.started: set[str] = set()
-        self.written: set[tuple[str, str]] = set()
+        self.unstarted: set[str] = set()
         self.same: dict[tuple[int, str], str | None] = {}
+        self.refused: set[int] = set()
+        self.lacking: set[int] = set()
+        self.stayed: set[int] = set()
         for line in range(result.ntuples):
             match cell(result, line, 0):
-                case "own":
-                    self.own.add(int(cell(result, line, 1)))
-                case "written":
-                    self.written.add((cell(result, line, 2), cell(result, line, 3)))
-                case "ended":
-                    self.ended.add(int(cell(result, line, 1)))
-                case "started":
-                    self.started.add(cell(result, line, 2))
+                case "clock":
+                    self.now = float(cell(result, line, 3))
+                case "unstarted":
+                    self.unstarted.add(cell(result, line, 2))
                 case "same":
-                    self.same[int(cell(result, line, 1)), cell(result, line, 3)] = optional(result, line, 4)
-                case _:
-                    self.now = float(cell(result, line, 4))
+                    self.same[int(cell(result, line, 1)), cell(result, line, 2)] = optional(result, line, 3)
+                case what:
+                    ops: set[int] = getattr(self, what)
+                    ops.add(int(cell(result, line, 1)))
 
     def answer(self, session: Session, op: int, command: LaneCommand, *, again: bool) -> Answer | None:
         """Say what came of a command; None when others were in between, and it is to be sent once more."""
         if isinstance(command, Start):
-            return begun(command.row) if command.row.id in self.started else fetch(session, command.row)
-        if op not in self.own:
+            return fetch(session, command.row) if command.row.id in self.unstarted else begun(command.row)
+        if op in self.refused:
             return verify(session, command) if again else Advanced(written=False)
-        written = [(command.workflow_id, entry.position) in self.written for entry in command.entries]
-        there = [(op, entry.position) in self.same for entry in command.entries]
-        if not all(new or old for new, old in zip(written, there, strict=True)):
+        may_stay = isinstance(command.end, Park) and command.end.awaits
+        if op in self.lacking or (op in self.stayed and not may_stay):
             return None
         instants = tuple(
-            self.now + entry.after if new else float(self.same[op, entry.position] or 0)
-            for entry, new in zip(command.entries, written, strict=True)
+            float(self.same.get((op, entry.position)) or self.now + entry.after)
+            for entry in command.entries
             if entry.after is not None
         )
-        return Advanced(written=True, parked=isinstance(command.end, Park) and op in self.ended, instants=instants)
+        return Advanced(written=True, parked=isinstance(command.end, Park) and op not in self.stayed, instants=instants)
 
 
 def fetch(session: Session, row: NewWorkflow) -> Started | None:
