@@ -90,6 +90,12 @@ class Express(Order):
     fee: Decimal = Decimal("9.90")
 
 
+class Shelf:
+    @dataclass
+    class Slot:
+        n: int
+
+
 @dataclass(frozen=True, slots=True)
 class Money:
     cents: int
@@ -330,6 +336,7 @@ def test_records_read_well_in_sql(value: object, hint: Any, text: str) -> None:
         (-0.0, float),
         ([1.0, math.inf], list[float]),
         ([Item("a", 1)], int),
+        (Shelf.Slot(1), Any),
     ],
 )
 def test_what_msgspec_would_lose_is_kept(value: object, hint: Any) -> None:
@@ -495,6 +502,35 @@ def test_records_name_only_trusted_classes() -> None:
             codec.decode(record, home=home)
     with pytest.raises(NotSerializable, match="annotate the value with it"):
         codec.encode(Money(1), where=WHERE, home="shop.tasks")
+
+
+def test_scripts_and_modules_read_each_other(tmp_path: Path) -> None:
+    """`python hello.py` and a worker that imports `hello` are one home: a class is recorded under one name."""
+    program = """
+import sys
+from dataclasses import dataclass
+from operon.core.codec import Codec, Signature
+@dataclass
+class Order:
+    id: int
+def step(x): ...
+signature = Signature(step, Codec())
+if __name__ == "__main__":
+    print(signature.encode_result(Order(1)), signature.decode_result(sys.argv[1]) == Order(2), sep="|")
+"""
+    (tmp_path / "hello.py").write_text(program)
+    worker = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from hello import *; "
+    two = run("-c", worker + "print(signature.encode_result(Order(2)))")
+    one, read = run(str(tmp_path / "hello.py"), two).split("|")
+    assert read == "True"
+    assert run("-c", worker + f"print(signature.decode_result({one!r}) == Order(1))") == "True"
+
+
+def run(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -777,16 +813,7 @@ s = Signature(f, Codec())
 print(s.digest((({"x", "y", "z", "w"}, {"p", "q", ("r", 1), None, 2.5}), {})))
 print(s.encode(({"x", "y"}, {1: {"k", "l"}}), {}))
 """
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**dict(os.environ), "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("0", "1", "2")
-    }
+    printed = {run("-c", program, PYTHONHASHSEED=seed) for seed in ("0", "1", "2")}
     assert len(printed) == 1
     assert '{"a":["x","y"],"b":{"$":"dict","v":[[1,{"$":"set","v":["k","l"]}]]}}' in printed.pop()
 
@@ -832,7 +859,4 @@ def test_refused_arguments_are_named() -> None:
 def test_import_is_lean() -> None:
     """The package loads nothing that only some of its users have."""
     program = "import sys, operon.core.codec; print({'pydantic', 'cryptography', 'attr', 'attrs'} & set(sys.modules))"
-    printed = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
-    assert printed.stdout.strip() == "set()"
+    assert run("-c", program) == "set()"

@@ -52,14 +52,12 @@ class Packer:
     def pack(self, value: Any) -> object:
         """Return the value as a tree of what JSON has."""
         cls = class_of(value)
-        if value is None or cls is bool:
+        if _is_bare(value):
             return value
         if cls is str:
             return _text(value)
-        if (cls is int and value.bit_length() <= _INT_BITS) or (cls is float and math.isfinite(value)):
-            return value
         if cls is list:
-            return [self.part(f"[{index}]", item) for index, item in enumerate(value)]
+            return [item if _is_bare(item) else self.part(f"[{i}]", item) for i, item in enumerate(value)]
         if cls is dict:
             return self._dict(value)
         return self._tagged(cls, value)
@@ -80,7 +78,9 @@ class Packer:
 
     def _dict(self, value: dict[Any, Any]) -> object:
         if "$" not in value and all(type(key) is str for key in value):
-            return {_text(key): self.part(_key_step(key), item) for key, item in value.items()}
+            return {
+                _text(key): item if _is_bare(item) else self.part(_key_step(key), item) for key, item in value.items()
+            }
         pairs = [[self.part(".keys()", key), self.part(_key_step(key), item)] for key, item in value.items()]
         return {"$": "dict", "v": pairs}
 
@@ -170,6 +170,15 @@ class Unpacker:
         if self._cipher is None:
             raise Refusal("it holds an encrypted secret, and this app has no key")
         return Secret(self.loads(self._cipher.unseal(node["sealed"])))
+
+
+def _is_bare(value: object) -> bool:
+    """Say whether JSON has this value, at the first glance; part of what it has takes a second one."""
+    if type(value) is str:
+        return value.isascii()
+    if type(value) is int:
+        return value.bit_length() <= _INT_BITS
+    return value is None or type(value) is bool or (type(value) is float and math.isfinite(value))
 
 
 def _text(text: str) -> str:

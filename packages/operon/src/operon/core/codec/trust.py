@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -26,11 +27,13 @@ class Trust:
     packages: frozenset[str] = frozenset()
     mentioned: Mapping[str, type] | None = None
     bases: tuple[type[BaseException], ...] = ()
+    _names: dict[type, str] = field(default_factory=dict[type, str], init=False, repr=False, compare=False)
 
     def name(self, cls: type) -> str | None:
         """Return the name under which `find` gives exactly this class, or None."""
-        name = class_name(cls)
-        return name if self.find(name) is cls else None
+        if cls not in self._names and self.find(class_name(cls)) is cls:
+            self._names[cls] = class_name(cls)
+        return self._names.get(cls)
 
     def find(self, name: str) -> type | None:
         """Return the trusted class of this name, or None.
@@ -71,7 +74,11 @@ def _package(module: str) -> str:
 
 
 def _main_name() -> str:
-    main = sys.modules["__main__"]
+    return _name_to_import(sys.modules["__main__"])
+
+
+@lru_cache(maxsize=8)
+def _name_to_import(main: ModuleType) -> str:
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return str(spec.name)
