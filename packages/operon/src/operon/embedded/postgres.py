@@ -78,6 +78,11 @@ class Postgres:
         return self.database_url("postgres")
 
     @property
+    def log(self) -> Path:
+        """The file that the server writes what it has to say to."""
+        return self._cluster.log
+
+    @property
     def pid(self) -> int:
         """The process id of the running server's first process."""
         return self._running().pid
