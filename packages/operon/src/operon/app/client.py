@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from operon.app.declarations import Durable
 from operon.app.remote import named
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-BlockingSelf = TypeVar("BlockingSelf", bound="Client")
-AwaitedSelf = TypeVar("AwaitedSelf", bound="AsyncClient")
 
 
 class Nothing:
@@ -163,7 +161,7 @@ class Client(Connection):
         """Disconnect; closing twice is harmless."""
         self._disconnect()
 
-    def __enter__(self: BlockingSelf) -> BlockingSelf:
+    def __enter__(self) -> Self:
         """Connect.
 
         Raises:
@@ -201,7 +199,7 @@ class AsyncClient(Connection):
         """Disconnect; closing twice is harmless."""
         await asyncio.to_thread(self._disconnect)
 
-    async def __aenter__(self: AwaitedSelf) -> AwaitedSelf:
+    async def __aenter__(self) -> Self:
         """Connect; raises what `Client` raises."""
         await asyncio.to_thread(self._connect)
         return self

@@ -1,0 +1,64 @@
+"""`operon run`: serve the app in production."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from operon.cli import program
+from operon.cli.children import Children
+from operon.cli.complaint import Complaint
+from operon.cli.screen import complain
+from operon.cli.serving import Serving, listen, serve
+from operon.errors import OperonError
+
+Host = Annotated[str, Parameter(env_var=("OPERON_HOST", "HOST"))]
+Port = Annotated[int, Parameter(env_var=("OPERON_PORT", "PORT"))]
+
+
+def command(
+    app: program.Target = None,
+    /,
+    *,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, Parameter(env_var=("OPERON_WORKERS", "WEB_CONCURRENCY"))] = 1,
+    http: bool = True,
+    queues: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    paused: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Serve the app, and run its workflows. SIGTERM lets them come to a safe point; a second one exits at once.
+
+    Args:
+        host: Where to listen; 0.0.0.0 is everywhere.
+        port: Where to listen.
+        workers: How many processes.
+        http: With --no-http, only the engine runs.
+        queues: Run the workflows of these queues only.
+        paused: Serve, start and wait, but run no workflow here.
+    """
+    if workers < 1:
+        raise Complaint("--workers is at least 1.")
+    if paused and queues:
+        raise Complaint("--paused runs nothing, --queues something: choose one of them.")
+    program.locate(app)
+    serving = Serving(app, host, port, http, runs=False if paused else queues or True)
+    listener = listen(serving) if http else None
+    if workers == 1:
+        serve(serving, listener)
+        return 0
+    return Children(lambda: attempt(serving, listener), workers).run()
+
+
+def attempt(serving: Serving, listener: socket.socket | None) -> int:
+    """Serve, and say in one line what prevents it; gives the exit code."""
+    try:
+        serve(serving, listener)
+    except SystemExit as end:
+        return int(end.code or 0)
+    except (Complaint, OperonError) as error:
+        complain(str(error))
+        return getattr(error, "code", 1)
+    return 0

@@ -1,0 +1,172 @@
+"""One process that serves an app: over HTTP, or only its engine; and how it is asked to stop."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from operon.cli.complaint import Complaint
+from operon.cli.program import load
+from operon.cli.screen import console
+
+if TYPE_CHECKING:
+    from operon.app import Operon
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What to serve, where and how."""
+
+    target: str | None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    http: bool = True
+    runs: bool | list[str] = True
+    drain: float = 30.0
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        shown = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - where we listen was asked
+        return f"http://[{shown}]:{self.port}" if ":" in shown else f"http://{shown}:{self.port}"
+
+
+def serve(serving: Serving, listener: socket.socket | None) -> None:
+    """Import the app and serve it until a signal says stop: the first drains, the second exits at once.
+
+    Raises:
+        Complaint: the app cannot be imported.
+        OperonError: its database cannot be used.
+    """
+    app = load(serving.target)
+    app.runs = serving.runs
+    logging.config.dictConfig(_logging())
+    if listener is None:
+        _run(app, serving)
+    else:
+        _serve(app, serving, listener)
+
+
+def listen(serving: Serving) -> socket.socket:
+    """Take the port, before anything else is begun.
+
+    Raises:
+        Complaint: it is taken, or not ours to take.
+    """
+    family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((serving.host, serving.port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise Complaint(f"Cannot listen on {serving.host}:{serving.port}: {why}. Choose another --port.", 1) from None
+    listener.listen(2048)
+    listener.set_inheritable(True)
+    return listener
+
+
+def announce(app: Operon, serving: Serving) -> None:
+    """Say that it is up."""
+    store: Any = app.host.store if app.host is not None else None
+    line = Text.assemble(("● ", "green"), (app.name, "bold"))
+    if serving.http:
+        line.append(f"  {serving.url}", style="cyan")
+    line.append(f"  {store.url if store else ''}", style="dim")
+    if app.runs is not True:
+        line.append("  paused" if app.runs is False else f"  queues {', '.join(app.runs)}", style="yellow")
+    console().print(line)
+    sys.stdout.flush()
+
+
+# ── With HTTP ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _serve(app: Operon, serving: Serving, listener: socket.socket) -> None:
+    try:
+        import uvicorn
+    except ImportError:
+        raise Complaint("HTTP needs the extra: pip install 'operon-py[http]', or --no-http.", 1) from None
+
+    class Server(uvicorn.Server):
+        """Uvicorn, saying that it is up in our words, and leaving at the second signal."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                announce(app, serving)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit:
+                leave(sig)
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        app,
+        host=serving.host,
+        port=serving.port,
+        log_config=None,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=int(serving.drain),
+    )
+    server = Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise SystemExit(1)
+
+
+# ── Without ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _run(app: Operon, serving: Serving) -> None:
+    stop = threading.Event()
+
+    def asked(sig: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            leave(sig)
+        stop.set()
+
+    for sig in SIGNALS:
+        signal.signal(sig, asked)
+    app.launch()
+    try:
+        announce(app, serving)
+        stop.wait()
+    finally:
+        app.close(drain=serving.drain)
+
+
+def leave(sig: int) -> None:
+    """Exit at once; what ran is taken up by whoever is next, as after a crash."""
+    os._exit(128 + sig)
+
+
+def _logging() -> dict[str, Any]:
+    """Log as uvicorn does, our own lines among its."""
+    logger = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    line = {"format": "%(asctime)s %(levelname)-7s %(message)s", "datefmt": "%H:%M:%S"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": line},
+        "handlers": {"default": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "loggers": {
+            "operon": logger,
+            "uvicorn": logger | {"level": "WARNING"},
+            "uvicorn.access": logger,
+        },
+    }
