@@ -18,6 +18,7 @@ from uuid import UUID
 
 from msgspec import inspect
 
+from operon.core.codec.hints import ANYTHING
 from operon.core.codec.kinds import class_of
 
 Test: TypeAlias = Callable[[Any], bool]
@@ -26,8 +27,12 @@ Types: TypeAlias = frozenset[type[Any]]
 _LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
 
 
-def faithful(info: inspect.Type | None) -> Test:
-    """Return the test for one annotation, given what msgspec knows of it."""
+def faithful(hint: Any) -> Test:
+    """Return the test for one annotation."""
+    try:
+        info = inspect.type_info(Any if hint in ANYTHING else hint)
+    except Exception:  # msgspec has no form for it, or a name in it cannot be resolved, which may fail in any way
+        return _never
     rule = _Compiler().rule(info)
     return _never if rule is None else rule.test()
 

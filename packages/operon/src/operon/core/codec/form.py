@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import json
 
-from operon.core.codec.exact import faithful
-from operon.core.codec.hints import ANYTHING, info_of, types_in
+from operon.core.codec.hints import ANYTHING, types_in
 from operon.core.codec.kinds import class_of
 from operon.core.codec.records import family_of, is_pydantic
 from operon.core.codec.refusal import Refusal
@@ -75,7 +74,7 @@ class Form:
         self._unpacker = Unpacker(self._trust, policy.cipher)
         self._is_any = hint in ANYTHING
         self._decoder = None if self._is_any else self._decoder_for(hint)
-        self._is_faithful = faithful(info_of(hint)) if self._is_any or self._decoder else _never
+        self._is_faithful = _faithful(hint) if self._is_any or self._decoder else _never
         has_sets = any(issubclass(cls, AbstractSet) for cls in types)
         self._encode = json.Encoder(enc_hook=self._simplify, order="deterministic" if has_sets else None).encode
 
@@ -189,6 +188,12 @@ def _validated(cls: Any, node: object) -> object:
 
 def _name(hint: Any) -> str:
     return "any value" if hint in ANYTHING else getattr(hint, "__qualname__", None) or str(hint)
+
+
+def _faithful(hint: Any) -> Callable[[Any], bool]:
+    from operon.core.codec.exact import faithful  # not before the first value: msgspec's inspection is slow to import
+
+    return faithful(hint)
 
 
 def _never(_: object) -> bool:

@@ -6,8 +6,6 @@ import typing
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from msgspec import inspect
-
 from operon.core.codec.records import family_of
 
 
@@ -45,14 +43,6 @@ def result_hint(hints: dict[str, Any]) -> Any:
     if typing.get_origin(hint) in {Awaitable, Coroutine}:
         return typing.get_args(hint)[-1]
     return hint
-
-
-def info_of(hint: Any) -> inspect.Type | None:
-    """Return what msgspec knows of an annotation, or None where it has no form of its own for it."""
-    try:
-        return inspect.type_info(Any if hint in ANYTHING else hint)
-    except Exception:  # unresolvable names included, which may fail in any way
-        return None
 
 
 def types_in(hint: Any) -> set[type]:
