@@ -1,0 +1,3 @@
+"""Operon on a FastAPI application that is there already: `attach(app, api)`."""
+
+from operon.http.site import attach as attach

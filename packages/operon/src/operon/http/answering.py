@@ -1,0 +1,210 @@
+"""From a validated request to its answer: start a workflow and wait for it, or do the one transaction there is to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from operon.app.declarations import Declaration
+from operon.core.commands import Describe, Op, ask
+from operon.core.function import Using
+from operon.core.journal import Wait
+from operon.core.results import conclude
+from operon.core.rows import Outcome
+from operon.core.starting import begin, new_row
+from operon.core.transactions import Busy, attempt, transaction
+from operon.engine.engine import Engine
+from operon.errors import Forbidden, KeyConflict, NotLaunched, PayloadTooLarge, StoreUnavailable
+from operon.http import keys
+from operon.http.door import Door, Visit
+from operon.http.problems import RETRY, Failed
+
+T = TypeVar("T")
+PATIENCE = 10.0
+"""Seconds in which a start must be durable; then the database counts as out of reach."""
+BUSY = "A request with this Idempotency-Key is being worked on; try again."
+REFUSALS: dict[type[Exception], tuple[int, str]] = {
+    KeyConflict: (422, "This Idempotency-Key came with another request before; use a new one."),
+    PayloadTooLarge: (413, "The request is larger than what can be recorded."),
+    Forbidden: (403, "The user has none of the roles that this needs."),
+}
+"""What can be said of a start that was refused; nothing was recorded."""
+
+_running: set[asyncio.Task[Any]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request to a workflow or transaction, and the ways to its answer."""
+
+    door: Door
+    declared: Declaration
+    request: Request
+    visit: Visit
+
+    async def answer(self, values: dict[str, Any]) -> Any:
+        """Give what the function returned, now or at an earlier request with this key; or a 202 that says where it will be.
+
+        Raises:
+            HTTPException: the workflow's own, or what is wrong with the key or the payload.
+            Failed: the workflow has no result.
+            StoreUnavailable: nobody knows; whoever asks again with the same key is told.
+        """
+        rules, using = self.declared.function.rules, self.door.using(self.visit)
+        if self.declared.function.kind == "transaction" and self.visit.wait > 0:
+            call = self._call(using)
+            if rules.read_only and using.key is None:
+                return await self._run(None, transaction(self.door.host, call, (), values))
+            if not rules.read_only and self.door.app.remembers(call.function):
+                return await self._commit(call, values)
+        return await self._start(self._call(replace(using, key=using.key or self.door.fresh_id())), values)
+
+    async def look(self, workflow_id: str) -> Any:
+        """Give the answer to an earlier request of the same user, or a 202 while there is none.
+
+        Raises:
+            HTTPException: 404, there was no such request; or the workflow's own.
+            Failed: the workflow has no result.
+        """
+        host = self.door.host
+        row = await host.adrive(ask(Describe(workflow_id)))
+        if row is None or row.user != self.visit.owner or host.function(row.name) is not self.declared.function:
+            raise HTTPException(404)
+        return await self._told(workflow_id, Outcome(row.status, row.output, row.error))
+
+    def _call(self, using: Using) -> Declaration:
+        return Declaration(self.declared.function, self.declared.instance, using)
+
+    # ── A workflow ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _start(self, call: Declaration, values: dict[str, Any]) -> Any:
+        host, visit = self.door.host, self.visit
+        with _refusing():
+            begun = await _within(PATIENCE, host.adrive(begin(host, call, (), values, inline=False)))
+        if begun is None:
+            raise StoreUnavailable(f"The start of {call.name} was not durable within {PATIENCE} s.")
+        visit.replayed = begun.joined
+        outcome = begun.outcome
+        if outcome is None and visit.wait > 0:
+            outcome = await host.adrive(_ended(begun.id, host.now() + visit.wait))
+        if outcome is None and begun.joined and visit.wait <= 0 and not visit.detached:
+            raise HTTPException(409, BUSY, RETRY | self._located(begun.id))
+        return await self._told(begun.id, outcome)
+
+    async def _told(self, workflow_id: str, outcome: Outcome | None) -> Any:
+        if outcome is None or not outcome.status.ended:
+            return await self._accepted(workflow_id)
+        self.visit.workflow_id = workflow_id
+        with _failing(workflow_id):
+            return conclude(self.door.host, workflow_id, self.declared.function, outcome)
+
+    async def _accepted(self, workflow_id: str) -> Response:
+        row = await self.door.host.adrive(ask(Describe(workflow_id)))
+        if row is None:
+            raise HTTPException(404)
+        created = datetime.fromtimestamp(row.created_at, UTC).isoformat()
+        preference = {"Preference-Applied": "respond-async"} if self.visit.detached else {}
+        headers = RETRY | self._located(workflow_id) | preference
+        return JSONResponse({"status": row.status, "created_at": created}, 202, headers)
+
+    def _located(self, workflow_id: str) -> dict[str, str]:
+        return {"Location": self.request.url_for(self.door.name, token=keys.token(workflow_id)).path}
+
+    # ── One transaction ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _commit(self, call: Declaration, values: dict[str, Any]) -> Any:
+        """Run a transaction as a workflow of one commit; whoever else is at work with its key is waited for."""
+        host, key = self.door.host, call.options.key
+        until, pause = host.clock() + self.visit.wait, 0.005
+        while True:
+            if key is not None and await host.adrive(ask(Describe(key))) is not None:
+                return await self._start(call, values)
+            with _refusing():
+                row = new_row(host, call, (), values)
+            work = self._run(row.id, _tried(attempt(host, call, (), values, row)))
+            done = await _within(None if key is None else until - host.clock(), work)
+            if done is not None:
+                self.visit.workflow_id = row.id
+                return done[0]
+            if host.clock() >= until:
+                raise HTTPException(409, BUSY, RETRY)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+    async def _run(self, workflow_id: str | None, op: Op[T]) -> T:
+        host, app = self.door.host, self.door.app
+        with _failing(workflow_id):
+            if self.declared.function.asynchronous:
+                return await host.adrive(op)
+            return await asyncio.wrap_future(_threaded(host, lambda: app.around(lambda: host.drive(op))))
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except tuple(REFUSALS) as error:
+        raise HTTPException(*REFUSALS[type(error)]) from error
+
+
+@contextmanager
+def _failing(workflow_id: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (HTTPException, StoreUnavailable, NotLaunched):
+        raise
+    except Exception as error:
+        raise Failed(workflow_id) from error
+
+
+async def _within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T | None:
+    """Await some work for so long; it goes on, whether the time is over or the client is gone."""
+    task = asyncio.create_task(work)
+    _running.add(task)
+    task.add_done_callback(_forget)
+    await asyncio.wait({task}, timeout=seconds)
+    return task.result() if task.done() else None
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled():
+        task.exception()
+
+
+def _threaded(host: object, work: Callable[[], T]) -> Future[T]:
+    """Run blocking work on a thread of the app's."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(contextvars.Context().run(work))
+        except BaseException as error:
+            done.set_exception(error)
+
+    cast("Engine", host).threads.submit(run)
+    return done
+
+
+def _ended(workflow_id: str, until: float) -> Op[Outcome | None]:
+    """Wait until a workflow that was looked at just now has ended or is held; None if it takes longer."""
+    seen = yield from ask(Wait(None, until, (workflow_id,)))
+    return seen.get(workflow_id)
+
+
+def _tried(op: Op[T]) -> Op[tuple[T] | None]:
+    """Give None where somebody else is at work with the same key."""
+    try:
+        return ((yield from op),)
+    except Busy:
+        return None
