@@ -1,5 +1,7 @@
+-- Reads the catalog as a table: to_regclass answers from a cache, which within a transaction does not notice that
+-- another process has migrated while this one waited for `exclude`.
 -- ledger: whether any migration was applied yet
-select to_regclass('operon.migrations') is not null as present;
+select exists (select from pg_tables where schemaname = 'operon' and tablename = 'migrations') as present;
 
 -- applied: the migrations of this database
 select number, checksum from operon.migrations;
