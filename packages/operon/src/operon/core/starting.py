@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from operon.core import context
-from operon.core.commands import Command, Invoke, Op, Start, ask
+from operon.core.commands import Command, Invoke, Look, Op, Start, ask
 from operon.core.function import Declared, Function
 from operon.core.host import Host
 from operon.core.ids import checked
@@ -116,7 +116,9 @@ def _child(
         nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()),
         parent=run.guard,
     )
-    begun = yield from _started(host, declared, row, inline=inline, run=run)
+    # The nonce says that a child is this position's, not that it is new: one that is there has a life of its own.
+    there = run.guard.claim > 1 and row.id in (yield from ask(Look((row.id,))))
+    begun = yield from _started(host, declared, row, inline=inline, run=run, fresh=not there)
     entry = Entry(position, run.number(), Kind.START, function.name, digest, child=row.id, version=host.version)
     yield from note(run, entry)
     return begun
@@ -130,9 +132,18 @@ def derived(run: Run, position: str) -> str:
     return f"{(run.row.root or run.id)[:120]}~{blake2b(name.encode(), digest_size=16).hexdigest()}"
 
 
-def _started(host: Host, declared: Declared, row: NewWorkflow, *, inline: bool, run: Run | None = None) -> Op[Begun]:
+def _started(
+    host: Host,
+    declared: Declared,
+    row: NewWorkflow,
+    *,
+    inline: bool,
+    run: Run | None = None,
+    fresh: bool = True,
+) -> Op[Begun]:
     function = declared.function
-    executor = host.reserve(function, inline=inline) if row.delay <= 0 and row.pin in (None, host.version) else None
+    mine = fresh and row.delay <= 0 and row.pin in (None, host.version)
+    executor = host.reserve(function, inline=inline) if mine else None
     row = replace(row, executor=executor)
     try:
         answer = yield from ask(Start(row))
@@ -168,15 +179,13 @@ def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:
         )
 
 
-def _join(
-    host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], transaction: Any
-) -> Op[Begun]:
+def _join(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], transaction: Any) -> Op[Begun]:
     """Start within an open transaction of the caller: it starts when that commits, and never was if it rolls back."""
     opened = host.within(transaction)
     row = new_row(host, declared, args, kwargs)
     rows = yield Invoke(opened.execute, ("join", workflow_parameters(row)))
     if not rows:
-        there = yield Invoke(opened.execute, ("joined", {"id": row.id}))
+        there: Any = yield Invoke(opened.execute, ("joined", {"id": row.id}))
         name, digest, code = there[0]
         compare(declared, row, Started(created=False, outcome=Outcome(STATUSES[code]), name=name, digest=digest))
     opened.after_commit(host.nudge)
