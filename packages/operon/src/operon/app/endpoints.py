@@ -1,4 +1,4 @@
-"""Endpoints: which functions are served over HTTP, and how. What serves them is in `operon.http`; here they are data."""
+"""Endpoints: which functions are served over HTTP, and how; here they are data, and `operon.http` serves them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Endpoint:
 
     method: Method
     path: str
-    target: Callable[..., Any]
+    target: Callable[..., Any] | Declaration
     wait: float = WAIT
     """Seconds that a request waits for its workflow before it is answered 202."""
     roles: tuple[str, ...] = ()
@@ -148,8 +148,8 @@ def _check(endpoint: Endpoint, declared: Declaration) -> None:
             raise DeclarationError(f"{where}: a request gives parameters by name, and {str(parameter)!r} has none.")
         if (ambient := _ambient(hints.get(name, parameter.annotation))) is not None:
             raise DeclarationError(
-                f"{where}: {name!r} is a {ambient}, which cannot be recorded. Parameters are the workflow's input: take "
-                f"what you need of it by a dependency, as in Annotated[str, Depends(...)]."
+                f"{where}: {name!r} is a {ambient}, which cannot be recorded. Parameters are the workflow's input: "
+                "take what you need of it by a dependency, as in Annotated[str, Depends(...)]."
             )
     if (ambient := _ambient(hints.get("return"))) is not None:
         raise DeclarationError(f"{where} returns a {ambient}, which cannot be recorded; return a value.")
@@ -159,8 +159,8 @@ def _ambient(hint: Any) -> str | None:
     """Name the class in an annotation that cannot be recorded; whoever has one in hand has imported its module."""
     if isinstance(hint, type):
         for module, names in AMBIENT.items():
-            classes = tuple(getattr(sys.modules.get(module), name, None) for name in names)
+            classes = [getattr(sys.modules.get(module), name, None) for name in names]
             if issubclass(hint, tuple(it for it in classes if inspect.isclass(it))):
-                return hint.__qualname__
+                return str(hint.__qualname__)
     parts = get_args(hint)[:1] if hasattr(hint, "__metadata__") else get_args(hint)
     return next((found for part in parts if (found := _ambient(part)) is not None), None)

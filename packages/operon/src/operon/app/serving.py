@@ -24,7 +24,7 @@ class Serving:
 
     @property
     def http(self) -> FastAPI:
-        """The FastAPI application behind this one, with all endpoints declared so far: for middleware, routers, tests."""
+        """The FastAPI application behind this one, with all endpoints declared so far: for middleware and routers."""
         api: FastAPI = self._site.settle()
         return api
 

@@ -1,10 +1,10 @@
-"""From a validated request to its answer: start a workflow and wait for it, or do the one transaction there is to do."""
+"""From a validated request to its answer: start a workflow and wait for it, or do the one transaction there is."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ class Exchange:
     visit: Visit
 
     async def answer(self, values: dict[str, Any]) -> Any:
-        """Give what the function returned, now or at an earlier request with this key; or a 202 that says where it will be.
+        """Give what the function returned, now or when this key came first; or a 202 that says where it will be.
 
         Raises:
             HTTPException: the workflow's own, or what is wrong with the key or the payload.
@@ -150,7 +150,7 @@ class Exchange:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _refusing() -> Generator[None]:
     try:
         yield
     except tuple(REFUSALS) as error:
@@ -158,7 +158,7 @@ def _refusing() -> Iterator[None]:
 
 
 @contextmanager
-def _failing(workflow_id: str | None) -> Iterator[None]:
+def _failing(workflow_id: str | None) -> Generator[None]:
     try:
         yield
     except (HTTPException, StoreUnavailable, NotLaunched):

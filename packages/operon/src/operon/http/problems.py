@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ExceptionHandler
 
 from operon.errors import NotLaunched, StoreUnavailable, WorkflowCancelled, WorkflowTimedOut
 
@@ -41,15 +40,13 @@ def problem(status: int, detail: Any = None, *, headers: Mapping[str, str] | Non
     return JSONResponse(body | members, status, headers, media_type=MEDIA_TYPE)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: HTTPException) -> Response:
     del request
-    assert isinstance(error, HTTPException)  # noqa: S101 - the table below says so
     return problem(error.status_code, error.detail, headers=error.headers)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     del request
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - the table below says so
     faults = [{"loc": list(it["loc"]), "msg": it["msg"], "type": it["type"]} for it in error.errors()]
     return problem(422, "The request does not fit what is declared.", errors=faults)
 
@@ -59,8 +56,7 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     return problem(503, UNAVAILABLE, headers=RETRY)
 
 
-async def _failed(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Failed)  # noqa: S101 - the table below says so
+async def _failed(request: Request, error: Failed) -> Response:
     cause = error.__cause__
     if isinstance(cause, WorkflowCancelled):
         return problem(409, "The workflow was cancelled; a new request needs a new key.", workflow=error.workflow_id)
@@ -79,7 +75,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return problem(500, **members)
 
 
-HANDLERS: dict[type[Exception], ExceptionHandler] = {
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     HTTPException: _refused,
     RequestValidationError: _invalid,
     StoreUnavailable: _unavailable,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ KEY_PARAMETER = {
     "description": "Makes the request safe to repeat: with the same key it is done once, and answered alike.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[0-9A-Za-z._~/+:-]+$"},
 }
-DURABLE = {
+DURABLE: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "It goes on; the answer will be at `Location`.",
         "headers": {
@@ -47,7 +47,7 @@ DURABLE = {
     },
     409: documented("A request with this Idempotency-Key is being worked on."),
 }
-ALL = {
+ALL: dict[int | str, dict[str, Any]] = {
     422: documented("The request does not fit, or its Idempotency-Key came with another one before."),
     "default": documented("What went wrong."),
 }
@@ -63,7 +63,7 @@ class Site:
         inner = api.router.lifespan_context
 
         @asynccontextmanager
-        async def lifespan(api: FastAPI) -> AsyncIterator[Any]:
+        async def lifespan(api: FastAPI) -> AsyncGenerator[Any]:
             self.settle()
             async with self._launched(), inner(api) as state:
                 yield state
@@ -73,7 +73,7 @@ class Site:
     @classmethod
     def of(cls, app: Operon) -> Site:
         """Make a site with a FastAPI application of its own, which answers every error as a problem."""
-        site = cls(app, FastAPI(title=app.name, exception_handlers=dict(HANDLERS), responses=ALL))
+        site = cls(app, FastAPI(title=app.name, exception_handlers={**HANDLERS}, responses={**ALL}))
         site.open()
         return site
 
@@ -131,7 +131,7 @@ class Site:
         )
 
     @asynccontextmanager
-    async def _launched(self) -> AsyncIterator[None]:
+    async def _launched(self) -> AsyncGenerator[None]:
         if self.app.host is not None:  # whoever launched it closes it
             yield
             return
