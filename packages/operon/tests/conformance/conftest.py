@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from conformance.world import World
 from operon.stores.memory import Clock, MemoryStore
@@ -17,6 +18,8 @@ from operon.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from operon.embedded import Postgres
 
 DURABLE = ("sqlite", "postgres")
 
@@ -36,7 +39,7 @@ def durable(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @contextmanager
-def opened(request: pytest.FixtureRequest) -> Iterator[World]:
+def opened(request: pytest.FixtureRequest) -> Generator[World]:
     made: World = request.getfixturevalue(f"{request.param}_world")
     made.store.open()
     with closing(made.store):
@@ -55,9 +58,35 @@ def sqlite_world(sqlite_path: Path) -> World:
     return World(SqliteStore(f"sqlite:///{sqlite_path}", clock=clock), clock.advance)
 
 
+@pytest.fixture(scope="session")
+def migrated_url(postgres: Postgres) -> str:
+    """The URL of a database that has the schema: emptying it takes a tenth of the time of making another."""
+    url = postgres.create_database("conformance")
+    with closing(PostgresStore(url)) as store:
+        store.open()
+    return url
+
+
 @pytest.fixture
-def postgres_world(postgres_url: str) -> World:
-    return World(PostgresStore(postgres_url), moving_the_past_of(postgres_url))
+def emptied(migrated_url: str) -> Callable[[], World]:
+    """Empty that database, and give a store in it; its executors count from one again."""
+
+    def empty() -> World:
+        with psycopg.connect(migrated_url) as connection:
+            rows = connection.execute(
+                "select schemaname, tablename from pg_tables where schemaname = 'operon' "
+                "and tablename not in ('migrations', 'identity')"
+            ).fetchall()
+            tables = SQL(", ").join(Identifier(*row) for row in rows)
+            connection.execute(SQL("truncate {} restart identity").format(tables))
+        return World(PostgresStore(migrated_url), moving_the_past_of(migrated_url))
+
+    return empty
+
+
+@pytest.fixture
+def postgres_world(emptied: Callable[[], World]) -> World:
+    return emptied()
 
 
 def moving_the_past_of(url: str) -> Callable[[float], None]:

@@ -65,7 +65,6 @@ class Workflow:
     """A row, its journal by position, and what it waits for."""
 
     row: WorkflowRow
-    nonce: int
     journal: dict[str, Entry] = field(default_factory=dict[str, Entry])
     claims: dict[str, int] = field(default_factory=dict[str, int])
     """The claim that wrote each position."""
@@ -120,11 +119,11 @@ class MemoryStore:
         if there is None:
             if new.parent and not self._holds(new.parent):
                 return Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
-            there = self.workflows[new.id] = Workflow(_first_row(new, self.clock()), new.nonce)
+            there = self.workflows[new.id] = Workflow(_first_row(new, self.clock()))
             if new.parent:
                 self._children[new.parent.workflow_id].append(new.id)
         row = there.row
-        return Started(there.nonce == new.nonce, _outcome(row), row.name, row.digest)
+        return Started(row.nonce == new.nonce, _outcome(row), row.name, row.digest)
 
     def advance(self, command: c.Advance) -> Advanced:
         """Write all entries and the end, or nothing: the claim must be held, and every position be free or mine."""
@@ -382,6 +381,7 @@ def _first_row(new: NewWorkflow, now: float) -> WorkflowRow:
         attributes=new.attributes,
         takeovers=0,
         attempts=int(runs),
+        nonce=new.nonce,
     )
 
 

@@ -1,0 +1,194 @@
+"""Whatever is asked of a store, in any order, it answers as the store in memory does."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from conformance.world import NAMES, World, process
+from operon.core import commands as c
+from operon.core.rows import Entry, Filter, Guard, Kind, NewWorkflow, Outcome, Park
+from operon.core.states import Status
+from operon.stores.memory import MemoryStore
+from operon.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TICK = 10.0
+"""Between two commands; whatever ends between two ticks ends in their middle, far from the drift of a real clock."""
+KEYS = st.sampled_from("abcdef")
+SPANS = st.sampled_from([0.0, 5.0, 35.0, 1e6])
+ENDS = st.sampled_from(sorted(set(Status) - {Status.RUNNING, Status.WAITING}))
+TEXTS = st.none() | st.sampled_from(['"1"', '"\\u0000"'])
+SOME_KEYS = st.lists(KEYS, max_size=3).map(tuple)
+FILTERS = st.builds(
+    Filter,
+    name=st.sampled_from([None, *NAMES, "other"]),
+    status=st.none() | st.lists(st.sampled_from(Status), max_size=3).map(tuple),
+    parent=st.none() | KEYS,
+    user=st.sampled_from([None, "ada"]),
+    attributes=st.sampled_from([(), (("size", "3"),)]),
+    limit=st.integers(1, 9),
+)
+
+
+def commands(model: MemoryStore) -> st.SearchStrategy[c.Command[Any]]:
+    """Commands that often concern what is there: claims that are held, executors that live, beats as they are."""
+    executors = st.sampled_from([*model.executors, 99])
+    claims = {key: workflow.row.claim for key, workflow in model.workflows.items()}
+    guards = KEYS.map(lambda key: Guard(key, claims.get(key, 1))) | st.builds(Guard, KEYS, st.integers(0, 3))
+    beats = st.sampled_from([*((peer.id, peer.beat) for peer in model.executors.values()), (99, 0)])
+    parks = st.builds(Park, st.none() | SPANS.map(lambda span: model.clock() + span), SOME_KEYS)
+    news = st.builds(
+        NewWorkflow,
+        id=KEYS,
+        name=st.sampled_from([*NAMES, "other"]),
+        input=st.just("[]"),
+        digest=st.sampled_from(["d", "e"]),
+        nonce=st.integers(1, 3),
+        executor=st.none() | executors,
+        delay=SPANS,
+        timeout=st.none() | SPANS,
+        instance=st.sampled_from([None, None, "Billing/eu"]),
+        parent=st.none() | guards,
+        user=st.sampled_from([None, "ada"]),
+        roles=st.sampled_from([(), ("clerk", "admin")]),
+        pin=st.sampled_from([None, None, "v2"]),
+        attributes=st.sampled_from([None, '{"size": 3}']),
+    )
+    return st.one_of(
+        st.builds(c.Start, news),
+        st.builds(_advance, guards, st.lists(entries(), max_size=3), st.none() | parks | _outcomes()),
+        st.builds(
+            c.Claim,
+            executors,
+            names=st.sampled_from([NAMES, (*NAMES, "other")]),
+            instances=st.sampled_from([(), ("Billing/eu",)]),
+            version=st.sampled_from(["v1", "v2"]),
+            limit=st.integers(1, 3),
+        ),
+        st.builds(c.Cancel, KEYS, st.booleans()),
+        st.builds(c.Wake, st.none() | SOME_KEYS),
+        st.builds(c.Enlist, st.builds(process, st.just(75.0))),
+        st.builds(c.Beat, executors, st.just(75.0)),
+        st.builds(c.Bury, st.lists(beats, max_size=2, unique=True).map(tuple), st.booleans()),
+        st.builds(c.TakeOver, st.integers(1, 3), st.integers(0, 3), st.just('"poison"')),
+        st.builds(c.HandBack, executors, st.none() | SOME_KEYS),
+        st.builds(c.Retire, executors),
+        st.builds(c.Look, SOME_KEYS),
+        st.builds(c.Find, FILTERS),
+        st.builds(c.Count, FILTERS),
+    )
+
+
+def entries() -> st.SearchStrategy[Entry]:
+    return st.builds(
+        Entry,
+        position=st.sampled_from(["1", "2", "1/1", "1#1"]),
+        ordinal=st.integers(1, 2),
+        kind=st.sampled_from([Kind.STEP, Kind.SLEEP]),
+        name=st.just("fetch"),
+        digest=st.sampled_from(["", "d"]),
+        output=TEXTS,
+        error=TEXTS,
+        child=st.none() | KEYS,
+        after=st.none() | SPANS,
+        elapsed=SPANS,
+    )
+
+
+def _outcomes() -> st.SearchStrategy[Outcome]:
+    return st.builds(Outcome, ENDS, TEXTS, TEXTS)
+
+
+def _advance(guard: Guard, written: list[Entry], end: Outcome | Park | None) -> c.Advance:
+    """Make an advance that names each position once."""
+    once = {entry.position: entry for entry in written}
+    return c.Advance(guard.workflow_id, guard.claim, tuple(once.values()), end)
+
+
+class Comparison(RuleBasedStateMachine):
+    """Asks two stores the same."""
+
+    def __init__(self, fresh: Callable[[Callable[[], float]], World], seen: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.now = 1_700_000_000.0
+        self.model = MemoryStore(lambda: self.now)
+        self.world = fresh(lambda: self.now)
+        self.seen = seen
+
+    @rule(data=st.data())
+    def ask(self, data: st.DataObject) -> None:
+        self.now += TICK
+        self.world.pass_time(TICK)
+        command = data.draw(commands(self.model))
+        self.compare(command)
+
+    @invariant()
+    def all_rows_and_journals_are_alike(self) -> None:
+        self.compare(c.Find(Filter()))
+        self.compare(c.Executors())
+        for key in self.model.workflows:
+            self.compare(c.Load(key))
+
+    def compare(self, command: c.Command[Any]) -> None:
+        assert self.seen(self.world.ask(command)) == self.seen(self.model.ask(command)), command
+
+    def teardown(self) -> None:
+        self.world.store.close()
+
+
+def test_sqlite_answers_as_memory_does(tmp_path: Path) -> None:
+    numbers = count(1)
+
+    def fresh(clock: Callable[[], float]) -> World:
+        world = World(SqliteStore(f"{tmp_path}/{next(numbers)}.db", clock=clock), lambda _: None)
+        world.store.open()
+        return world
+
+    compare(lambda: Comparison(fresh, lambda answer: answer), examples=25)
+
+
+def test_postgres_answers_as_memory_does(request: pytest.FixtureRequest) -> None:
+    """Its clock is its own, so instants are compared by whether they are there."""
+    emptied: Callable[[], World] = request.getfixturevalue("emptied")
+
+    def fresh(_: Callable[[], float]) -> World:
+        world = emptied()
+        world.store.open()
+        return world
+
+    compare(lambda: Comparison(fresh, timeless), examples=8)
+
+
+def compare(machine: Callable[[], Comparison], examples: int) -> None:
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        phases=set(Phase) - {Phase.explain},
+    )
+    run_state_machine_as_test(cast("type[Comparison]", machine), settings=chosen)  # any factory will do
+
+
+def timeless(answer: Any) -> Any:
+    """Take the instants out of an answer, wherever they are."""
+    match answer:
+        case float():
+            return "an instant"
+        case Entry(kind=Kind.SLEEP):
+            return timeless(replace(answer, kind=Kind.STEP, output=None))
+        case tuple():
+            return tuple(map(timeless, answer))
+        case _ if is_dataclass(answer):
+            return tuple(timeless(getattr(answer, field.name)) for field in fields(answer))
+        case _:
+            return answer
