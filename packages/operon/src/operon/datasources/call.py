@@ -18,6 +18,10 @@ def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Op[Any]:
     return (yield Invoke(fn, args, kwargs))
 
 
+def _invoke(command: Any) -> Any:
+    return command.fn(*command.args, **command.kwargs)
+
+
 def complete(fn: Callable[[], Any]) -> Op[Any]:
     """Call a driver's function and wait to its end, even if we are cancelled meanwhile: that is delivered after it."""
     return call(lambda: _to_the_end(answer) if isawaitable(answer := fn()) else answer)
@@ -39,7 +43,7 @@ async def _to_the_end(answer: Awaitable[T]) -> T:
     return work.result()
 
 
-def block(op: Op[T]) -> T:
+def block(op: Op[T], answer: Callable[[Any], Any] = _invoke) -> T:
     """Perform an operation of blocking calls."""
     step: Callable[[], Any] = partial(next, op)
     while True:
@@ -48,12 +52,12 @@ def block(op: Op[T]) -> T:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # what the generator returned is a T
         try:
-            step = partial(op.send, _invoke(command))
+            step = partial(op.send, answer(command))
         except BaseException as error:
             step = partial(op.throw, error)
 
 
-async def wait(op: Op[T]) -> T:
+async def wait(op: Op[T], answer: Callable[[Any], Any] = _invoke) -> T:
     """Perform an operation some of whose calls are awaitable."""
     step: Callable[[], Any] = partial(next, op)
     while True:
@@ -62,11 +66,7 @@ async def wait(op: Op[T]) -> T:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # what the generator returned is a T
         try:
-            answer = _invoke(command)
-            step = partial(op.send, await answer if isawaitable(answer) else answer)
+            given = answer(command)
+            step = partial(op.send, await given if isawaitable(given) else given)
         except BaseException as error:
             step = partial(op.throw, error)
-
-
-def _invoke(command: Any) -> Any:
-    return command.fn(*command.args, **command.kwargs)

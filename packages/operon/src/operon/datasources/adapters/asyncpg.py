@@ -69,12 +69,12 @@ class AsyncpgTransaction(Joined, Transaction):
 
     def check(self) -> Op[None]:
         """See whether it is still ours; a statement is the only way to ask whether one has failed."""
-        if not self.handle.is_in_transaction() or self.name != self.handle.get_settings().application_name:
-            raise ended()
         try:
             yield from call(self.handle.fetch, "select 1")
         except asyncpg.InFailedSQLTransactionError as error:
             raise swallowed() from error
+        if not self.handle.is_in_transaction() or self.name != self.handle.get_settings().application_name:
+            raise ended()
 
     def commit(self) -> Op[None]:
         """Commit; that no statement failed is known, from the record's or from `check`."""

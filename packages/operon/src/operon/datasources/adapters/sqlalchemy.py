@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from operon.datasources.opened import Adapter
 
 GUARDED = ("commit", "rollback", "close", "reset", "invalidate")
+MARK = "operon"
+"""A savepoint that is gone if the transaction, in which it was the first statement, has ended."""
 ASYNC_ONLY = {"asyncpg", "aiosqlite", "psycopg_async"}
 
 
@@ -101,8 +103,11 @@ class SqlalchemyTransaction(Joined, Transaction):
                 connection.exec_driver_sql("rollback")
             connection.exec_driver_sql(f"pragma query_only = {'on' if self.read_only else 'off'}")
             connection.exec_driver_sql("begin" if self.read_only else "begin immediate")
+            connection.exec_driver_sql(f"savepoint {MARK}")
         else:
-            connection.exec_driver_sql(settings)
+            # asyncpg prepares what goes through SQLAlchemy, and then takes one statement at a time.
+            for statement in settings.split("; ") if connection.dialect.driver == "asyncpg" else (settings,):
+                connection.exec_driver_sql(statement)
             self.name = self._name()
         self._guard()
 
@@ -123,23 +128,33 @@ class SqlalchemyTransaction(Joined, Transaction):
         yield from self.spawn(self._check)
 
     def _check(self) -> None:
-        driver = self._driver()
         if self.adapter.sqlite:
-            ours = driver.in_transaction
-        elif hasattr(driver, "info"):  # libpq knows
-            if driver.info.transaction_status == 3:  # PQTRANS_INERROR
-                raise swallowed()
-            ours = driver.info.transaction_status == 2 and self.name == self._name()  # PQTRANS_INTRANS
+            self._check_mark()
+            return
+        driver = self._driver()
+        if hasattr(driver, "info"):  # libpq knows without asking
+            failed, ours = driver.info.transaction_status == 3, driver.info.transaction_status == 2
         else:
-            ours = driver.is_in_transaction() and self.name == self._name()
-        if not ours:
+            failed, ours = self._refused(), driver.is_in_transaction()
+        if failed:
+            raise swallowed()
+        if not ours or self.name != self._name():
             raise ended()
+
+    def _refused(self) -> bool:
         try:
             self.lower.exec_driver_sql("select 1")
         except DBAPIError as error:
             if sqlstate(error) == "25P02":
-                raise swallowed() from error
+                return True
             raise
+        return False
+
+    def _check_mark(self) -> None:
+        try:
+            self.lower.exec_driver_sql(f"release {MARK}")
+        except DBAPIError as error:
+            raise ended() from error
 
     def commit(self) -> Op[None]:
         """Commit; that no statement failed is known from `check`."""
