@@ -6,14 +6,14 @@ Nouns are declared, verbs are functions, options go in `.using()`. `operon.aio` 
 from operon import aio as aio
 from operon.app import Operon as Operon
 from operon.app import Routes as Routes
+from operon.app import verbs as app_verbs
 from operon.app.client import AsyncClient as AsyncClient
 from operon.app.client import Client as Client
 from operon.app.declarations import Call as Call
 from operon.app.verbs import blocking
-from operon.app import verbs as app_verbs
 from operon.core import asking, results, verbs
+from operon.core import context as _context
 from operon.core.codec import Secret as Secret
-from operon.core.context import snapshot as context
 from operon.core.results import Handle as Handle
 from operon.errors import OperonError as OperonError
 from operon.types import Context as Context
@@ -33,3 +33,4 @@ steps = blocking(asking.steps)
 find = blocking(asking.find)
 count = blocking(asking.count)
 cancel = blocking(asking.cancel)
+context = _context.snapshot

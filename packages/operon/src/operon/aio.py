@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from operon.app.calling import call as call
-from operon.app.verbs import awaited
+from operon.app import calling
 from operon.app import verbs as app_verbs
+from operon.app.verbs import awaited
 from operon.core import asking, results, verbs
 
 sleep = awaited(verbs.sleep)
@@ -19,3 +19,4 @@ steps = awaited(asking.steps)
 find = awaited(asking.find)
 count = awaited(asking.count)
 cancel = awaited(asking.cancel)
+call = calling.call

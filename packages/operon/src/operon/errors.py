@@ -185,9 +185,9 @@ class StoreReadOnly(StoreError):
     """The transaction was declared `read_only=True` and wrote."""
 
 
-class Suspended(BaseException):  # noqa: N818 - not an error: a long wait leaves the function by it
+class Suspended(BaseException):
     """A long wait leaves the workflow's function; it is replayed when the wait is over."""
 
 
-class Cancelled(BaseException):  # noqa: N818 - not an error: a cancelled workflow leaves by it
+class Cancelled(BaseException):
     """The workflow was cancelled; steps called while it is handled still run."""

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import psycopg
 import pytest
-from engine.conftest import MakeApp, crash
-from engine.test_workflows import poll
 
 import operon
+from engine.conftest import crash
+from engine.test_workflows import poll
 from operon import Operon
 from operon.errors import KeyConflict, TransactionEnded
 
@@ -32,6 +32,8 @@ class Bank(Protocol):
 
 
 class Postgres:
+    """Accounts in Postgres."""
+
     def __init__(self, app: Operon, url: str) -> None:
         self.app, self.url = app, url
         with psycopg.connect(url) as connection:
@@ -81,6 +83,8 @@ class Postgres:
 
 
 class Sqlite:
+    """Accounts in SQLite."""
+
     def __init__(self, app: Operon, path: Path) -> None:
         self.app, self.path = app, path
         connection = sqlite3.connect(path)
@@ -186,7 +190,9 @@ def test_in_a_workflow_it_is_a_step(bank: Any) -> None:
     """Its record commits with its rows, so a workflow that is replayed does not do it again."""
     left, again = threading.Event(), threading.Event()
 
-    @bank.app.workflow(name="flow")
+    app: Operon = bank.app
+
+    @app.workflow(name="flow")
     def flow() -> int:
         first = bank.add(1)
         operon.sleep(0.3)
@@ -230,7 +236,9 @@ def test_a_crash_after_its_commit_does_not_repeat_it(bank: Any) -> None:
     """Committed but its caller killed before he knew: the new owner finds the record."""
     crashed, go = threading.Event(), threading.Event()
 
-    @bank.app.workflow(name="flow")
+    app: Operon = bank.app
+
+    @app.workflow(name="flow")
     def flow() -> int:
         value = bank.add(7)
         if not crashed.is_set():

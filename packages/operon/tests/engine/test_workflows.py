@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from engine.conftest import MakeApp, crash
 
 import operon
+from engine.conftest import MakeApp, crash
 from operon import aio
+from operon.core import asking
 from operon.errors import (
+    Cancelled,
     Divergence,
     Duplicate,
     KeyConflict,
@@ -29,6 +31,8 @@ from operon.errors import (
 
 
 class Declined(Exception):
+    """An error whose constructor takes two arguments, neither of them its message."""
+
     def __init__(self, card: str, cents: int) -> None:
         super().__init__(f"{card} declined")
         self.card = card
@@ -102,7 +106,7 @@ def test_a_crashed_workflow_resumes_after_its_last_step(make: MakeApp) -> None:
 def _steps(app: operon.Operon, workflow_id: str) -> list[Any]:
     host = app.host
     assert host is not None
-    return host.drive(operon.core.asking.steps(host, workflow_id))
+    return host.drive(asking.steps(host, workflow_id))
 
 
 def poll(condition: Any, seconds: float = 10.0) -> None:
@@ -323,7 +327,7 @@ def test_cancel_stops_a_tree(make: MakeApp) -> None:
     def parent() -> None:
         try:
             child()
-        except operon.errors.Cancelled:
+        except Cancelled:
             tidy()
             cleaned.set()
             raise
@@ -380,7 +384,7 @@ def test_swallowing_suspended_changes_nothing(make: MakeApp) -> None:
         rounds.append(1)
         try:
             operon.sleep(0.4)
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             return "a lie"
         return "slept"
 
@@ -466,11 +470,12 @@ def test_awaited_from_the_callers_loop(make: MakeApp) -> None:
     """Under `async with app`, async bodies run on the caller's loop, and a cancelled caller does not stop them."""
     app = make()
     loops: list[Any] = []
-    go = asyncio.Event()
+    begun, go = asyncio.Event(), asyncio.Event()
 
     @app.workflow
     async def flow(x: int) -> int:
         loops.append(asyncio.get_running_loop())
+        begun.set()
         await go.wait()
         await aio.sleep(0.01)
         return x + 1
@@ -478,8 +483,7 @@ def test_awaited_from_the_callers_loop(make: MakeApp) -> None:
     async def main() -> None:
         async with app:
             caller = asyncio.create_task(flow.using(key="w")(1))
-            while not loops:
-                await asyncio.sleep(0)
+            await begun.wait()
             caller.cancel()
             go.set()
             assert await (await aio.retrieve("w", flow)) == 2

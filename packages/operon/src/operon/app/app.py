@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from operon.app.databases import Databases
 from operon.app.routes import Routes
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from operon.core.ledger import Done, Ledger, Work
 
 T = TypeVar("T")
-Self = TypeVar("Self", bound="Operon")
 _apps: weakref.WeakSet[Operon] = weakref.WeakSet()
-os.register_at_fork(after_in_child=lambda: [app._forked() for app in _apps])  # noqa: SLF001 - this module's own class
 
 
 class Operon(Serving, Routes):
@@ -154,7 +152,7 @@ class Operon(Serving, Routes):
             self._databases.close()
             engine.store.close()
 
-    def __enter__(self: Self) -> Self:
+    def __enter__(self) -> Self:
         """Launch."""
         self.launch()
         return self
@@ -163,7 +161,7 @@ class Operon(Serving, Routes):
         """Close; at once when an error is on its way out."""
         self.close(drain=30.0 if kind is None else 0.0)
 
-    async def __aenter__(self: Self) -> Self:
+    async def __aenter__(self) -> Self:
         """Launch; async bodies run on this loop."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, lambda: self._launch(loop, run=None, migrate=True))
@@ -202,10 +200,6 @@ class Operon(Serving, Routes):
             entered = self._lifespan(self)
             entered.__enter__()
             self._entered = entered
-
-    def _forked(self) -> None:
-        if self._engine is not None:
-            self._engine.fork()
 
     # ── What the engine asks of a program ────────────────────────────────────────────────────────────────────────────
 
@@ -275,3 +269,13 @@ def _source(fn: Callable[..., Any]) -> str:
     except (OSError, TypeError):
         code = getattr(fn, "__code__", None)
         return repr(fn) if code is None else f"{code.co_code!r}{code.co_consts!r}"
+
+
+def _forked() -> None:
+    """Tell the apps of a forked child that their threads did not come along."""
+    for app in _apps:
+        if app._engine is not None:  # noqa: SLF001 - this module's own class
+            app._engine.fork()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -32,7 +32,7 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     def run() -> None:
         try:
             done.set_result(around.run(fn, *args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - told to the one who awaits
+        except BaseException as error:
             done.set_exception(error)
 
     threading.Thread(target=run, name=f"operon-call-{getattr(fn, '__name__', 'fn')}", daemon=True).start()

@@ -28,7 +28,7 @@ class Databases:
         transactions = [it for it in functions if it.kind == "transaction"]
         if not transactions and not self._others:
             return
-        from operon.datasources import Datasource  # noqa: PLC0415 - only where there are transactions
+        from operon.datasources import Datasource
 
         if store.dialect != "memory":
             self._open[None] = Datasource(database, store.queries, store.writer)
@@ -72,5 +72,3 @@ class Databases:
             known = ", ".join(sorted(self._others)) or "none"
             raise DeclarationError(f"{function.name} names the datasource {name!r}; this app has: {known}.")
         return self._open[name]
-
-

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from operon.core import context
 from operon.core.commands import Op
@@ -26,7 +26,6 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
-Self = TypeVar("Self", bound="Declaration")
 
 Verb = Callable[[Host, Any, tuple[Any, ...], dict[str, Any]], Op[Any]]
 
@@ -77,11 +76,12 @@ class Declaration:
     def _op(self, host: Host, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
         return type(self).verb(host, self, args, kwargs)
 
-    def _bound(self: Self, instance: object) -> Self:
+    def _bound(self, instance: object) -> Self:
         return self if instance is None else type(self)(self.function, instance, self.options)
 
-    def _with(self: Self, options: Using) -> Self:
-        return type(self)(self.function, self.instance, options)
+    def _with(self, options: Mapping[str, Any]) -> Self:
+        given = {name: value for name, value in options.items() if value is not None}
+        return type(self)(self.function, self.instance, replace(self.options, **given))
 
 
 class Blocking(Declaration):
@@ -123,7 +123,7 @@ class Durable(Declaration, Generic[P, R_co]):
         return Call(self, args, kwargs)
 
     def using(
-        self: Self,
+        self,
         *,
         key: str | None = None,
         timeout: Seconds | None = None,
@@ -163,7 +163,7 @@ class Durable(Declaration, Generic[P, R_co]):
             "version": version,
             "within": within,
         }
-        return self._with(replace(self.options, **{name: it for name, it in given.items() if it is not None}))
+        return self._with(given)
 
 
 def labels(attributes: Mapping[str, Any]) -> str:
@@ -204,7 +204,9 @@ class AsyncWorkflow(Durable[P, R_co], Awaited, Generic[P, R_co]):
     @overload
     def __get__(self, instance: None, owner: type, /) -> AsyncWorkflow[P, R_co]: ...
     @overload
-    def __get__(self: AsyncWorkflow[Concatenate[S, Q], R_co], instance: S, owner: type, /) -> AsyncWorkflow[Q, R_co]: ...
+    def __get__(
+        self: AsyncWorkflow[Concatenate[S, Q], R_co], instance: S, owner: type, /
+    ) -> AsyncWorkflow[Q, R_co]: ...
     def __get__(self, instance: Any, owner: type, /) -> Any:
         """Bind it to an object."""
         return self._bound(instance)
@@ -222,7 +224,9 @@ class Transaction(Durable[P, R_co], Blocking, Generic[P, R_co]):
     @overload
     def __get__(self, instance: None, owner: type, /) -> Transaction[P, R_co]: ...
     @overload
-    def __get__(self: Transaction[Concatenate[S, Q], R_co], instance: object, owner: type, /) -> Transaction[Q, R_co]: ...
+    def __get__(
+        self: Transaction[Concatenate[S, Q], R_co], instance: object, owner: type, /
+    ) -> Transaction[Q, R_co]: ...
     def __get__(self, instance: Any, owner: type, /) -> Any:
         """Bind it to an object; the transaction's parameter follows `self`."""
         return self._bound(instance)
@@ -261,13 +265,11 @@ class Step(Declaration, Generic[P, R_co]):
         host = here.run.host or locate(self)
         return cast("R_co", host.drive(self._op(host, args, kwargs)))
 
-    def using(
-        self: Self, *, name: str | None = None, retries: int | None = None, timeout: Seconds | None = None
-    ) -> Self:
+    def using(self, *, name: str | None = None, retries: int | None = None, timeout: Seconds | None = None) -> Self:
         """Give the same step with another recorded name, number of retries, or timeout in seconds."""
         limit = None if timeout is None else seconds(timeout, "timeout=")
         given = {"name": name, "retries": retries, "timeout": limit}
-        return self._with(replace(self.options, **{key: it for key, it in given.items() if it is not None}))
+        return self._with(given)
 
     def _plain(self) -> Callable[..., Any]:
         fn = self.function.fn
@@ -292,4 +294,3 @@ class AsyncStep(Step[P, R_co], Generic[P, R_co]):
             return await self._plain()(*args, **kwargs)
         host = here.run.host or locate(self)
         return await host.adrive(self._op(host, args, kwargs))
-

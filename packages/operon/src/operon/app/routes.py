@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from operon.app.declarations import (
@@ -84,6 +85,7 @@ class Routes(Endpoints):
     @overload
     def workflow(
         self,
+        /,
         *,
         name: str | None = None,
         timeout: Seconds | None = None,
@@ -92,7 +94,7 @@ class Routes(Endpoints):
         roles: Sequence[str] = (),
         pin: bool | None = None,
     ) -> WorkflowDecorator: ...
-    def workflow(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def workflow(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a workflow: it resumes after any crash at its last recorded step.
 
         Args:
@@ -107,7 +109,7 @@ class Routes(Endpoints):
         Raises:
             DeclarationError: a generator, a second function of this name, or decorators in another order.
         """
-        return self._declare("workflow", fn, options)
+        return self._declare("workflow", fn, options=options)
 
     # ── Transactions ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -118,6 +120,7 @@ class Routes(Endpoints):
     @overload
     def transaction(
         self,
+        /,
         *,
         isolation: Isolation = "serializable",
         read_only: bool = False,
@@ -127,7 +130,7 @@ class Routes(Endpoints):
         aliases: Sequence[str] = (),
         roles: Sequence[str] = (),
     ) -> TransactionDecorator: ...
-    def transaction(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def transaction(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a transaction: the user's rows and our record are one commit, so it happens exactly once.
 
         The type of the first parameter says what it gets, and which driver is used; the caller does not pass it.
@@ -145,7 +148,7 @@ class Routes(Endpoints):
         Raises:
             DeclarationError: a generator, a second function of this name, or decorators in another order.
         """
-        return self._declare("transaction", fn, options)
+        return self._declare("transaction", fn, options=options)
 
     # ── Steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,6 +157,7 @@ class Routes(Endpoints):
     @overload
     def step(
         self,
+        /,
         *,
         retries: int = 0,
         backoff: float = 1.0,
@@ -166,7 +170,7 @@ class Routes(Endpoints):
         ignore: Sequence[str] = (),
         name: str | None = None,
     ) -> StepDecorator: ...
-    def step(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def step(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a step: at least once, then never again, for its output is recorded.
 
         Args:
@@ -185,7 +189,7 @@ class Routes(Endpoints):
         Raises:
             DeclarationError: a generator, a second function of this name, or an option that cannot be meant.
         """
-        return self._declare("step", fn, options)
+        return self._declare("step", fn, options=options)
 
     # ── Parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,15 +230,17 @@ class Routes(Endpoints):
 
     # ── Declaring ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _declare(self, kind: FunctionKind, fn: Any, options: dict[str, Any]) -> Any:
+    def _declare(self, kind: FunctionKind, fn: Any, *, options: dict[str, Any]) -> Any:
         if fn is None:
-            return lambda it: self._declare(kind, it, options)
+            return partial(self._declare, kind, options=options)
         if isinstance(fn, Declaration):
             raise DeclarationError(
                 f"{fn.name} is a {fn.function.kind} already; one function has one kind. Declare the inner part apart."
             )
         if not callable(fn):
-            raise DeclarationError(f"{kind} decorates a function, and {fn!r} is none; staticmethod and HTTP go outside.")
+            raise DeclarationError(
+                f"{kind} decorates a function, and {fn!r} is none; staticmethod and HTTP go outside."
+            )
         refuse_served(fn)
         function = Function(fn, kind, options.pop("name", None), _rules(kind, options))
         function.name = self.prefix + function.name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from operon.core.store import Store
 from operon.errors import BadValue
@@ -29,31 +31,31 @@ def store_for(database: object) -> Store:
     if url is None:
         return database  # type: ignore[return-value] # whoever passes an object of his own knows the protocol
     if url == "memory:":
-        from operon.stores.memory import MemoryStore  # noqa: PLC0415 - only for tests
+        from operon.stores.memory import MemoryStore
 
         return MemoryStore()
     if url.startswith(POSTGRES):
-        from operon.stores.postgres import PostgresStore  # noqa: PLC0415 - the driver is slow to import
+        from operon.stores.postgres import PostgresStore
 
         return PostgresStore("postgresql://" + url.partition("://")[2])
     if url.startswith("sqlite"):
-        from operon.stores.sqlite import SqliteStore  # noqa: PLC0415 - only where it is used
+        from operon.stores.sqlite import SqliteStore
 
         return SqliteStore("sqlite://" + url.partition("://")[2])
     scheme = url.partition(":")[0]
     raise BadValue(f"database= begins with {scheme!r}; write postgresql://… or sqlite:///file.db.")
 
 
-def url_of(database: object) -> str | None:
+def url_of(database: Any) -> str | None:
     """Give the URL that an SQLAlchemy engine, or a psycopg or asyncpg pool, connects to."""
     if hasattr(database, "sync_engine"):
         database = database.sync_engine
-    url = getattr(database, "url", None)
+    url: Any = getattr(database, "url", None)
     if hasattr(url, "render_as_string"):
         return str(url.render_as_string(hide_password=False))
     conninfo = getattr(database, "conninfo", None)
     if isinstance(conninfo, str) and hasattr(database, "getconn"):
-        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - whoever has a pool has imported it
+        from psycopg.conninfo import conninfo_to_dict
 
         return conninfo if "://" in conninfo else _spell(conninfo_to_dict(conninfo))
     if hasattr(database, "ask") and hasattr(database, "submit"):
@@ -61,7 +63,7 @@ def url_of(database: object) -> str | None:
     raise BadValue(f"database= takes a URL, a SQLAlchemy Engine or a psycopg pool, not a {type(database).__name__}.")
 
 
-def _spell(parts: dict[str, object]) -> str:
-    from urllib.parse import urlencode  # noqa: PLC0415 - rarely needed
+def _spell(parts: Mapping[str, object]) -> str:
+    from urllib.parse import urlencode
 
     return f"postgresql:///?{urlencode({key: str(value) for key, value in parts.items()})}"

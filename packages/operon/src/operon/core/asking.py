@@ -138,7 +138,7 @@ def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:
 
 
 def _row(workflow_id: str) -> Op[WorkflowRow]:
-    row = yield from ask(Describe(workflow_id))
+    row: WorkflowRow | None = yield from ask(Describe(workflow_id))
     if row is None:
         raise NotFound(f"No workflow has the id {workflow_id!r}.")
     return row
@@ -225,7 +225,7 @@ def _input(host: Host, function: Function | None, text: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _value(host: Host, function: Function | None, text: str | None) -> Any:  # noqa: ANN401 - whatever was recorded
+def _value(host: Host, function: Function | None, text: str | None) -> Any:
     if text is None:
         return None
     try:
@@ -237,4 +237,4 @@ def _value(host: Host, function: Function | None, text: str | None) -> Any:  # n
 def _error(host: Host, function: Function | None, text: str | None) -> BaseException | None:
     if text is None or text == "null":
         return None
-    return host.codec.decode_error(text, home="operon") if function is None else function.decode_error(text)
+    return host.codec.decode_error(text, home="") if function is None else function.decode_error(text)

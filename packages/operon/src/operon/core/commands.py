@@ -72,14 +72,14 @@ LaneCommand: TypeAlias = Start | Advance
 
 
 @dataclass(frozen=True, slots=True)
-class Load(Command["tuple[Entry, ...]"]):
+class Load(Command[tuple[Entry, ...]]):
     """Read a workflow's whole journal, by ordinal."""
 
     workflow_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Claim(Command["tuple[WorkflowRow, ...]"]):
+class Claim(Command[tuple[WorkflowRow, ...]]):
     """Take up to `limit` ready workflows of these names: oldest ready first, each by exactly one claimer.
 
     A row is ready when it is queued or waiting and its `ready_at` has passed; `pin`ned rows only by their version.
@@ -93,14 +93,14 @@ class Claim(Command["tuple[WorkflowRow, ...]"]):
 
 
 @dataclass(frozen=True, slots=True)
-class Look(Command["Mapping[str, Outcome]"]):
+class Look(Command[Mapping[str, Outcome]]):
     """Where some workflows stand; an unknown id is missing from the answer."""
 
     ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Find(Command["tuple[WorkflowRow, ...]"]):
+class Find(Command[tuple[WorkflowRow, ...]]):
     """The workflows that match, newest first."""
 
     filter: Filter
@@ -114,7 +114,7 @@ class Count(Command[int]):
 
 
 @dataclass(frozen=True, slots=True)
-class Describe(Command["WorkflowRow | None"]):
+class Describe(Command[WorkflowRow | None]):
     """One workflow as it stands."""
 
     workflow_id: str
@@ -154,7 +154,7 @@ class Beat(Command[Pulse]):
 
 
 @dataclass(frozen=True, slots=True)
-class Executors(Command["tuple[Peer, ...]"]):
+class Executors(Command[tuple[Peer, ...]]):
     """Every executor known, living ones first."""
 
 
@@ -182,7 +182,7 @@ class TakeOver(Command[int]):
 
 
 @dataclass(frozen=True, slots=True)
-class Running(Command["tuple[WorkflowRow, ...]"]):
+class Running(Command[tuple[WorkflowRow, ...]]):
     """The rows that the database says this executor runs: for reconciliation."""
 
     executor: int

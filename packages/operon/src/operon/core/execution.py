@@ -46,7 +46,7 @@ def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
     except (KeyboardInterrupt, SystemExit):
         yield from write(run, end=Outcome(Status.QUEUED))
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever left the body is its outcome, unless the run is dead
+    except BaseException as error:
         outcome = _failure(run, function, error)
     else:
         outcome = Outcome(Status.SUCCEEDED, output=output)
@@ -77,8 +77,8 @@ def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
             return outcome
         run.die(
             Divergence(
-                f"{run.id}: the code ended before it asked for {leftover.kind} {leftover.name!r}, which the journal has "
-                f"at position {leftover.position}. Bring the old code back, or fork the workflow."
+                f"{run.id}: the code ended before it asked for {leftover.kind} {leftover.name!r}, which the journal "
+                f"has at position {leftover.position}. Bring the old code back, or fork the workflow."
             )
         )
     if isinstance(run.dead, Divergence):

@@ -75,7 +75,7 @@ class Function:
     def __init__(self, fn: Callable[..., Any], kind: FunctionKind, name: str | None, rules: Rules) -> None:
         self.fn = fn
         self.kind: FunctionKind = kind
-        self.name: str = name or getattr(fn, "__qualname__", repr(fn))
+        self.name: str = name or str(getattr(fn, "__qualname__", fn))
         self.rules = rules
         self.module: str = getattr(fn, "__module__", "") or ""
         self.asynchronous = inspect.iscoroutinefunction(fn)

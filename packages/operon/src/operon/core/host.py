@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Opened(Protocol):
     """A transaction that is open on the user's connection."""
 
-    def execute(self, query: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401 - rows, or an awaitable of rows
+    def execute(self, query: str, parameters: Mapping[str, Any]) -> Any:
         """Execute one of the store's named queries in it."""
         ...
 

@@ -49,7 +49,7 @@ class Stall(Command[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Wait(Command["dict[str, Outcome]"]):
+class Wait(Command[dict[str, Outcome]]):
     """Wait until the store's clock reaches `until`, or one of the workflows in `awaits` has ended.
 
     Answers the outcomes that were seen here; an empty answer says only that it is time to look. With a run, a long
@@ -160,7 +160,7 @@ class Branch:
         return Branch(self.run, f"{self.path}{self._forks}/")
 
     def ended(self) -> None:
-        """Note that this branch asks for nothing more: it may have been cancelled before it came to where it was then."""
+        """Note that this branch asks for nothing more: it may be cancelled before it comes to where it was then."""
         run = self.run
         for entry in run.journal.values() if run.outstanding else ():
             if entry.kind is Kind.CANCELLED and entry.position.startswith(self.path):
@@ -201,8 +201,8 @@ def _hand_out(run: Run, entry: Entry) -> Op[None]:
 def _divergence(run: Run, entry: Entry, kind: Kind, name: str) -> Divergence:
     what = "other arguments" if (entry.kind, entry.name) == (kind, name) else f"{kind} {name!r}"
     return Divergence(
-        f"{run.id}: at position {entry.position} the journal has {entry.kind} {entry.name!r}, and the code now asks for "
-        f"{what}. The workflow is held: bring the old code back, or fork it from before this position."
+        f"{run.id}: at position {entry.position} the journal has {entry.kind} {entry.name!r}, and the code now asks "
+        f"for {what}. The workflow is held: bring the old code back, or fork it from before this position."
     )
 
 

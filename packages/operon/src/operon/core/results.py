@@ -52,16 +52,17 @@ class Handle(Generic[R_co]):
         """Wait for the workflow's result, awaited; raises what `result` raises."""
         return self._host.adrive(result(self._host, self, None)).__await__()
 
-    async def wait(self, timeout: float | timedelta | None = None) -> R_co:
+    async def wait(self, timeout: float | timedelta | None = None) -> R_co:  # noqa: ASYNC109 - ends the wait, not the work
         """Wait for the workflow's result for so long at most, awaited; raises what `result` raises."""
         return await self._host.adrive(result(self._host, self, timeout))
 
     def decode(self, outcome: Outcome) -> R_co:
         """Make of an outcome what the caller gets: the value, or the error raised."""
-        return conclude(self._host, self.id, self._function, outcome)
+        value: R_co = conclude(self._host, self.id, self._function, outcome)
+        return value
 
 
-def conclude(host: Host, workflow_id: str, function: Function | None, outcome: Outcome) -> Any:  # noqa: ANN401
+def conclude(host: Host, workflow_id: str, function: Function | None, outcome: Outcome) -> Any:
     """Return an outcome's value, or raise its error."""
     if outcome.status is Status.SUCCEEDED:
         text = outcome.output or "null"
@@ -155,9 +156,7 @@ def _still(workflow_id: str) -> str:
     return f"{workflow_id} has not ended in the time given; it goes on, and result() may be asked again."
 
 
-def gather(
-    host: Host, handles: Iterable[Handle[Any]], errors: Literal["raise", "return"] = "raise"
-) -> Op[list[Any]]:
+def gather(host: Host, handles: Iterable[Handle[Any]], errors: Literal["raise", "return"] = "raise") -> Op[list[Any]]:
     """Wait for all of them; give their results in the order of the handles.
 
     With `errors="raise"` the first error, in that order, is raised; with "return" errors take the place of results.
@@ -166,8 +165,8 @@ def gather(
     for handle in handles:
         try:
             results.append((yield from result(host, handle, None)))
-        except Exception as error:  # noqa: BLE001 - it is what the caller asked for
-            if errors == "raise" or (branch := context.branch.get()) is not None and branch.run.dead is not None:
+        except Exception as error:
+            if errors == "raise" or ((branch := context.branch.get()) is not None and branch.run.dead is not None):
                 raise
             results.append(error)
     return results

@@ -33,7 +33,7 @@ class Retry:
         """Whether a step that failed in this attempt (1 is the first) is tried once more."""
         if attempt > self.retries:
             return False
-        if isinstance(self.retry_on, (type, tuple)):
+        if isinstance(self.retry_on, type | tuple):
             return isinstance(error, self.retry_on)
         return self.retry_on(error)
 

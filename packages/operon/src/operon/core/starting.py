@@ -183,7 +183,7 @@ def _join(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
     """Start within an open transaction of the caller: it starts when that commits, and never was if it rolls back."""
     opened = host.within(transaction)
     row = new_row(host, declared, args, kwargs)
-    rows = yield Invoke(opened.execute, ("join", workflow_parameters(row)))
+    rows: Any = yield Invoke(opened.execute, ("join", workflow_parameters(row)))
     if not rows:
         there: Any = yield Invoke(opened.execute, ("joined", {"id": row.id}))
         name, digest, code = there[0]

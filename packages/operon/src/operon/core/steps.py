@@ -30,11 +30,13 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     retry = rules.retry if using.retries is None else replace(rules.retry, retries=using.retries)
     timeout = rules.timeout if using.timeout is None else using.timeout
     fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
-    attempts = Attempts(host, branch, function, Entry(position, 0, Kind.STEP, name, digest, version=host.version), retry)
+    attempts = Attempts(
+        host, branch, function, Entry(position, 0, Kind.STEP, name, digest, version=host.version), retry
+    )
     return (yield from attempts.until_done(Invoke(fn, args, kwargs, timeout)))
 
 
-def replay(function: Function, entry: Entry) -> Any:  # noqa: ANN401 - the step's own result
+def replay(function: Function, entry: Entry) -> Any:
     """Return, or raise, what a record holds."""
     if entry.error is not None:
         raise function.decode_error(entry.error)
@@ -63,7 +65,7 @@ class Attempts:
             try:
                 value = yield from self._once(invoke, attempt)
                 output, value = self.function.round_trip(value)
-            except Exception as error:  # noqa: BLE001 - whatever the step raised is recorded
+            except Exception as error:
                 elapsed = self.host.clock() - begun
                 if not self.retry.again(attempt, error) or isinstance(error, NotSerializable):
                     text, rebuilt = self.function.round_trip_error(error)
@@ -104,5 +106,3 @@ class Attempts:
     def _entry(self, attempt: int, elapsed: float, output: str | None = None, error: str | None = None) -> Entry:
         ordinal = self.run.number()
         return replace(self.blank, ordinal=ordinal, attempt=attempt, elapsed=elapsed, output=output, error=error)
-
-

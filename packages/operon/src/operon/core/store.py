@@ -14,8 +14,13 @@ T = TypeVar("T")
 class Lock(Protocol):
     """A mutual exclusion that any thread may release."""
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...  # noqa: FBT001, FBT002 - threading's own
-    def release(self) -> None: ...
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it, waiting at most so many seconds; answers whether it was taken."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
 
 
 class Store(Protocol):

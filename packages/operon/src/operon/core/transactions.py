@@ -7,7 +7,7 @@ from typing import Any
 
 from operon.core import context
 from operon.core.commands import Advance, Describe, Invoke, Load, Op, Pause, Start, ask
-from operon.core.function import Declared, Function
+from operon.core.function import Declared, Function, Home
 from operon.core.host import Host
 from operon.core.journal import Branch, Run, Turn, interrupted, note, recall, settle
 from operon.core.ledger import Adopted, Done, Statement, Work
@@ -16,7 +16,7 @@ from operon.core.rows import Entry, Guard, Kind, NewWorkflow, Outcome, record_pa
 from operon.core.starting import compare, new_row
 from operon.core.states import Status
 from operon.core.steps import replay
-from operon.errors import StoreUnavailable, Suspended
+from operon.errors import NotLaunched, StoreUnavailable, Suspended
 
 
 def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
@@ -58,7 +58,7 @@ def in_workflow(
     try:
         work = _work(function, invoke)
         done = yield from _of(function).transact(function, work, None if function.rules.read_only else ledger)
-    except Exception as error:  # noqa: BLE001 - whatever the transaction raised is recorded
+    except Exception as error:
         run.check()
         text, rebuilt = function.round_trip_error(error)
         yield from note(run, replace(blank, ordinal=run.number(), error=text, elapsed=ledger.elapsed()))
@@ -81,7 +81,7 @@ def _hand_over(run: Run, ledger: StepLedger, blank: Entry, done: Done) -> Op[Non
 
 
 def _work(function: Function, invoke: Invoke[Any]) -> Work:
-    def body(tx: object) -> Any:  # noqa: ANN401 - the user's result, or an awaitable of it
+    def body(tx: object) -> Any:
         return invoke.fn(tx, *invoke.args, **invoke.kwargs)
 
     rules = function.rules
@@ -94,8 +94,9 @@ def _bound(declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return Invoke(fn if declared.instance is None else fn.__get__(declared.instance), args, kwargs)
 
 
-def _of(function: Function) -> Any:  # noqa: ANN401 - a Home, which codec has made sure of
-    assert function.codec is not None  # noqa: S101
+def _of(function: Function) -> Home:
+    if function.home is None:
+        raise NotLaunched(f"{function.name} is declared on routes that no app includes; write app.include(...).")
     return function.home
 
 

@@ -46,5 +46,7 @@ class BranchingFactory:
         self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, around: contextvars.Context, options: dict[str, Any]
     ) -> asyncio.Future[Any]:
         if self._inner is not None:
-            return self._inner(loop, coro, context=around, **options)  # type: ignore[arg-type]
-        return asyncio.Task(coro, loop=loop, context=around, **options)  # type: ignore[arg-type]
+            inner: Any = self._inner
+            task: asyncio.Future[Any] = inner(loop, coro, context=around, **options)
+            return task
+        return asyncio.Task(coro, loop=loop, context=around, **options)

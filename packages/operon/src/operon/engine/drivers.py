@@ -36,13 +36,12 @@ def drive(engine: Engine, op: Op[T]) -> T:
             "A blocking verb, step or workflow was called on a running event loop. Await its twin from operon.aio, "
             "or `await aio.call(function, ...)`, which runs it on a thread."
         )
-    answers = BLOCKING
     try:
         command = op.send(None)
         while True:
             try:
-                answer = answers.get(type(command), _ask)(engine, command)
-            except BaseException as error:  # noqa: BLE001 - handed to the operation, which decides
+                answer = blocking(command)(engine, command)
+            except BaseException as error:
                 command = op.throw(error)
             else:
                 command = op.send(answer)
@@ -53,19 +52,28 @@ def drive(engine: Engine, op: Op[T]) -> T:
 
 async def adrive(engine: Engine, op: Op[T]) -> T:
     """Run an operation on this event loop, yielding to it."""
-    answers = AWAITED
     try:
         command = op.send(None)
         while True:
             try:
-                answer = await answers.get(type(command), _submit)(engine, command)
-            except BaseException as error:  # noqa: BLE001 - handed to the operation, which decides
+                answer = await awaited(command)(engine, command)
+            except BaseException as error:
                 command = op.throw(error)
             else:
                 command = op.send(answer)
     except StopIteration as done:
         result: T = done.value
         return result
+
+
+def blocking(command: Command[Any]) -> Callable[[Engine, Any], Any]:
+    """Choose what answers a command on a thread; the store, if nobody else does."""
+    return BLOCKING.get(type(command), _ask)
+
+
+def awaited(command: Command[Any]) -> Callable[[Engine, Any], Awaitable[Any]]:
+    """Choose what answers a command on a loop; the store, if nobody else does."""
+    return AWAITED.get(type(command), _submit)
 
 
 class Busy:
@@ -106,7 +114,9 @@ def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
-        raise WrongColour(f"{_named(invoke)} is async and was called in blocking code; start() it, or make the caller async.")
+        raise WrongColour(
+            f"{_named(invoke)} is async and was called in blocking code; start() it, or make the caller async."
+        )
     return value
 
 
@@ -118,7 +128,7 @@ def _limited(engine: Engine, invoke: Invoke[Any]) -> Any:
     def run() -> None:
         try:
             done.set_result(around.run(invoke.fn, *invoke.args, **invoke.kwargs))
-        except BaseException as error:  # noqa: BLE001 - told to the one who waits, if he still does
+        except BaseException as error:
             done.set_exception(error)
 
     threading.Thread(target=run, name=f"operon-step-{_named(invoke)}", daemon=True).start()
@@ -163,7 +173,9 @@ def _turn_future(run: Run, ordinal: int) -> Future[None]:
 def _stall(engine: Engine, command: Stall) -> None:
     del engine
     run = command.run
-    raise run.die(Divergence(f"{run.id}: the journal says that an operation was cancelled here; blocking code cannot be."))
+    raise run.die(
+        Divergence(f"{run.id}: the journal says that an operation was cancelled here; blocking code cannot be.")
+    )
 
 
 def _wait(engine: Engine, command: Wait) -> Any:
@@ -179,7 +191,7 @@ def _execute(engine: Engine, command: Execute) -> Any:
     return engine.execute(command)
 
 
-BLOCKING: dict[type, Callable[[Engine, Any], Any]] = {
+BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
     Invoke: _invoke,
     Flush: _flush,
     Turn: _turn,
@@ -225,8 +237,9 @@ async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
 
 
 async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
+    limit = asyncio.timeout(invoke.timeout)
     try:
-        async with asyncio.timeout(invoke.timeout) as limit:
+        async with limit:
             return await value
     except TimeoutError:
         if limit.expired():
@@ -280,7 +293,7 @@ async def _aexecute(engine: Engine, command: Execute) -> Any:
     return await engine.aexecute(command)
 
 
-AWAITED: dict[type, Callable[[Engine, Any], Awaitable[Any]]] = {
+AWAITED: dict[type[Command[Any]], Callable[[Engine, Any], Awaitable[Any]]] = {
     Invoke: _ainvoke,
     Flush: _aflush,
     Turn: _aturn,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import Any, Protocol, TypeVar
 
+from operon.core import context
 from operon.core import host as hosts
 from operon.core.codec import Codec
 from operon.core.commands import HandBack, Load, Op, Wake, ask
@@ -33,7 +34,6 @@ from operon.engine.threads import Threads
 from operon.engine.waits import Waits
 from operon.errors import Cancelled, ForkedProcess, NotLaunched, Suspended
 
-
 T = TypeVar("T")
 log = logging.getLogger("operon")
 LINGER = 0.003
@@ -45,9 +45,16 @@ class Program(Protocol):
 
     name: str
     codec: Codec
-    version: str
-    functions: Mapping[str, Function]
-    """By recorded name, aliases included."""
+
+    @property
+    def version(self) -> str:
+        """The version of the code."""
+        ...
+
+    @property
+    def functions(self) -> Mapping[str, Function]:
+        """The declared functions by recorded name, aliases included."""
+        ...
 
     def instances(self) -> tuple[str, ...]:
         """The names of the registered objects."""
@@ -195,8 +202,8 @@ class Engine:
     def _alive(self) -> None:
         if self._forked:
             raise ForkedProcess(
-                f"{self.name} was launched before this process was forked. Launch in each worker instead: with gunicorn, "
-                "call app.launch() in post_fork (or leave it to the ASGI lifespan) and do not preload a launched app."
+                f"{self.name} was launched before this process was forked. Launch in each worker instead: with "
+                "gunicorn, call app.launch() in post_fork or leave it to the ASGI lifespan; preload no launched app."
             )
         if not self._accepting and context_is_outside():
             raise NotLaunched(f"{self.name} is closed.")
@@ -262,7 +269,7 @@ class Engine:
     def _threaded(self, row: WorkflowRow, function: Function, done: Future[Outcome | None]) -> None:
         try:
             done.set_result(contextvars.Context().run(self._blocking, row, function))
-        except BaseException as error:  # noqa: BLE001 - a thread of ours survives whatever a body does
+        except BaseException as error:
             done.set_exception(error)
 
     def _blocking(self, row: WorkflowRow, function: Function) -> Outcome | None:
@@ -411,4 +418,4 @@ class Engine:
 
 def context_is_outside() -> bool:
     """Whether this code runs in no workflow; those that run while the app drains may go on."""
-    return drivers.context.branch.get() is None
+    return context.branch.get() is None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from operon.core.commands import Beat, Bury, Claim, Enlist, Executors, Look, Retire, Running, TakeOver, Wake
-from operon.core.rows import Process, Pulse, WorkflowRow
+from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
 from operon.core.states import Status
 from operon.engine import processes
 from operon.errors import Cancelled, StoreError, Suspended, WorkflowHeld
@@ -129,7 +130,9 @@ class Executor:
         functions = self._engine.program.functions
         self.backlog = False
         for asynchronous in (False, True):
-            names = tuple(name for name, it in functions.items() if it.asynchronous is asynchronous and it.kind != "step")
+            names = tuple(
+                name for name, it in functions.items() if it.asynchronous is asynchronous and it.kind != "step"
+            )
             while names:
                 free = self._engine.free(asynchronous=asynchronous)
                 if free <= 0:
@@ -190,13 +193,18 @@ class Executor:
         """Bury the peers whose lease has run out and whose beat stood still since our last one."""
         still = tuple((peer, beat) for peer, beat in pulse.expired if self._suspects.get(peer) == beat)
         self._suspects = dict(pulse.expired)
-        if still and self._engine.store.ask(Bury(still)):
+        if not still:
+            return
+        buried = self._engine.store.ask(Bury(still))
+        if buried:
             self._take_over()
 
     def _bury_the_gone(self) -> None:
         """Bury the peers of this machine whose process provably is no more; no lease is waited for."""
         peers = self._engine.store.ask(Executors())
-        gone = tuple((peer.id, peer.beat) for peer in peers if peer.alive and peer.id != self.id and processes.gone(peer))
+        gone = tuple(
+            (peer.id, peer.beat) for peer in peers if peer.alive and peer.id != self.id and processes.gone(peer)
+        )
         if gone:
             self._engine.store.ask(Bury(gone, proven=True))
 
@@ -228,7 +236,7 @@ class Executor:
     def _dismiss(self) -> None:
         """Stop the runs here that the store no longer gives to this executor."""
         ids = tuple(self._engine.runs)
-        outcomes = self._engine.store.ask(Look(ids)) if ids else {}
+        outcomes: Mapping[str, Outcome] = self._engine.store.ask(Look(ids)) if ids else {}
         for workflow_id in ids:
             run = self._engine.runs.get(workflow_id)
             outcome = outcomes.get(workflow_id)

@@ -35,7 +35,7 @@ class Pen:
         if command is not None:
             try:
                 self._land(flight, command, self._store.ask(command))
-            except BaseException as error:  # noqa: BLE001 - told to all who wait, this caller among them
+            except BaseException as error:
                 self._fail(flight, error)
         return flight.result()
 
@@ -69,7 +69,7 @@ class Pen:
         def landed(answer: Future[Advanced]) -> None:
             try:
                 self._land(flight, command, answer.result())
-            except BaseException as error:  # noqa: BLE001 - told to all who wait
+            except BaseException as error:
                 self._fail(flight, error)
 
         self._store.submit(command).add_done_callback(landed)

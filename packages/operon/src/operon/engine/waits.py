@@ -125,7 +125,7 @@ class Waits:
         """Ask the store whether what is awaited has ended elsewhere: the safety net, ever more slowly."""
 
         def looked(answer: Future[Mapping[str, Outcome]]) -> None:
-            outcomes = {} if answer.exception() else answer.result()
+            outcomes: Mapping[str, Outcome] = {} if answer.exception() else answer.result()
             over = {key: it for key, it in outcomes.items() if it.status.ended or it.status is Status.HELD}
             if over:
                 self.end(waiting, over)
