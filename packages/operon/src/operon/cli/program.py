@@ -10,6 +10,7 @@ import traceback
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -116,7 +117,7 @@ def _parse(target: str, directory: Path) -> Place:
     return Place(module, attribute or None, directory)
 
 
-def _import(place: Place) -> Any:
+def _import(place: Place) -> ModuleType:
     try:
         return importlib.import_module(place.module)
     except ModuleNotFoundError as error:
@@ -134,7 +135,7 @@ def _failed(place: Place, error: Exception) -> str:
     return f"{place} cannot be imported: {type(error).__name__}: {error}{where}"
 
 
-def _only(place: Place, module: Any) -> Operon:
+def _only(place: Place, module: ModuleType) -> Operon:
     apps = _apps(module)
     if len(set(apps.values())) != 1:
         found = ", ".join(f"{place.module}:{name}" for name in apps) or "no Operon app in it"
@@ -142,11 +143,10 @@ def _only(place: Place, module: Any) -> Operon:
     return next(iter(apps.values()))
 
 
-def _apps(module: Any) -> dict[str, Operon]:
-    names: dict[str, object] = vars(module)
-    return {name: value for name, value in names.items() if isinstance(value, Operon)}
+def _apps(module: ModuleType) -> dict[str, Operon]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Operon)}
 
 
-def _instead(place: Place, module: Any) -> str:
+def _instead(place: Place, module: ModuleType) -> str:
     names = ", ".join(f"{place.module}:{name}" for name in _apps(module))
     return f"; there is {names}" if names else ""

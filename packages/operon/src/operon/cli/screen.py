@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from rich.box import ROUNDED
@@ -131,5 +131,5 @@ def _unusual(value: object) -> object:
     if isinstance(value, BaseException):
         return {"type": type(value).__qualname__, "message": str(value)}
     if isinstance(value, Mapping):
-        return dict(value)
+        return dict(cast("Mapping[object, object]", value))
     return repr(value)

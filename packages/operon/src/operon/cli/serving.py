@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import logging.config
 import os
@@ -9,6 +10,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -102,29 +105,30 @@ def _serve(app: Operon, serving: Serving, listener: socket.socket) -> None:
         raise Complaint("HTTP needs the extra: pip install 'operon-py[http]', or --no-http.", 1) from None
 
     class Server(uvicorn.Server):
-        """Uvicorn, saying that it is up in our words, and leaving at the second signal."""
+        """Uvicorn, saying in our words that it is up, and leaving the signals to us."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
                 announce(app, serving)
 
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.should_exit:
-                leave(sig)
-            super().handle_exit(sig, frame)
+        @contextmanager
+        def capture_signals(self) -> Generator[None]:
+            yield
 
     config = uvicorn.Config(
-        app,
-        host=serving.host,
-        port=serving.port,
-        log_config=None,
-        lifespan="on",
-        server_header=False,
-        timeout_graceful_shutdown=int(serving.drain),
+        app, log_config=None, lifespan="on", server_header=False, timeout_graceful_shutdown=int(serving.drain)
     )
     server = Server(config)
-    server.run(sockets=[listener])
+
+    async def live() -> None:
+        async with app:
+            await server.serve(sockets=[listener])
+            await asyncio.to_thread(app.close, serving.drain)
+
+    heed(lambda: setattr(server, "should_exit", True))
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(live())
     if not server.started:
         raise SystemExit(1)
 
@@ -134,20 +138,31 @@ def _serve(app: Operon, serving: Serving, listener: socket.socket) -> None:
 
 def _run(app: Operon, serving: Serving) -> None:
     stop = threading.Event()
-
-    def asked(sig: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            leave(sig)
-        stop.set()
-
-    for sig in SIGNALS:
-        signal.signal(sig, asked)
+    heed(stop.set)
     app.launch()
     try:
         announce(app, serving)
         stop.wait()
     finally:
         app.close(drain=serving.drain)
+
+
+# ── Stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def heed(stop: Callable[[], object]) -> None:
+    """Ask for an orderly end at the first signal; exit at once at the second."""
+    asked = False
+
+    def signalled(sig: int, _: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            leave(sig)
+        asked = True
+        stop()
+
+    for sig in SIGNALS:
+        signal.signal(sig, signalled)
 
 
 def leave(sig: int) -> None:
@@ -159,11 +174,12 @@ def _logging() -> dict[str, Any]:
     """Log as uvicorn does, our own lines among its."""
     logger = {"handlers": ["default"], "level": "INFO", "propagate": False}
     line = {"format": "%(asctime)s %(levelname)-7s %(message)s", "datefmt": "%H:%M:%S"}
+    output = {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": line},
-        "handlers": {"default": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "handlers": {"default": output},
         "loggers": {
             "operon": logger,
             "uvicorn": logger | {"level": "WARNING"},
