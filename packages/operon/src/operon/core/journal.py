@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from operon.core.commands import Command, Op, ask
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, WorkflowRow
-from operon.errors import Divergence
+from operon.errors import Cancelled, Divergence
 
 if TYPE_CHECKING:
     from operon.core.host import Host
@@ -106,6 +106,10 @@ class Run:
         if self.dead is not None:
             self.told = True
             raise self.dead
+
+    def cleaning(self, now: float) -> bool:
+        """Whether the body is handling its cancellation: steps run then, and nothing is recorded any more."""
+        return self.told and isinstance(self.dead, Cancelled) and now < self.cleaning_until
 
     def die(self, cause: BaseException) -> BaseException:
         """End this run for the first cause given; answers that cause."""

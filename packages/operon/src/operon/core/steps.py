@@ -17,8 +17,12 @@ from operon.errors import NotSerializable
 
 def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
     """Run a step of the workflow around it, unless the journal has its output."""
-    branch = context.within_workflow("step")
     function, using = declared.function, declared.options
+    fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
+    here = context.current()
+    if here is not None and here.run.cleaning(host.clock()):
+        return (yield Invoke(fn, args, kwargs))
+    branch = context.within_workflow("step")
     name = using.name or function.name
     position = branch.advance()
     digest = function.signature.digest((args, kwargs))
@@ -29,7 +33,6 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     rules = function.rules
     retry = rules.retry if using.retries is None else replace(rules.retry, retries=using.retries)
     timeout = rules.timeout if using.timeout is None else using.timeout
-    fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
     attempts = Attempts(
         host, branch, function, Entry(position, 0, Kind.STEP, name, digest, version=host.version), retry
     )

@@ -23,11 +23,11 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
     """Run a transaction: in a workflow as a step of it, elsewhere as a workflow of one commit."""
     function = declared.function
     branch = context.current()
-    if branch is not None:
+    cleaning = branch is not None and branch.run.cleaning(host.clock())
+    if branch is not None and not cleaning:
         branch.run.check()
-        function.admit(branch.run.row.user, branch.run.row.roles)
         return (yield from in_workflow(host, branch, function, _bound(declared, args, kwargs), (args, kwargs)))
-    if function.rules.read_only and declared.options.key is None:
+    if cleaning or (function.rules.read_only and declared.options.key is None):
         work = _work(function, _bound(declared, args, kwargs))
         return (yield from _of(function).transact(function, work, None)).value
     if declared.options.delay or function.rules.read_only or not _of(function).remembers(function):

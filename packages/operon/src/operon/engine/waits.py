@@ -115,6 +115,7 @@ class Waits:
         """End every wait of a run that is dead."""
         with self._lock:
             waits = tuple(run.waits)
+        run.told = run.told or bool(waits)
         for waiting in waits:
             self.end(waiting, cause)
 

@@ -1,0 +1,244 @@
+"""Leaving a function early: by a long wait, or by a cancellation; whatever the body makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from engine.conftest import MakeApp
+from engine.test_workflows import poll
+
+import operon
+from operon import aio
+from operon.errors import Cancelled, Suspended, WorkflowCancelled
+
+
+def bare_except() -> str:
+    try:
+        operon.sleep(0.3)
+    except:  # noqa: E722 - what is tested
+        return "a lie"
+    return "slept"
+
+
+def return_in_finally() -> str:
+    slept = "a lie"
+    try:
+        operon.sleep(0.3)
+        slept = "slept"
+    finally:
+        return slept  # noqa: B012 - what is tested
+
+
+def suppressing() -> str:
+    with contextlib.suppress(BaseException):
+        operon.sleep(0.3)
+        return "slept"
+    return "a lie"
+
+
+def wrapping() -> str:
+    try:
+        operon.sleep(0.3)
+    except BaseException as error:
+        raise RuntimeError("wrapped") from error
+    return "slept"
+
+
+def in_a_generator() -> str:
+    def waits() -> Iterator[str]:
+        operon.sleep(0.3)
+        yield "slept"
+
+    return next(waits())
+
+
+def beside_an_executor() -> str:
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(int, "1")
+        operon.sleep(0.3)
+        return "slept" if future.result() == 1 else "a lie"
+
+
+BODIES = [bare_except, return_in_finally, suppressing, wrapping, in_a_generator, beside_an_executor]
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+def test_no_body_can_make_an_outcome_of_leaving(make: MakeApp, body: Callable[[], str]) -> None:
+    """The run's dead flag decides: what a body returns or raises while it leaves is nobody's result."""
+    app = make()
+    flow = app.workflow(body)
+    with app:
+        assert operon.start(flow).result(20) == "slept"
+
+
+def test_nothing_durable_happens_while_a_body_leaves(make: MakeApp) -> None:
+    """Steps and verbs in `finally` raise again at once and record nothing; the replay runs them for real."""
+    app = make()
+    ran: list[str] = []
+    refused: list[str] = []
+
+    @app.step
+    def tidy() -> None:
+        ran.append("tidy")
+
+    @app.workflow
+    def flow() -> None:
+        try:
+            operon.sleep(0.3)
+        finally:
+            for verb in (tidy, operon.now, operon.uuid4, lambda: operon.sleep(0)):
+                try:
+                    verb()
+                except Suspended:
+                    refused.append("refused")
+
+    with app:
+        operon.start(flow.using(key="w")).result(20)
+        assert [s.kind for s in operon.steps("w")] == ["sleep", "step", "now", "uuid", "sleep"]
+    assert ran == ["tidy"]
+    assert len(refused) == 4
+
+
+def test_a_generator_that_ends_later_finds_a_dead_run(make: MakeApp) -> None:
+    """Its `finally` runs when it is collected, in whatever thread; verbs there must not write for the new run."""
+    app = make()
+    kept: list[Any] = []
+    seen: list[type[BaseException]] = []
+
+    @app.workflow
+    def flow() -> str:
+        def keeper() -> Iterator[None]:
+            try:
+                yield
+            finally:
+                try:
+                    operon.uuid4()
+                except BaseException as error:  # noqa: B036 - what is tested
+                    seen.append(type(error))
+
+        if not kept:
+            generator = keeper()
+            next(generator)
+            kept.append(generator)
+        operon.sleep(0.3)
+        return "done"
+
+    with app:
+        handle = operon.start(flow.using(key="w"))
+        poll(lambda: operon.describe("w").status == "waiting")
+        kept[0] = None
+        gc.collect()
+        assert handle.result(20) == "done"
+        assert [s.kind for s in operon.steps("w")] == ["sleep"]
+    assert all(issubclass(it, BaseException) for it in seen)
+
+
+def test_context_managers_are_left_and_entered_again(make: MakeApp) -> None:
+    app = make()
+    log: list[str] = []
+
+    @contextlib.contextmanager
+    def resource() -> Iterator[None]:
+        log.append("open")
+        try:
+            yield
+        finally:
+            log.append("close")
+
+    @app.workflow
+    def flow() -> None:
+        with resource():
+            operon.sleep(0.3)
+
+    with app:
+        operon.start(flow).result(20)
+    assert log == ["open", "close"] * 2
+
+
+def test_cleanup_runs_after_a_cancellation(make: MakeApp) -> None:
+    """In `except Cancelled` steps do run, though nothing is recorded any more; other verbs raise again."""
+    app = make()
+    ran: list[str] = []
+    inside, ended = threading.Event(), threading.Event()
+
+    @app.step
+    def refund() -> str:
+        ran.append("refund")
+        return "refunded"
+
+    @app.workflow
+    def flow() -> None:
+        try:
+            inside.set()
+            while True:
+                operon.sleep(0.02)
+        except Cancelled:
+            ran.append(refund())
+            try:
+                operon.sleep(1)
+            except Cancelled:
+                ran.append("no sleep")
+            ended.set()
+            raise
+
+    with app:
+        handle = operon.start(flow.using(key="w"))
+        assert inside.wait(10)
+        operon.cancel("w")
+        assert ended.wait(10)
+        with pytest.raises(WorkflowCancelled):
+            handle.result(10)
+        assert "step" not in [s.kind for s in operon.steps("w")]
+    assert ran == ["refund", "refunded", "no sleep"]
+
+
+def test_an_async_body_is_cancelled_at_its_await(make: MakeApp) -> None:
+    """A body that awaits something of its own is reached too: its tasks are cancelled."""
+    app = make()
+    inside, ended = threading.Event(), threading.Event()
+
+    @app.step
+    async def note() -> None:
+        inside.set()
+
+    @app.workflow
+    async def flow() -> None:
+        try:
+            await note()
+            await aio.sleep(0.01)
+            await asyncio.gather(asyncio.create_task(aio.sleep(30)), asyncio.create_task(asyncio.Event().wait()))
+        finally:
+            ended.set()
+
+    with app:
+        handle = operon.start(flow.using(key="w"))
+        assert inside.wait(10)
+        operon.cancel("w")
+        assert ended.wait(10)
+        with pytest.raises(WorkflowCancelled):
+            handle.result(10)
+
+
+def test_sleepers_do_not_accumulate_threads(make: MakeApp) -> None:
+    """Two hundred asleep hold no thread: the pool's limit bounds them all."""
+    app = make(threads=8)
+
+    @app.workflow
+    def flow(n: int) -> int:
+        operon.sleep(1.0)
+        return n
+
+    with app:
+        before = threading.active_count()
+        handles = [operon.start(flow, n) for n in range(200)]
+        poll(lambda: operon.count(status="waiting") > 150)
+        assert threading.active_count() <= before + 8 + 4
+        assert operon.gather(handles) == list(range(200))
