@@ -26,6 +26,7 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
     cleaning = branch is not None and branch.run.cleaning(host.clock())
     if branch is not None and not cleaning:
         branch.run.check()
+        function.admit(branch.run.row.user, branch.run.row.roles)
         return (yield from in_workflow(host, branch, function, _bound(declared, args, kwargs), (args, kwargs)))
     if cleaning or (function.rules.read_only and declared.options.key is None):
         work = _work(function, _bound(declared, args, kwargs))
