@@ -142,7 +142,9 @@ def checked(result: PGresult | None) -> PGresult:
     if result is None:
         raise psycopg.OperationalError("the connection was lost")
     if result.status not in DONE:
-        raise error_from_result(result)
+        error = error_from_result(result)
+        # Without a code it was not the server that spoke, but the client library, having lost it.
+        raise error if error.sqlstate else psycopg.OperationalError(str(error))
     return result
 
 
