@@ -42,8 +42,14 @@ def command(
         listener = open_things.enter_context(listen(serving))
         if postgres:
             os.environ["OPERON_DATABASE_URL"] = _postgres(open_things)
-        watched = Files(place.directory).changed if reload else None
-        return Children(lambda: attempt(serving, listener), 1, watched).run()
+        files = Files(place.directory)
+
+        def changed() -> bool:
+            if (path := files.changed()) is not None:
+                say(f"↻ {path.relative_to(place.directory)}", style="dim")
+            return path is not None
+
+        return Children(lambda: attempt(serving, listener), 1, changed if reload else None).run()
 
 
 def _postgres(open_things: ExitStack) -> str:

@@ -18,10 +18,11 @@ class Files:
         self._directory = directory
         self._seen = self._look()
 
-    def changed(self) -> bool:
-        """Whether one was written, made or removed since the last call."""
+    def changed(self) -> Path | None:
+        """One that was written, made or removed since the last call."""
         before, self._seen = self._seen, self._look()
-        return before != self._seen
+        changed = before.items() ^ self._seen.items()
+        return min((path for path, _ in changed), default=None)
 
     def _look(self) -> dict[Path, int]:
         found: dict[Path, int] = {}

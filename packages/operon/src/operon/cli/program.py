@@ -8,7 +8,6 @@ import sys
 import tomllib
 import traceback
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Final
@@ -88,23 +87,18 @@ def prepare() -> None:
         os.environ["OPERON_DATABASE_URL"] = str(database)
 
 
-@cache
 def project() -> Path | None:
     """The nearest directory, from here upwards, that has a pyproject.toml."""
     here = Path.cwd()
     return next((each for each in (here, *here.parents) if (each / "pyproject.toml").is_file()), None)
 
 
-@cache
 def settings() -> dict[str, Any]:
     """What `[tool.operon]` says in the project's pyproject.toml."""
     root = project()
     if root is None:
         return {}
-    try:
-        found = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Complaint(f"{root / 'pyproject.toml'} cannot be read: {error}.", 1) from None
+    found = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))  # the parser has read it, too
     table = found.get("tool", {}).get("operon", {})
     return dict(table)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
@@ -25,7 +25,8 @@ from operon.cli.screen import console
 if TYPE_CHECKING:
     from operon.app import Operon
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STOPPING: Final = b"Stopping when what runs has come to a safe point; a second signal exits at once.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,7 @@ def heed(stop: Callable[[], object]) -> None:
         if asked:
             leave(sig)
         asked = True
+        os.write(2, STOPPING)  # print() may be what the signal interrupted
         stop()
 
     for sig in SIGNALS:

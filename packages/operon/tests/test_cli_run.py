@@ -1,0 +1,176 @@
+"""`operon run` and `operon dev`: they serve, they stop in order, and no child is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from terminal import Project, eventually, fetch, free_port
+
+APP = """
+import os
+from operon import Operon, sleep
+
+app = Operon("served")
+
+@app.step
+def hold(fifo: str) -> str:
+    print("holding", flush=True)
+    with open(fifo) as end:
+        return end.read()
+
+@app.post("/hold")
+@app.workflow
+def held(fifo: str) -> str:
+    return hold(fifo)
+
+@app.get("/pid")
+def pid() -> int:
+    return os.getpid()
+
+@app.post("/greet")
+@app.workflow
+def greet(name: str) -> str:
+    return f"Hello, {name}!"
+"""
+UP = "● served"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path)
+    project.write("app.py", APP)
+    os.mkfifo(tmp_path / "fifo")
+    return project
+
+
+def status(project: Project, workflow: str) -> str:
+    return str(json.loads(project.operon("workflows", "show", workflow, "--json").stdout)["status"])
+
+
+def test_run_serves_and_stops(project: Project) -> None:
+    port = free_port()
+    with project.start("run", PORT=str(port)) as server:
+        assert f"http://127.0.0.1:{port}" in server.until(UP)
+        answer = fetch(f"http://127.0.0.1:{port}/greet?name=Ada", "POST", {"Idempotency-Key": "k"})
+        assert answer == (200, '"Hello, Ada!"')
+        taken = project.operon("run", "--port", str(port))
+        assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
+        assert "--port" in taken.stderr
+        assert server.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("http", [True, False])
+def test_sigterm_drains(project: Project, http: bool) -> None:
+    """What runs when SIGTERM comes is let to its end, and recorded, before the process ends."""
+    port = free_port()
+    with project.start("run", "--port", str(port), "--http" if http else "--no-http") as server:
+        server.until(UP)
+        assert project.operon("workflows", "start", "held", f"fifo={project.directory / 'fifo'}", "--key", "k").stdout
+        server.until("holding")
+        server.process.send_signal(signal.SIGTERM)
+        (project.directory / "fifo").write_text("done")
+        assert server.process.wait(60) == 0
+    assert status(project, "k") == "succeeded"
+
+
+def test_second_sigterm_exits_at_once(project: Project) -> None:
+    """The second signal does not wait for anything; the workflow is the next process's."""
+    with project.start("run", "--no-http") as server:
+        server.until(UP)
+        assert project.operon("workflows", "start", "held", f"fifo={project.directory / 'fifo'}", "--key", "k").stdout
+        server.until("holding")
+        server.process.send_signal(signal.SIGTERM)
+        server.until("Stopping")
+        assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    with project.start("run", "--no-http") as server:
+        server.until("holding", times=2)
+        (project.directory / "fifo").write_text("done")
+        eventually(lambda: status(project, "k") == "succeeded")
+
+
+def test_paused_serves_and_runs_nothing(project: Project) -> None:
+    port = free_port()
+    with project.start("run", "--paused", "--port", str(port)) as server:
+        assert "paused" in server.until(UP)
+        headers = {"Prefer": "respond-async"}
+        assert fetch(f"http://127.0.0.1:{port}/greet?name=Ada", "POST", headers)[0] == 202
+        (row,) = json.loads(project.operon("workflows", "list", "--json").stdout)
+        assert row["status"] == "queued"
+    both = project.operon("run", "--paused", "--queues", "a")
+    assert (both.returncode, both.stderr.count("\n")) == (2, 1)
+
+
+def test_workers_share_the_port_and_the_dead_are_replaced(project: Project, postgres_url: str) -> None:
+    """Two processes answer; one that is killed is replaced; SIGTERM ends all, and SIGKILL of the parent too."""
+    port = free_port()
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        with project.start("run", "--workers", "2", "--port", str(port), DATABASE_URL=postgres_url) as server:
+            server.until(UP, times=2 if end == signal.SIGTERM else 5)
+            workers = psutil.Process(server.process.pid).children()
+            assert len(workers) == 2
+            if end == signal.SIGTERM:
+                workers[0].kill()
+                server.until(UP, times=3)
+                workers = psutil.Process(server.process.pid).children()
+                assert len(workers) == 2
+            assert int(fetch(f"http://127.0.0.1:{port}/pid")[1]) in {worker.pid for worker in workers}
+            assert server.end(end) == (0 if end == signal.SIGTERM else -signal.SIGKILL)
+            assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
+def test_workers_that_cannot_start_end_the_command(project: Project) -> None:
+    project.write("app.py", "1 / 0")
+    ended = project.operon("run", "--workers", "2", "--port", str(free_port()))
+    assert ended.returncode == 1
+    assert "ZeroDivisionError" in ended.stderr
+
+
+def test_dev_serves_what_the_files_say_now(project: Project) -> None:
+    """A change is served without a command, a mistake is told, and mended by the next change."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/greet?name=Ada"
+    with project.start("dev", "--port", str(port)) as server:
+        server.until(UP)
+        assert fetch(url, "POST")[1] == '"Hello, Ada!"'
+        project.write("app.py", APP.replace("Hello", "Howdy"))
+        server.until(UP, times=2)
+        assert fetch(url, "POST")[1] == '"Howdy, Ada!"'
+        project.write("app.py", "1 / 0")
+        server.until("ZeroDivisionError")
+        project.write("app.py", APP)
+        server.until(UP, times=3)
+        assert fetch(url, "POST")[1] == '"Hello, Ada!"'
+        assert server.end(signal.SIGINT) == 0
+
+
+def test_dev_on_the_embedded_postgres(project: Project) -> None:
+    """The server is this command's: it is there while it runs, and its data the next time."""
+    directory = project.directory / "postgres"
+    port = free_port()
+    for times in (1, 2):
+        with project.start(
+            "dev", "--postgres", "--port", str(port), OPERON_POSTGRES_DIRECTORY=str(directory)
+        ) as server:
+            assert "postgresql://" in server.until(UP, times)
+            answer = fetch(f"http://127.0.0.1:{port}/greet?name=Ada", "POST", {"Idempotency-Key": "k"})
+            assert answer == (200, '"Hello, Ada!"')
+            assert server.end(signal.SIGTERM) == 0
+            assert project.operon("postgres", "url", "--directory", str(directory)).returncode == 1
+
+
+def test_postgres_runs_on_in_the_background(project: Project) -> None:
+    directory = ("--directory", str(project.directory / "postgres"))
+    started = project.operon("postgres", "start", *directory)
+    try:
+        assert started.stdout.startswith("postgresql://")
+        assert project.operon("postgres", "url", *directory).stdout == started.stdout
+        assert project.operon("migrate", "--database", started.stdout.strip()).returncode == 0
+    finally:
+        assert project.operon("postgres", "stop", *directory).stdout == "Stopped.\n"
+    assert project.operon("postgres", "url", *directory).returncode == 1
