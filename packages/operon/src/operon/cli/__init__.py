@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from cyclopts import App, CycloptsError
-from cyclopts.config import Toml
+from cyclopts.config import Dict
 
 from operon.cli.complaint import Complaint
+from operon.cli.configuration import settings
 from operon.cli.screen import complain
 from operon.errors import OperonError
 
@@ -52,13 +53,7 @@ def commands() -> App:
         help="Durable execution on the database you already have.",
         help_format="plaintext",
         version=_version,
-        config=Toml(
-            "pyproject.toml",
-            root_keys=("tool", "operon"),
-            search_parents=True,
-            use_commands_as_keys=False,
-            allow_unknown=True,
-        ),
+        config=Dict(_defaults(), use_commands_as_keys=False, allow_unknown=True, source="pyproject.toml"),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         exit_on_error=False,
@@ -67,6 +62,11 @@ def commands() -> App:
     for name, summary in COMMANDS.items():
         app.command(f"operon.cli.{name}:command", name=name, help=summary)
     return app
+
+
+def _defaults() -> dict[str, object]:
+    """What `[tool.operon]` says; which app it names is relative to that file, and so not a default of the command's."""
+    return {name: value for name, value in settings().items() if name != "app"}
 
 
 def _version() -> str:

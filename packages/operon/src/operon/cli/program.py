@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-import tomllib
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from operon.app import Operon
+from operon.cli import configuration
 from operon.cli.complaint import Complaint
 
 USUAL: Final = ("app", "main")
@@ -47,8 +46,8 @@ def locate(target: str | None) -> Place:
     Raises:
         Complaint: nothing says so.
     """
-    if target is None and (configured := settings().get("app")):
-        return _parse(str(configured), project() or Path.cwd())
+    if target is None and (configured := configuration.settings().get("app")):
+        return _parse(str(configured), configuration.project() or Path.cwd())
     if target is not None:
         return _parse(target, Path.cwd())
     there = [name for name in USUAL if Path(f"{name}.py").is_file()]
@@ -68,7 +67,7 @@ def load(target: str | None) -> Operon:
     """
     place = locate(target)
     sys.path.insert(0, str(place.directory))
-    prepare()
+    configuration.prepare()
     module = _import(place)
     if place.attribute is None:
         return _only(place, module)
@@ -79,28 +78,6 @@ def load(target: str | None) -> Operon:
         what = "is not there" if found is None else f"is a {type(found).__name__}"
         raise Complaint(f"{place} {what}, and an Operon app is needed{_instead(place, module)}.")
     return found
-
-
-def prepare() -> None:
-    """Let the app find the database that pyproject.toml names, unless the environment names one."""
-    if (database := settings().get("database")) and not os.environ.get("OPERON_DATABASE_URL"):
-        os.environ["OPERON_DATABASE_URL"] = str(database)
-
-
-def project() -> Path | None:
-    """The nearest directory, from here upwards, that has a pyproject.toml."""
-    here = Path.cwd()
-    return next((each for each in (here, *here.parents) if (each / "pyproject.toml").is_file()), None)
-
-
-def settings() -> dict[str, Any]:
-    """What `[tool.operon]` says in the project's pyproject.toml."""
-    root = project()
-    if root is None:
-        return {}
-    found = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))  # the parser has read it, too
-    table = found.get("tool", {}).get("operon", {})
-    return dict(table)
 
 
 def _parse(target: str, directory: Path) -> Place:
