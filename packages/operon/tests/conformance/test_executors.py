@@ -127,11 +127,14 @@ def test_what_the_dead_held_is_requeued_and_their_claim_fenced(world: World) -> 
 
 def test_a_claim_that_the_dead_made_late_is_found_too(world: World) -> None:
     """Takeover is a query over what the dead hold, not a consequence of their death."""
-    dead = world.enlist()
+    dead, observer = world.enlist(), world.enlist()
     world.kill(dead)
     world.ask(POISON)
+    assert not world.pulse(observer).stirred
     world.run("late", executor=dead)
+    assert world.pulse(observer).stirred
     assert world.ask(POISON) == 1
+    assert not world.pulse(observer).stirred
     assert world.status("late") == "queued"
 
 

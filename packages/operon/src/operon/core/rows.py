@@ -233,7 +233,7 @@ class Pulse:
     due: float | None
     """Seconds until the next row is ready (at most zero: now); None when there is none."""
     stirred: bool
-    """Some parked workflow awaits one that has ended: a wake-up was lost, `Wake(None)` repeats it."""
+    """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something, and `TakeOver` repeats that."""
 
 
 def record_parameters(guard: Guard, entry: Entry) -> dict[str, str | int | float | None]:

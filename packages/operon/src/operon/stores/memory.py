@@ -235,6 +235,7 @@ class MemoryStore:
         alive = me is not None and me.alive
         if me and alive:
             self.executors[me.id] = replace(me, beat=me.beat + 1, lease_until=now + command.ttl)
+        orphaned = any(not peer.alive and self._run_by(peer.id) for peer in self.executors.values())
         due = min((w.row.ready_at for w in self.workflows.values() if w.row.ready_at is not None), default=None)
         return Pulse(
             alive=alive,
@@ -242,7 +243,7 @@ class MemoryStore:
             running=len(self._run_by(command.executor)),
             expired=tuple((p.id, p.beat) for p in self.executors.values() if p.alive and p.lease_until < now),
             due=None if due is None else due - now,
-            stirred=any(self._is_stirred(w, None) for w in self._sleepers(now)),
+            stirred=orphaned or any(self._is_stirred(w, None) for w in self._sleepers(now)),
         )
 
     def list_executors(self, _: c.Executors) -> tuple[Peer, ...]:
