@@ -53,7 +53,8 @@ class Operon(Serving, Routes):
         max_payload: the largest recorded value, in bytes.
         encryption_key: 16, 24 or 32 bytes that `Secret` values are encrypted with.
         grace: seconds that a wait stays in the process before the workflow leaves it.
-        lease: seconds after which others take over from a process that fell silent.
+        lease: seconds after which others take over from a process that fell silent; a transaction that does nothing
+            for so long is ended by the server, for it may be in their way.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Operon(Serving, Routes):
         self._settings = Settings(threads=threads, grace=grace, ttl=lease)
         self._instances: dict[str, object] = {}
         self._names: dict[int, str] = {}
-        self._databases = Databases(datasources or {})
+        self._databases = Databases(datasources or {}, idle=lease)
         self._engine: Engine | None = None
         self._entered: AbstractContextManager[Any] | None = None
         self._lock = threading.Lock()

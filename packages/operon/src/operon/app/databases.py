@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 
 class Databases:
-    """The main datasource and those with names; open while the app is launched."""
+    """The main datasource and those with names; open while the app is launched.
 
-    def __init__(self, others: Mapping[str, object]) -> None:
+    A transaction that does nothing for `idle` seconds is ended by the server, and what it locked is free for others.
+    """
+
+    def __init__(self, others: Mapping[str, object], *, idle: float) -> None:
         self._others = dict(others)
+        self._idle = idle
         self._open: dict[str | None, Datasource] = {}
 
     def open(self, database: object, store: Store, functions: Iterator[Function]) -> None:
@@ -31,9 +35,9 @@ class Databases:
         from operon.datasources import Datasource
 
         if store.dialect != "memory":
-            self._open[None] = Datasource(database, store.queries, store.writer)
+            self._open[None] = Datasource(database, store.queries, store.writer, idle=self._idle)
         for name, other in self._others.items():
-            self._open[name] = Datasource(other)
+            self._open[name] = Datasource(other, idle=self._idle)
         for function in transactions:
             self._of(function).adapter(function.fn)
 
