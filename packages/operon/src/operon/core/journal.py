@@ -33,12 +33,14 @@ class Flush(Command[Advanced]):
 
 @dataclass(frozen=True, slots=True)
 class Turn(Command[None]):
-    """Wait until every smaller ordinal has been given to the code; what is pending meanwhile may linger a little."""
+    """Wait until every smaller ordinal has been given to the code, and all other branches have come to rest.
+
+    So the code sees a result, live or replayed, when whatever could go on without it has done so: replays are exact.
+    What is pending meanwhile may linger a little.
+    """
 
     run: Run
     ordinal: int
-    replayed: bool = False
-    """The result comes from the journal: others get the chance to begin that the operation gave them the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +165,10 @@ class Branch:
         self.run.forked = True
         return Branch(self.run, f"{self.path}{self._forks}/")
 
-    def ended(self) -> None:
+    def ended(self, task: object) -> None:
         """Note that this branch asks for nothing more: it may be cancelled before it comes to where it was then."""
         run = self.run
+        run.tasks.discard(task)
         for entry in run.journal.values() if run.outstanding else ():
             if entry.kind is Kind.CANCELLED and entry.position.startswith(self.path):
                 run.given(entry.ordinal)
@@ -193,7 +196,7 @@ def recall(branch: Branch, position: str, kind: Kind, name: str, digest: str = "
 def _hand_out(run: Run, entry: Entry) -> Op[None]:
     """Give a record to the code, in its turn; a cancelled operation waits to be cancelled again."""
     if entry.kind is not Kind.CANCELLED:
-        yield Turn(run, entry.ordinal, replayed=True)
+        yield Turn(run, entry.ordinal)
         run.given(entry.ordinal)
         return
     try:

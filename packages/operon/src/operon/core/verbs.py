@@ -10,7 +10,7 @@ from uuid import UUID
 from operon.core import context
 from operon.core.commands import Op
 from operon.core.host import Host
-from operon.core.journal import Branch, note, recall, rest, settle, write
+from operon.core.journal import Branch, Turn, note, recall, rest, settle, write
 from operon.core.rows import Entry, Kind
 from operon.errors import BadValue
 
@@ -71,8 +71,9 @@ def _clocked(
     yield from settle(run)
     output = None if until is None else repr(until)
     entry = Entry(position, run.number(), kind, name, output=output, after=after, version=host.version)
-    run.given(entry.ordinal)
     yield from write(run, entry)
+    yield Turn(run, entry.ordinal)
+    run.given(entry.ordinal)
     return position, run.instants.pop(position) if until is None else until
 
 

@@ -38,8 +38,8 @@ class BranchingFactory:
         branch = here.fork()
         around.run(context.branch.set, branch)
         task = self._create(loop, coro, around, options)
-        task.add_done_callback(lambda _: branch.ended())
         here.run.tasks.add(task)
+        task.add_done_callback(lambda _: branch.ended(task))
         return task
 
     def _create(

@@ -14,12 +14,15 @@ from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.journal import Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
+from operon.engine.landing import arrived, settled
 from operon.errors import Divergence, StepTimedOut, WrongColour
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
+RESTLESS = 100
+"""Turns of the loop that other branches are given to come to rest."""
 STUCK = 60.0
 """Seconds after which a record whose turn does not come is a divergence in completion order."""
 
@@ -204,24 +207,6 @@ BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
 # ── Awaited ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def settled(future: Future[T]) -> T:
-    """Await a commit to its end; a cancellation that hits meanwhile is delivered at the next await, not lost."""
-    waiter = asyncio.wrap_future(future)
-    cancelled = False
-    while True:
-        try:
-            answer = await asyncio.shield(waiter)
-            break
-        except asyncio.CancelledError:
-            if waiter.cancelled():
-                raise
-            cancelled = True
-    if cancelled and (task := asyncio.current_task()) is not None:
-        task.uncancel()
-        task.cancel()
-    return answer
-
-
 async def _submit(engine: Engine, command: Command[Any]) -> Any:
     return await settled(engine.store.submit(command))
 
@@ -255,20 +240,37 @@ async def _aturn(engine: Engine, command: Turn) -> None:
     run = command.run
     if run.pending:
         engine.linger(run)
-    if command.replayed:
-        await asyncio.sleep(0)
-    if run.its_turn(command.ordinal):
-        return
+    if not run.its_turn(command.ordinal):
+        await _its_turn(run, command.ordinal)
+    if run.forked:
+        await _others_at_rest(run)
+        run.check()
+
+
+async def _its_turn(run: Run, ordinal: int) -> None:
     try:
         async with asyncio.timeout(STUCK):
-            await asyncio.wrap_future(_turn_future(run, command.ordinal))
+            await arrived(_turn_future(run, ordinal))
     except TimeoutError:
         raise run.die(
-            Divergence(f"{run.id}: the turn of record {command.ordinal} never came; branches met in another order.")
+            Divergence(f"{run.id}: the turn of record {ordinal} never came; branches met in another order.")
         ) from None
     finally:
-        run.turns.pop(command.ordinal, None)
-    run.check()
+        run.turns.pop(ordinal, None)
+
+
+async def _others_at_rest(run: Run) -> None:
+    """Let the other branches go on until each waits for something; not for ever, if one spins."""
+    me = asyncio.current_task()
+    for _ in range(RESTLESS):
+        if all(task is me or _rests(task) for task in run.tasks):
+            return
+        await asyncio.sleep(0)
+
+
+def _rests(task: Any) -> bool:
+    waiter = task._fut_waiter  # noqa: SLF001 - what a task waits for, in both of asyncio's implementations
+    return task.done() or (waiter is not None and not waiter.done())
 
 
 async def _astall(engine: Engine, command: Stall) -> None:
@@ -279,7 +281,8 @@ async def _astall(engine: Engine, command: Stall) -> None:
 async def _await(engine: Engine, command: Wait) -> Any:
     waiting = engine.waits.begin(command)
     try:
-        return await asyncio.wrap_future(waiting.future)
+        await arrived(waiting.future)
+        return waiting.future.result()
     finally:
         engine.waits.end(waiting, {})
 

@@ -28,6 +28,7 @@ from operon.engine import drivers
 from operon.engine.clockwork import Clock, Clockwork, WallClock
 from operon.engine.executor import Executor
 from operon.engine.ids import Ids
+from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.pen import Pen
 from operon.engine.threads import Threads
@@ -255,7 +256,10 @@ class Engine:
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
         future = self.spawn(self._row(command.row), command.function)
-        return await asyncio.shield(asyncio.wrap_future(future)) if command.inline else None
+        if not command.inline:
+            return None
+        await arrived(future)
+        return future.result()
 
     def spawn(self, row: WorkflowRow, function: Function) -> Future[Outcome | None]:
         """Run a claimed workflow in the background; a place for it is reserved."""
@@ -282,6 +286,8 @@ class Engine:
         try:
             entries = (yield from ask(Load(row.id))) if row.claim > 1 else ()
             run = self._enter(row, entries)
+            if function.asynchronous:
+                run.tasks.add(asyncio.current_task())
             outcome = yield from execute(self, run, function)
         except Suspended:
             pass
@@ -393,15 +399,16 @@ class Engine:
 
     def linger(self, run: Run) -> None:
         """See that what is pending is written within a few milliseconds, whatever the body does."""
-        if run in self._lingering:
-            return
+        first = not self._lingering
         self._lingering.add(run)
-        self.clockwork.after(LINGER, lambda: self._lingered(run))
+        if first:
+            self.clockwork.after(LINGER, self._lingered)
 
-    def _lingered(self, run: Run) -> None:
-        self._lingering.discard(run)
-        if run.pending and run.dead is None and (pen := self._pens.get(run.id)) is not None:
-            pen.submit()
+    def _lingered(self) -> None:
+        lingering, self._lingering = self._lingering, set()
+        for run in lingering:
+            if run.pending and run.dead is None and (pen := self._pens.get(run.id)) is not None:
+                pen.submit()
 
     def abandoned(self, work: Future[Any]) -> None:
         """Count a thread that was left running; say so when there are many."""

@@ -1,0 +1,79 @@
+"""From a store's thread back to an event loop: answers of one commit land together, and wake the loop once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+_pads: WeakKeyDictionary[asyncio.AbstractEventLoop, Pad] = WeakKeyDictionary()
+
+
+class Pad:
+    """Where answers for one loop land."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call = loop.call_soon_threadsafe
+        self._thread = threading.get_ident()
+        self._landed: deque[asyncio.Future[None]] = deque()
+        self._called = False
+
+    def land(self, waiter: asyncio.Future[None]) -> None:
+        """Wake a waiter on its loop, from any thread."""
+        if threading.get_ident() == self._thread:
+            _wake(waiter)
+            return
+        self._landed.append(waiter)
+        if not self._called:
+            self._called = True
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                self._call(self._unload)
+
+    def _unload(self) -> None:
+        self._called = False
+        while self._landed:
+            _wake(self._landed.popleft())
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _pad(loop: asyncio.AbstractEventLoop) -> Pad:
+    pad = _pads.get(loop)
+    if pad is None:
+        pad = _pads[loop] = Pad(loop)
+    return pad
+
+
+async def arrived(future: Future[Any]) -> None:
+    """Wait until a future of another thread is done; a cancellation ends the wait, and leaves the future alone."""
+    if future.done():
+        return
+    loop = asyncio.get_running_loop()
+    pad = _pad(loop)
+    waiter: asyncio.Future[None] = loop.create_future()
+    future.add_done_callback(lambda _: pad.land(waiter))
+    await waiter
+
+
+async def settled(future: Future[T]) -> T:
+    """Await a commit to its end; a cancellation that hits meanwhile is delivered at the next await, not lost."""
+    cancelled = 0
+    while not future.done():
+        try:
+            await arrived(future)
+        except asyncio.CancelledError:
+            cancelled += 1
+    task = asyncio.current_task() if cancelled else None
+    if task is not None:
+        for _ in range(cancelled):
+            task.uncancel()
+            task.cancel()
+    return future.result()
