@@ -16,9 +16,7 @@ import sqlalchemy
 from operon.core import context
 from operon.core.commands import Op
 from operon.errors import StoreError, StoreReadOnly, TransactionEnded
-from transacting import BOTH, CASES, IDS, WAYS, Bench, Fenced, Sql, Way, bench, running_loop
-
-DEBIT = "update accounts set cents = cents - 10 where id = 1"
+from transacting import BOTH, CASES, DEBIT, IDS, WAYS, Bench, Fenced, Sql, Way, bench, debit, running_loop
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +50,6 @@ def place(way: Way, request: pytest.FixtureRequest, loop: asyncio.AbstractEventL
     through = url.replace("postgresql:", f"postgresql+{way.driver}:") if way.driver else None
     with bench(dialect, url, loop, through) as place:
         yield place
-
-
-def debit(sql: Sql) -> Op[int]:
-    yield from sql(DEBIT)
-    return 7
 
 
 def test_rows_and_record_are_one_commit(place: Bench, way: Way) -> None:

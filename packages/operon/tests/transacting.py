@@ -68,9 +68,8 @@ class Way:
             tx = yield from call(tx.connection)
         plain = self.name.startswith(("sqlite3", "psycopg"))
         answer = yield from call(tx.execute, request if plain else sqlalchemy.text(request))
-        if isinstance(answer, sqlalchemy.CursorResult):
-            result: Any = answer
-            return [tuple(row) for row in result] if result.returns_rows else []
+        if not plain:
+            return [tuple(row) for row in answer] if answer.returns_rows else []
         return (yield from call(answer.fetchall)) if answer.description else []
 
 
@@ -199,6 +198,15 @@ class Bench:
         return int(self.sql("select cents from accounts where id = 1")[0][0])
 
 
+DEBIT: Final = "update accounts set cents = cents - 10 where id = 1"
+
+
+def debit(sql: Sql) -> Op[int]:
+    """Take ten from account 1, and give 7."""
+    yield from sql(DEBIT)
+    return 7
+
+
 def encode(value: object) -> tuple[str, Any]:
     """Stand in for the codec."""
     text = msgspec.json.encode(value).decode()
@@ -220,7 +228,7 @@ def bench(dialect: str, url: str, loop: asyncio.AbstractEventLoop, through: str 
     try:
         yield place
     finally:
-        source.close()
+        place.source.close()
         store.close()
 
 

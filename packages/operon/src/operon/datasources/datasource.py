@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from inspect import iscoroutine
 from threading import Lock as Mutex
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from operon.core.store import Lock
     from operon.datasources.opened import Adapter
 
+WAITING = 5.0
+"""Seconds to wait for a free connection at a time."""
 CLOSING = 5.0
 """Seconds for connections to say goodbye."""
 
@@ -56,6 +59,7 @@ class Datasource:
         self.turn = Turn(writer or Mutex())
         self.idle = idle
         self.size = size
+        self.waiting = WAITING
         self._adapters: dict[Any, Adapter] = {}
         self._resources: dict[str, tuple[Any, asyncio.AbstractEventLoop | None]] = {}
         self._mutex = Mutex()
@@ -137,11 +141,11 @@ class Datasource:
         """Close what was opened here; call it while the loop of async transactions still runs, from another thread."""
         resources, self._resources, self._adapters = self._resources, {}, {}
         for resource, loop in resources.values():
-            close = getattr(resource, "close", None) or resource.dispose
-            if loop is None:
-                close()
-            elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(close(), loop).result(CLOSING)
+            closing = (getattr(resource, "close", None) or resource.dispose)()
+            if loop is not None and loop.is_running() and iscoroutine(closing):
+                asyncio.run_coroutine_threadsafe(closing, loop).result(CLOSING)
+            elif iscoroutine(closing):
+                closing.close()
 
 
 def url_of(database: Any) -> str:

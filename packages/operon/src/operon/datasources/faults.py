@@ -50,20 +50,25 @@ SQLITE = {
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Find the standard's code of a database error, in it or in what it was raised from."""
-    for cause in _causes(error):
-        code: object = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-        if isinstance(code, str):
-            return code
-        result: object = getattr(cause, "sqlite_errorcode", None)
-        if isinstance(result, int):
-            return SQLITE.get(result) or SQLITE.get(result & 0xFF)
-    return None
+    """Find the standard's code of a database error, in it or in what it was raised from.
+
+    That a connection was lost says less than why, where both are told.
+    """
+    codes = [code for cause in _causes(error) if (code := _code(cause)) is not None]
+    return next((code for code in codes if not code.startswith("08")), codes[0] if codes else None)
 
 
 def fault(code: str | None) -> Fault | None:
     """Say whether the transaction may be tried again."""
     return None if code is None else SQLSTATES.get(code) or SQLSTATES.get(code[:2])
+
+
+def _code(error: BaseException) -> str | None:
+    code: object = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if isinstance(code, str):
+        return code
+    result: object = getattr(error, "sqlite_errorcode", None)
+    return SQLITE.get(result) or SQLITE.get(result & 0xFF) if isinstance(result, int) else None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

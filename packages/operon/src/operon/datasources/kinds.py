@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ KINDS = {
 }
 """By the type's own name; a subclass is served as its base. SQLModel's sessions are SQLAlchemy's."""
 
+NAME = re.compile(r"""['"]?(?:(?:\w+\.)?Annotated\[)?\s*([\w.]+)""")
 CHOICES = (
     "sqlite3.Connection, psycopg.Connection, psycopg.AsyncConnection, asyncpg.Connection, sqlalchemy.Connection, "
     "sqlalchemy.orm.Session, sqlalchemy.ext.asyncio.AsyncConnection or sqlalchemy.ext.asyncio.AsyncSession"
@@ -83,7 +85,8 @@ def declared(function: Callable[..., Any]) -> type:
 def _resolve(function: Callable[..., Any], annotation: Any) -> Any:
     if isinstance(annotation, str):
         scope = dict(inspect.getclosurevars(function).nonlocals) | getattr(function, "__globals__", {})
-        annotation = _look_up(annotation.partition("[")[0].strip(), scope, function)
+        dotted = NAME.match(annotation)
+        annotation = _look_up(dotted[1] if dotted else annotation, scope, function)
     while hasattr(annotation, "__metadata__"):  # Annotated[...]
         annotation = annotation.__origin__
     return get_origin(annotation) or annotation

@@ -130,7 +130,7 @@ class AsyncpgAdapter:
     def _transaction(self) -> Op[AsyncpgTransaction]:
         pool = self.source.given(asyncpg.Pool) or self.source.resource("asyncpg", self._pool)
         yield from call(lambda: pool)  # a pool is an awaitable that opens it, once
-        return AsyncpgTransaction((yield from call(pool.acquire, timeout=5.0)), pool)
+        return AsyncpgTransaction((yield from call(pool.acquire, timeout=self.source.waiting)), pool)
 
     def _pool(self) -> Any:
         make = cast("Any", asyncpg).create_pool  # asyncpg ships no types

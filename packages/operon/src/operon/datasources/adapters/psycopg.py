@@ -133,7 +133,12 @@ class PsycopgAdapter:
         return PsycopgTransaction((yield from call(pool.getconn)), pool)
 
     def _pool(self) -> Any:
-        settings: dict[str, Any] = {"min_size": 0, "max_size": self.source.size, "timeout": 5.0, "open": False}
+        settings: dict[str, Any] = {
+            "min_size": 0,
+            "max_size": self.source.size,
+            "timeout": self.source.waiting,
+            "open": False,
+        }
         return self.make(self.source.conninfo, kwargs={"autocommit": True}, **settings)
 
 

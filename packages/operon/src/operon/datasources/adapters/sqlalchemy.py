@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from operon.datasources.datasource import Datasource
     from operon.datasources.opened import Adapter
 
-GUARDED = ("commit", "rollback", "close", "reset", "invalidate")
+GUARDED = ("commit", "rollback", "close", "reset")
 MARK = "operon"
 """A savepoint that is gone if the transaction, in which it was the first statement, has ended."""
 ASYNC_ONLY = {"asyncpg", "aiosqlite", "psycopg_async"}
@@ -252,7 +252,7 @@ class SqlalchemyAdapter:
         make: Any = create_async_engine if self.asynchronous else create_engine
         given = self.source.given(AsyncEngine if self.asynchronous else Engine)
         url = _spelled(make_url(self.source.url), asynchronous=self.asynchronous)
-        return given or self.source.resource(make.__name__, lambda: make(url, **_settings(url, self.source.size)))
+        return given or self.source.resource(make.__name__, lambda: make(url, **_settings(url, self.source)))
 
     def _connect(self) -> Connection:
         engine = self._engine()
@@ -286,10 +286,10 @@ def join(handle: Any) -> Opened:
     return Joined(handle)
 
 
-def _settings(url: URL, size: int) -> dict[str, Any]:
+def _settings(url: URL, source: Datasource) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {}
-    return {"pool_size": size, "max_overflow": 0, "pool_timeout": 5.0}
+    return {"pool_size": source.size, "max_overflow": 0, "pool_timeout": source.waiting}
 
 
 def _spelled(url: URL, *, asynchronous: bool) -> URL:
