@@ -143,6 +143,21 @@ def test_closing_waits_for_what_was_accepted_and_refuses_the_rest() -> None:
         combined.ask(Echo(9))
 
 
+def test_closing_waits_for_a_caller_at_work() -> None:
+    work = Work()
+    work.gate.clear()
+    combined = Combiner(work, "test")
+    with ThreadPoolExecutor(2) as threads:
+        asked = threads.submit(combined.ask, Echo(1))
+        work.entered.acquire()
+        closing = threads.submit(combined.close)
+        with pytest.raises(TimeoutError):
+            closing.result(timeout=0.05)
+        work.gate.set()
+        closing.result()
+        assert asked.result() == 1
+
+
 def test_who_waits_for_room_is_refused_when_the_store_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(combiner, "ROOM", 0)
     combined = Combiner(Work(), "test")
