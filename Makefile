@@ -7,7 +7,7 @@ DEMO     := examples/shop/demo.py
 DATABASE ?= sqlite
 CRASH    := examples/shop/crash.py
 SIMULATE := packages/operon/tests/simulate.py
-BENCH    := benchmarks/run.py
+BENCH    := $(wildcard benchmarks/*.py)
 WORKERS  ?= 2
 
 # PYTHON=/path/to/python3 overrides the search, UV= (empty) makes pip do the work even where uv is there.
@@ -51,8 +51,8 @@ fix: $(STAMP) ## Format, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(CHECKED) || true
 	$(BIN)/ruff format $(CHECKED)
 
-bench: $(STAMP) ## Measure
-	@$(call script,$(BENCH))
+bench: $(STAMP) ## Measure: every program in benchmarks/, or BENCH=benchmarks/one.py
+	@for program in $(BENCH); do echo "── $$program"; $(BIN)/python "$$program" || exit 1; done
 
 demo: $(STAMP) ## Kill the shop in the middle of its orders, and show that all are done once (DATABASE=postgres)
 	@$(call script,$(DEMO) --database $(DATABASE))

@@ -110,9 +110,11 @@ class Running:
             self.process.wait()
 
 
-def fetch(url: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, str]:
+def fetch(
+    url: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: str | None = None
+) -> tuple[int, str]:
     place = urlsplit(url)
     with closing(HTTPConnection(place.netloc, timeout=PATIENCE)) as connection:
-        connection.request(method, f"{place.path}?{place.query}", headers=dict(headers or {}))
+        connection.request(method, f"{place.path}?{place.query}", body, headers=dict(headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read().decode()

@@ -8,8 +8,7 @@ from typing import assert_type
 
 import pytest
 
-from operon import AsyncClient, Client, Handle, Operon, WorkflowRecord
-from operon.app.remote import remote
+from operon import AsyncClient, Client, Handle, Operon, WorkflowRecord, remote
 from operon.errors import BadValue, KeyConflict, NotFound, NotLaunched, SchemaMismatch
 
 

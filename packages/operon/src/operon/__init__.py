@@ -9,6 +9,7 @@ from operon.app import Routes as Routes
 from operon.app import verbs as app_verbs
 from operon.app.client import AsyncClient as AsyncClient
 from operon.app.client import Client as Client
+from operon.app.remote import remote as remote
 from operon.app.declarations import Call as Call
 from operon.app.verbs import blocking
 from operon.core import asking, results, verbs

@@ -226,7 +226,9 @@ def _facts(record: WorkflowRecord) -> dict[str, object]:
 def _step(step: StepRecord) -> tuple[object, ...]:
     depth = "  " * step.position.count("/")
     name = f"{step.name} → {step.child}" if step.child else step.name
-    return (f"{depth}{step.position}", cell(f"{depth}{name}"), step.status, _took(step), step.attempt, _result(step))
+    instant = step.kind in {"sleep", "now"} and isinstance(step.output, float | int)
+    result = datetime.fromtimestamp(step.output, UTC) if instant else _result(step)
+    return (f"{depth}{step.position}", cell(f"{depth}{name}"), step.status, _took(step), step.attempt, result)
 
 
 def _took(record: WorkflowRecord | StepRecord) -> timedelta | None:

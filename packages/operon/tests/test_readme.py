@@ -1,0 +1,144 @@
+"""The README is true: every code block of it is executed, in order, as a newcomer would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from terminal import clean, eventually, free_port
+
+ROOT: Final = Path(__file__).parents[3]
+BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+README: Final = (ROOT / "README.md").read_text("utf-8")
+PYTHON: Final = [code for language, code in BLOCK.findall(README) if language == "python"]
+BASH: Final = shutil.which("bash") or "/bin/bash"
+CURL: Final = f"""#!{sys.executable}
+import sys
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+arguments = iter(sys.argv[1:])
+method, headers, url = "GET", {{}}, ""
+for each in arguments:
+    if each == "-X": method = next(arguments)
+    elif each == "-H": name, _, value = next(arguments).partition(": "); headers[name] = value
+    elif each != "-s": url = urlsplit("http://" + each)
+connection = HTTPConnection(url.netloc)
+connection.request(method, f"{{url.path}}?{{url.query}}", headers=headers)
+print(connection.getresponse().read().decode(), end="")
+"""
+"""What the README uses of curl, for machines without it."""
+
+
+class Shell:
+    """One bash, told the README's commands one by one, heard for what the README says they say."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self._heard = directory / "heard"
+        with self._heard.open("w") as output:
+            self._bash = subprocess.Popen(
+                [BASH, "--norc"],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                text=True,
+                start_new_session=True,
+            )
+        self._number = 0
+
+    def type(self, command: str, expected: list[str]) -> None:
+        """Type a command, and wait until it has ended and everything expected was said."""
+        self._number += 1
+        before = len(self._heard.read_text())
+        done = f"\n--- {self._number} ---\n"
+        assert self._bash.stdin is not None
+        self._bash.stdin.write(f"{command}\nprintf '\\n--- %s ---\\n' {self._number}\n")
+        self._bash.stdin.flush()
+        patterns = [".*".join(re.escape(part) for part in line.split("…")) for line in expected]
+
+        def said() -> bool:
+            text = self._heard.read_text()[before:]
+            assert self._bash.poll() is None, f"bash ended: {text}"
+            return done in text and all(re.search(pattern, text) for pattern in patterns)
+
+        try:
+            eventually(said)
+        except AssertionError:
+            pytest.fail(f"$ {command}\nwas to say {expected}, and said:\n{self._heard.read_text()[before:]}")
+
+    def close(self) -> None:
+        os.killpg(self._bash.pid, signal.SIGKILL)
+        self._bash.communicate()
+
+
+def commands(block: str) -> list[tuple[str, list[str]]]:
+    """Split a console block into commands, each with the lines it is said to print."""
+    found: list[tuple[str, list[str]]] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line.rstrip())
+    return found
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "operon").write_text(f'#!/bin/sh\nexec {sys.executable} -m operon "$@"\n')
+    (programs / "operon").chmod(0o755)
+    if shutil.which("curl") is None:
+        (programs / "curl").write_text(CURL)
+        (programs / "curl").chmod(0o755)
+    return clean() | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160"}
+
+
+def test_tour(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Every console block says what the README says that it says; on a port of the test's own."""
+    port = str(free_port())
+    shell = Shell(tmp_path, environment | {"PORT": port})
+    try:
+        for language, block in BLOCK.findall(README):
+            for command, expected in commands(block) if language == "console" else ():
+                shell.type(command.replace(":8000", f":{port}"), [it.replace(":8000", f":{port}") for it in expected])
+        said = (tmp_path / "heard").read_text()
+        assert said.count("Looking up user 2 ...") == 1, "a recorded step is not repeated"
+    finally:
+        shell.close()
+
+
+def test_app_is_the_one_that_new_makes(tmp_path: Path, environment: dict[str, str]) -> None:
+    subprocess.run([sys.executable, "-m", "operon", "new", "hello"], cwd=tmp_path, env=environment, check=True)
+    written = (tmp_path / "hello" / "app.py").read_text()
+    assert PYTHON[0] in written.partition("\n\n")[2]
+
+
+@pytest.mark.parametrize("code", PYTHON[1:], ids=lambda code: re.search(r'Operon\("(\w+)"', code)[1])  # type: ignore[index]
+def test_program_runs(code: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "program.py").write_text(code)
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "program.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_links_lead_somewhere() -> None:
+    for name in ("README.md", "ARCHITECTURE.md", "docs/reference.md", "CONTRIBUTING.md", "examples/shop/README.md"):
+        page = ROOT / name
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
+            assert "://" in link or (page.parent / link).exists(), f"{name} links to {link}, which is not there"
