@@ -44,6 +44,10 @@ def test_psycopg_spelling_doubles_percent_signs() -> None:
 
 def test_a_name_twice_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text("-- one: x\nselect 1;\n-- one: y\nselect 2;\n")
-    monkeypatch.setattr(queries, "files", lambda _package: tmp_path)
+
+    def files(_package: str) -> Path:
+        return tmp_path
+
+    monkeypatch.setattr(queries, "files", files)
     with pytest.raises(ValueError, match="twice"):
         queries.load("twice")

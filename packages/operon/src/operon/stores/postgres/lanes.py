@@ -32,7 +32,7 @@ NOWHERE: frozenset[str] = frozenset()
 class Ticket:
     """A command that waits for its answer, and whoever waits with it."""
 
-    __slots__ = ("again", "answer", "command", "error", "future", "key", "mail", "promoted", "settled", "writes")
+    __slots__ = ("again", "answer", "command", "error", "future", "key", "leading", "mail", "settled", "writes")
 
     def __init__(self, command: LaneCommand, future: Future[Any] | None = None) -> None:
         self.command = command
@@ -41,7 +41,8 @@ class Ticket:
         self.future = future
         self.again = False
         """It may have been committed by a connection that was lost."""
-        self.promoted = False
+        self.leading = False
+        """Its thread works a lane or has been handed one, or is gone; it is to be handed no other."""
         self.settled = False
         self.answer: Any = None
         self.error: BaseException | None = None
@@ -139,6 +140,7 @@ class Lanes:
             if self._closed:
                 raise faults.closed()
             self._waiting.append(ticket)
+            ticket.leading = bool(self._free)
             return self._free.pop() if self._free else None
 
     def _lead(self, lane: Lane, own: Ticket | None) -> None:
@@ -164,7 +166,7 @@ class Lanes:
                 self._changed.notify_all()
             else:
                 if own is not None:
-                    own.promoted = False
+                    own.leading = False
                 self._pass_on(lane)
             return batch
 
@@ -193,8 +195,8 @@ class Lanes:
         if ready is None:
             self._free.append(lane)
             self._changed.notify_all()
-        elif ready.future is None and not ready.promoted:
-            ready.promoted = True
+        elif ready.future is None and not ready.leading:
+            ready.leading = True
             ready.mail.put(lane)
         else:
             self._put_to_work(lane)
@@ -207,7 +209,7 @@ class Lanes:
         """Put tickets back, first in the line."""
         with self._mutex:
             for ticket in reversed(tickets):
-                ticket.again, ticket.promoted = True, True
+                ticket.again, ticket.leading = True, True
                 self._waiting.appendleft(ticket)
                 self._busy.discard(ticket.key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import psycopg
 
@@ -41,12 +41,12 @@ class PostgresStore:
         lanes: connections over which starts and journal entries are committed together.
     """
 
-    dialect: ClassVar[Literal["postgres"]] = "postgres"
-    queries: ClassVar[Mapping[str, str]] = {name: SQL[name] for name in USERS}
+    dialect: Literal["postgres", "sqlite", "memory"] = "postgres"
     writer: Writer | None = None
 
     def __init__(self, url: str, *, patience: float = 60.0, lanes: int = 2) -> None:
         self.url = where(url)
+        self.queries: Mapping[str, str] = {name: SQL[name] for name in USERS}
         self._patience = Patience(patience)
         self._lanes = Lanes([PostgresLane(url, self.url, self._patience) for _ in range(lanes)])
         self._pool = Pool(Address(url, "engine", {"lock_timeout": f"{patience}s"}), CONNECTIONS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from psycopg.errors import SerializationFailure
+
 from operon.core import sql
 from operon.core.commands import Advance, LaneCommand, Start
 from operon.core.rows import Advanced, Entry, NewWorkflow, Outcome, Park, Started, workflow_parameters
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = Started | Advanced
 
+TURNS = 5
+"""Once is enough, and twice when another commits in the middle of the statement."""
 COLUMNS: dict[str, Pack] = {
     "op_op": ints, "op_claim": bigints, "entry_claim": bigints, "end_claim": bigints,
     "entry_op": ints, "entry_ordinal": ints, "entry_attempt": ints, "entry_after": floats, "entry_elapsed": floats,
@@ -37,13 +41,16 @@ def perform(session: Session, commands: Sequence[LaneCommand], *, again: bool = 
     if len(commands) == 1 and not again and (answer := alone(session, commands[0])):
         return [answer]
     answers: dict[int, Answer] = {}
-    while missing := {op: command for op, command in enumerate(commands) if op not in answers}:
+    for _ in range(TURNS):
+        missing = {op: command for op, command in enumerate(commands) if op not in answers}
         batch = Batch(missing)
         batch.send(session)
         for op, command in missing.items():
             if answer := batch.answer(session, op, command, again=again):
                 answers[op] = answer
-    return [answers[op] for op in range(len(commands))]
+        if len(answers) == len(commands):
+            return [answers[op] for op in range(len(commands))]
+    raise SerializationFailure("others came in between, again and again")
 
 
 # ── Alone ────────────────────────────────────────────────────────────────────────────────────────────────────────────
