@@ -11,27 +11,33 @@ import httpx2
 import pytest
 from fastapi import Depends, Header, Query
 from pydantic import BaseModel
-from serving.conftest import by_header, client_of, visiting
 from sqlalchemy import Connection, text
 
 from operon import Operon, Routes, aio
+from serving.conftest import by_header, client_of, visiting
 
 pytestmark = pytest.mark.anyio
 
 
 class Order(BaseModel):
+    """What a client sends."""
+
     item: str
     count: Annotated[int, Query(gt=0)] = 1
 
 
 @dataclass
 class Receipt:
+    """What a workflow returns."""
+
     item: str
     total: int
     secret: str = "hidden"
 
 
 class PublicReceipt(BaseModel):
+    """What of it a client sees."""
+
     item: str
     total: int
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import PlainTextResponse
-from serving.conftest import client_of
 from starlette.routing import Mount
 
 from operon import Operon
 from operon.fastapi import attach
+from serving.conftest import client_of
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, assert_type
+from typing import TYPE_CHECKING, Annotated, Any, assert_type
 
 import pytest
 from fastapi import BackgroundTasks, Depends, Request, Response, UploadFile, WebSocket
@@ -70,7 +70,9 @@ def test_order_of_decorators() -> None:
     def good(n: int) -> str:
         return str(n)
 
-    assert_type(good, Workflow[[int], str])
+    assert isinstance(good, Workflow)
+    if TYPE_CHECKING:
+        assert_type(good(1), str)
     with pytest.raises(DeclarationError, match="outermost"):
 
         @app.workflow
@@ -91,8 +93,9 @@ def test_step_and_unbound_method_are_refused() -> None:
         @app.workflow
         def bill(self, n: int) -> None: ...
 
+    assert Billing.bill.name.endswith("Billing.bill")
     with pytest.raises(DeclarationError, match="registered object"):
-        assert app.http
+        _ = app.http
 
 
 def test_type_that_fastapi_cannot_document_is_named() -> None:
@@ -103,7 +106,7 @@ def test_type_that_fastapi_cannot_document_is_named() -> None:
     def work() -> sqlite3.Row: ...  # type: ignore[empty-body] # never called
 
     with pytest.raises(DeclarationError, match="POST /work"):
-        assert app.http
+        _ = app.http
 
 
 def test_import_leaves_fastapi_alone() -> None:

@@ -14,12 +14,12 @@ import pytest
 from fastapi import HTTPException
 from hypothesis import given
 from hypothesis import strategies as st
-from serving.conftest import by_header, visiting
 from sqlalchemy import Connection, text
 
 from operon import Operon, aio
 from operon.core.ids import checked
 from operon.http import keys
+from serving.conftest import by_header, visiting
 
 pytestmark = pytest.mark.anyio
 
@@ -62,9 +62,7 @@ async def test_fifty_requests_with_one_key_are_one_run(database: str, kind: str)
 
     async with visiting(app) as client:
         await aio.call(prepare)
-        answers = await asyncio.gather(*(
-            client.post("/work?n=7", headers={"idempotency-key": "k"}) for _ in range(50)
-        ))
+        answers = await asyncio.gather(*(client.post("/work?n=7", headers={"idempotency-key": "k"}) for _ in range(50)))
         assert {(it.status_code, it.text) for it in answers} == {(200, "7")}
         assert runs[7] + await aio.call(effects) == 1
         assert await aio.count(name="prepare") == 1
@@ -134,7 +132,8 @@ async def test_malformed_key_is_refused(sqlite_path: Any, key: str | bytes) -> N
     app, runs = Operon("shop", database=f"sqlite:///{sqlite_path}"), Counter[int]()
     counting(app, "blocking", runs)
     async with visiting(app) as client:
-        answer = await client.post("/work?n=1", headers=[(b"idempotency-key", key)])  # type: ignore[list-item] # bytes on purpose
+        spelt = key if isinstance(key, bytes) else key.encode()
+        answer = await client.post("/work?n=1", headers=[(b"idempotency-key", spelt)])
         assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
         assert not runs
 
@@ -199,7 +198,7 @@ async def test_failure_is_recorded_and_answered_again(database: str) -> None:
         raise RuntimeError("the password is hunter2")
 
     async with visiting(app) as client:
-        for _ in range(2):
+        for replayed in (None, "true"):
             answer = await client.post("/work?n=1", headers={"idempotency-key": "a"})
             assert (answer.status_code, answer.headers["x-hint"]) == (402, "pay")
             assert answer.json()["detail"] == {"missing": 5}
@@ -207,7 +206,7 @@ async def test_failure_is_recorded_and_answered_again(database: str) -> None:
             assert answer.status_code == 500
             assert "hunter2" not in answer.text
             assert answer.json()["workflow"] == "http:POST /work::b"
-        assert answer.headers["idempotency-replayed"] == "true"
+            assert answer.headers.get("idempotency-replayed") == replayed
         assert runs == {"check": 2, "work": 2}
 
 
@@ -322,7 +321,7 @@ async def test_retry_of_what_waits_for_nobody_is_a_conflict(database: str) -> No
 
 
 async def test_retry_of_a_transaction_under_way_is_a_conflict(postgres_url: str) -> None:
-    """A transaction that is one commit has no row to join before it: a retry waits, then is 409; later it is answered."""
+    """A transaction that is one commit has no row to join before it: a retry waits, then is 409, then answered."""
     app = Operon("shop", database=postgres_url)
     begun, gate = threading.Event(), threading.Event()
 

@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import HTTPException
-from serving.conftest import client_of, visiting
 
 from operon import Operon, aio
 from operon.embedded import Postgres
 from operon.http import answering, health
+from serving.conftest import client_of, visiting
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +67,10 @@ async def test_large_bodies_are_refused_while_they_come(app: Operon, durable: bo
         is_problem(await client.post("/work", json=[0] * 600), 413)
         is_problem(await client.post("/work", content=streamed(), headers={"content-type": "application/json"}), 413)
         assert sent < 20
+        sent = 0
+        announced = {"content-type": "application/json", "content-length": "200002"}
+        is_problem(await client.post("/work", content=streamed(), headers=announced), 413)
+        assert sent == 0
         assert await aio.count() == int(durable)
 
 

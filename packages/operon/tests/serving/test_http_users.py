@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from serving.conftest import by_header, client_of, visiting
 
 from operon import Operon, User, aio
 from operon import context as where
+from operon.app.declarations import AsyncWorkflow
 from operon.errors import DeclarationError, Forbidden
+from serving.conftest import by_header, client_of, visiting
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +23,7 @@ async def by_header_awaited(request: Any) -> User | None:
 
 @pytest.mark.parametrize("authenticate", [by_header, by_header_awaited])
 async def test_roles_open_the_door(database: str, authenticate: Callable[[Any], Any]) -> None:
-    """Nobody is 401 and told how; a user without a role is 403; one role of several suffices; also for plain functions."""
+    """Nobody is 401 and told how; a user without a role is 403; one role suffices; so for plain functions."""
     app = Operon("shop", database=database, authenticate=authenticate)
 
     @app.post("/work", roles=["clerk", "auditor"])
@@ -79,6 +80,7 @@ async def test_roles_hold_at_every_start(database: str) -> None:
         assert (await client.post("/open", headers={"x-user": "bob"})).json() == "forbidden"
         assert (await client.post("/open")).json() == "forbidden"
         assert not ran
+        assert await aio.count(name=pay.name) == 0
         assert (await client.post("/open", headers={"x-user": "alice clerk"})).json() == "paid"
         await aio.call(pay)
         assert ran["pay"] == 2
@@ -88,28 +90,28 @@ async def test_roles_are_checked_again_on_recovery(database: str) -> None:
     """A row whose recorded roles do not suffice for the code that takes it up is failed, and runs nothing."""
     ran = Counter[str]()
 
-    def made(role: str) -> Operon:
+    def made(role: str) -> tuple[Operon, AsyncWorkflow[[], None]]:
         app = Operon("shop", database=database, authenticate=by_header)
 
         @app.post("/work", roles=[role])
         @app.workflow(name="work")
-        def work() -> None:
+        async def work() -> None:
             ran["work"] += 1
 
-        return app
+        return app, work
 
-    front = made("clerk")
+    front, _ = made("clerk")
     front.launch(run=False)
     async with client_of(front) as client:
         headers = {"x-user": "alice clerk", "prefer": "respond-async", "idempotency-key": "k"}
         assert (await client.post("/work", headers=headers)).status_code == 202
     await aio.call(front.close)
 
-    async with visiting(made("auditor")) as client:
+    back, work = made("auditor")
+    async with visiting(back) as client:
         (row,) = await aio.find(name="work")
-        handle = await aio.retrieve(row.id)
         with pytest.raises(Forbidden, match="auditor"):
-            await handle.wait(30)
+            await work.using(key=row.id, user="alice", roles=["auditor"])()
         assert not ran
         assert (await client.post("/work", headers={"x-user": "eve auditor"})).status_code == 200
         assert ran["work"] == 1
@@ -146,7 +148,7 @@ def test_roles_without_users_are_refused(database: str) -> None:
     def work() -> None: ...
 
     with pytest.raises(DeclarationError, match="authenticate"):
-        assert app.http
+        _ = app.http
 
 
 def test_roles_are_said_once(database: str) -> None:

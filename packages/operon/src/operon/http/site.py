@@ -80,10 +80,8 @@ class Site:
     def open(self) -> None:
         """Serve what does not depend on endpoints."""
         health = Health(self.app)
-        taken = {getattr(route, "path", None) for route in self.api.routes}
-        for path, check in (("/healthz", health.alive), ("/readyz", health.ready)):
-            if path not in taken:
-                self.api.add_api_route(path, check, include_in_schema=False)
+        self.api.add_api_route("/healthz", health.alive, include_in_schema=False)
+        self.api.add_api_route("/readyz", health.ready, include_in_schema=False)
 
     def settle(self) -> FastAPI:
         """Serve what was declared since the last time.
@@ -142,8 +140,8 @@ class Site:
 def attach(app: Operon, api: FastAPI) -> None:
     """Serve an app's endpoints on a FastAPI application that is there already.
 
-    Adds the endpoints, `/healthz` and `/readyz` where those are free, and the app's launch and close to the lifespan.
-    The application's other routes, its middleware and its error handlers are left as they are.
+    Adds the endpoints, `/healthz` and `/readyz`, and the app's launch and close to the lifespan. The application's
+    other routes, those of the same paths included, its middleware and its error handlers are left as they are.
     """
     site = Site(app, api)
     site.open()
