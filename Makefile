@@ -2,7 +2,7 @@
 
 # The example shop, and what the others run: change them here.
 SHOP     := examples/shop
-RUN      := $(CURDIR)/.venv/bin/operon run shop:app --port 8000
+RUN      := $(CURDIR)/.venv/bin/operon run shop:app
 DEMO     := examples/shop/demo.py
 DATABASE ?= sqlite
 CRASH    := examples/shop/crash.py
@@ -26,7 +26,7 @@ CHECKED := $(wildcard packages examples benchmarks)
 help: ## Say what each target does
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-run: $(STAMP) ## Serve the example shop on SQLite at http://127.0.0.1:8000
+run: $(STAMP) ## Serve the example shop on SQLite at http://127.0.0.1:8000, or PORT=8001
 	@test -d $(SHOP) || { echo "$(SHOP) is not there yet." >&2; exit 1; }
 	@cd $(SHOP) && exec $(RUN)
 

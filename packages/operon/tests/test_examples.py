@@ -16,7 +16,7 @@ from terminal import Project, clean, fetch, free_port
 
 ROOT: Final = Path(__file__).parents[3]
 SOURCES: Final = ROOT / "packages" / "operon" / "src" / "operon"
-PAGES: Final = [page for page in (ROOT / "docs").glob("*.md")]
+PAGES: Final = sorted((ROOT / "docs").glob("*.md"))
 
 
 def programs() -> list[tuple[str, str]]:

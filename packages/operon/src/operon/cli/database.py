@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,7 +46,8 @@ def choose(database: str | None, target: str | None) -> Source:
     if database is not None:
         return Source(database, None)
     try:
-        app = program.load(target)
+        with redirect_stdout(sys.stderr):  # what the app prints when it is imported is no part of a listing
+            app = program.load(target)
     except Complaint:
         if target is None and (url := os.environ.get("DATABASE_URL")):
             return Source(url, None)

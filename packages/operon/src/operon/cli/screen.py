@@ -26,6 +26,8 @@ COLOURS: Final = {
     "alive": "green",
     "gone": "dim",
 }
+NARROW: Final = {"status", "created", "took", "lease"}
+"""Columns that are never folded."""
 WIDE: Final = 240
 """Columns where nobody looks: a pipe must not lose the end of a line."""
 
@@ -50,19 +52,16 @@ def say(message: str, *, style: str = "") -> None:
 
 
 def listing(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Show rows as a table; the first column is never cut."""
-    table = Table(box=ROUNDED, border_style="dim", header_style="bold", title_justify="left", pad_edge=True)
+    """Show rows as a table; nothing is cut, what is too long is folded."""
+    table = Table(box=ROUNDED, border_style="dim", header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=column in {"status", "created", "took"}, ratio=None)
-        table.columns[-1].style = "bold" if number == 0 else ""
-    count = 0
+        table.add_column(column, overflow="fold", no_wrap=column in NARROW, style="" if number else "bold")
     for row in rows:
         table.add_row(*(cell(value) for value in row))
-        count += 1
-    if count == 0:
+    if table.row_count:
+        console().print(table)
+    else:
         say(f"No {title}.", style="dim")
-        return
-    console().print(table)
 
 
 def facts(pairs: Mapping[str, object]) -> None:

@@ -17,7 +17,7 @@ from operon.app.declarations import Workflow
 from operon.app.remote import named
 from operon.cli.complaint import Complaint
 from operon.cli.database import App, Database, Source, choose, connect
-from operon.cli.screen import cell, dump, facts, listing, plain, say
+from operon.cli.screen import cell, dump, facts, jsonable, listing, plain, say
 from operon.errors import NotDeserializable, WorkflowFailure
 from operon.types import StepRecord, WorkflowRecord
 
@@ -106,7 +106,7 @@ def show(workflow: str, /, *, database: Database = None, app: App = None, json: 
     with connect(choose(database, app)) as client:
         record, steps = client.describe(workflow), client.steps(workflow)
     if json:
-        dump({**{name: getattr(record, name) for name in record.__dataclass_fields__}, "steps": steps})
+        dump({**jsonable(record), "steps": steps})
         return
     facts(_facts(record))
     listing("steps", ("", "step", "status", "took", "attempts", "result"), [_step(step) for step in steps])
