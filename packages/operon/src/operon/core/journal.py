@@ -79,6 +79,8 @@ class Run:
         self.tasks: set[Any] = set()
         self.waits: set[Any] = set()
         self.pending: list[Entry] = []
+        self.writing = False
+        """A commit of what was pending is under way; set before `pending` is emptied."""
         self.instants: dict[str, float] = {}
         self.dead: BaseException | None = None
         self.told = False
@@ -216,7 +218,7 @@ def _divergence(run: Run, entry: Entry, kind: Kind, name: str) -> Divergence:
 def settle(run: Run) -> Op[None]:
     """Make what is recorded so far durable: nothing begins before."""
     run.check()
-    if run.pending:
+    if run.pending or run.writing:
         yield from write(run)
 
 

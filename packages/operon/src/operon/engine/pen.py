@@ -49,6 +49,8 @@ class Pen:
     def _begin(self, end: End) -> tuple[Future[Advanced], Advance | None]:
         with self._lock:
             if self._flight is not None:
+                if not self._run.pending and end is None:
+                    return self._flight, None
                 self._next = self._next or Future()
                 self._end = end or self._end
                 return self._next, None
@@ -57,6 +59,7 @@ class Pen:
                 done.set_result(NOTHING)
                 return done, None
             self._flight = Future()
+            self._run.writing = True
             return self._flight, self._take(end)
 
     def _take(self, end: End) -> Advance:
@@ -87,6 +90,7 @@ class Pen:
         cause = self._run.die(Suspended(f"{self._run.id} was left: {error}") if lost else error)
         with self._lock:
             self._flight, waiting, self._next = None, self._next, None
+            self._run.writing = False
         flight.set_exception(cause)
         if waiting is not None:
             waiting.set_exception(cause)
@@ -95,6 +99,7 @@ class Pen:
         with self._lock:
             self._flight, self._next, end, self._end = self._next, None, self._end, None
             flight = self._flight
+            self._run.writing = flight is not None
             if flight is None:
                 return
             command = self._take(end)
