@@ -187,7 +187,7 @@ def timeless(answer: Any) -> Any:
         case Entry(kind=Kind.SLEEP):
             return timeless(replace(answer, kind=Kind.STEP, output=None))
         case tuple():
-            return tuple(map(timeless, answer))
+            return tuple(map(timeless, cast("tuple[Any, ...]", answer)))
         case _ if is_dataclass(answer):
             return tuple(timeless(getattr(answer, field.name)) for field in fields(answer))
         case _:

@@ -138,7 +138,11 @@ class SqliteStore:
             reader = self._readers.pop()
         except IndexError:
             reader = connect_reader(self.path)
-        value: T = answer(reader, command, 0.0)
+        try:
+            value: T = answer(reader, command, 0.0)
+        except BaseException:
+            reader.close()
+            raise
         self._readers.append(reader)
         return value
 
