@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from pydantic import BaseModel, Field
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi
+from sqlalchemy import Connection, text
 
+from operon import Operon
 from serving.conftest import by_header
 
 pytestmark = pytest.mark.slow

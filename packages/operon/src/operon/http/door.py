@@ -59,7 +59,7 @@ class Door:
     @property
     def name(self) -> str:
         """What the route behind its `Location`s is called; the same in every process and version."""
-        return f"operon-{blake2b(self.route.encode(), digest_size=4).hexdigest()}"
+        return f"operon-{blake2b(self.route.encode(), digest_size=6).hexdigest()}"
 
     @property
     def status_path(self) -> str:
