@@ -186,8 +186,8 @@ def timeless(answer: Any) -> Any:
             return "an instant"
         case Entry(kind=Kind.SLEEP):
             return timeless(replace(answer, kind=Kind.STEP, output=None))
-        case tuple():
-            return tuple(map(timeless, cast("tuple[Any, ...]", answer)))
+        case [*parts]:
+            return [timeless(part) for part in parts]
         case _ if is_dataclass(answer):
             return tuple(timeless(getattr(answer, field.name)) for field in fields(answer))
         case _:
