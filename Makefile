@@ -5,7 +5,7 @@ SHOP     := examples/shop
 RUN      := $(CURDIR)/.venv/bin/operon run shop:app
 DEMO     := examples/shop/demo.py
 DATABASE ?= sqlite
-CRASH    := examples/shop/crash.py
+CRASH    := packages/operon/tests
 SIMULATE := packages/operon/tests/simulate.py
 BENCH    := $(wildcard benchmarks/*.py)
 WORKERS  ?= 2
@@ -57,8 +57,11 @@ bench: $(STAMP) ## Measure: every program in benchmarks/, or BENCH=benchmarks/on
 demo: $(STAMP) ## Kill the shop in the middle of its orders, and show that all are done once (DATABASE=postgres)
 	@$(call script,$(DEMO) --database $(DATABASE))
 
-crash: $(STAMP) ## Kill the shop while it works, and show that nothing is lost or done twice
-	@$(call script,$(CRASH))
+crash: DATABASE = both
+# make crash KILLS=1000 [DATABASE=postgres|sqlite|both] [SEED=n]
+crash: $(STAMP) ## Kill processes while they work, and show that nothing is lost or done twice
+	@cd $(CRASH) && PYTHONPATH=$(CURDIR)/packages/operon/src $(CURDIR)/$(BIN)/python -m crash \
+		$(if $(KILLS),--kills $(KILLS)) --database $(DATABASE) $(if $(SEED),--seed $(SEED))
 
 simulate: $(STAMP) ## Run the deterministic simulator
 	@$(call script,$(SIMULATE))

@@ -1,0 +1,136 @@
+"""Named points: before and after each commit, at which a process ends itself, or stops, in an instant."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Generator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from operon.core.commands import Advance, Claim, Command
+from operon.core.rows import Park, WorkflowRow
+from operon.datasources.adapters.psycopg import PsycopgTransaction
+from operon.datasources.adapters.sqlite import SqliteTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from operon.core.store import Store
+
+KINDS = ("Start", "Claim", "record", "end", "park", "commit", "fence", "Enlist", "Beat", "Bury", "TakeOver", "Wake")
+"""Commits by what they carry: `record` is journal entries alone, `commit` a user's, `fence` the record within it."""
+RARE = ("Enlist", "Bury", "TakeOver", "Wake", "park", "Claim")
+"""What a process does once at its start, or seldom."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The n-th commit of a kind, before it is sent or after it is answered."""
+
+    kind: str
+    after: bool
+    nth: int = 1
+    signal: int = signal.SIGKILL
+
+    def __str__(self) -> str:
+        return f"{'after' if self.after else 'before'} {self.kind}"
+
+
+class Trap:
+    """Springs at one point of this process, once."""
+
+    def __init__(self, point: Point | None) -> None:
+        self._point = point
+        self._left = point.nth if point else 0
+        self._mutex = threading.Lock()
+
+    def reach(self, kind: str, *, after: bool) -> None:
+        """Pass a point; whoever is trapped does not come back, or not before somebody wakes him."""
+        point = self._point
+        if point is None or (point.kind, point.after) != (kind, after):
+            return
+        with self._mutex:
+            self._left -= 1
+            sprung = self._left == 0
+        if sprung:
+            os.kill(os.getpid(), point.signal)
+
+
+class TrappedStore:
+    """A store that passes a point before and after each command; answers are those of the real one."""
+
+    def __init__(self, store: Store, trap: Trap, claimed: Callable[[WorkflowRow], None]) -> None:
+        self._store = store
+        self._trap = trap
+        self._claimed = claimed
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the real one in everything else."""
+        return getattr(self._store, name)
+
+    def ask(self, command: Command[Any]) -> object:
+        """Answer a command."""
+        self._trap.reach(kind_of(command), after=False)
+        answer = cast("object", self._store.ask(command))
+        self._answered(command, answer)
+        return answer
+
+    def submit(self, command: Command[Any]) -> Future[Any]:
+        """Answer a command later."""
+        self._trap.reach(kind_of(command), after=False)
+        future = self._store.submit(command)
+        future.add_done_callback(lambda it: None if it.exception() else self._answered(command, it.result()))
+        return future
+
+    def _answered(self, command: Command[Any], answer: Any) -> None:
+        if not isinstance(command, Claim):
+            self._trap.reach(kind_of(command), after=True)
+        elif answer:
+            self._trap.reach("Claim", after=True)
+            for row in answer:
+                self._claimed(row)
+
+
+def kind_of(command: Command[Any]) -> str:
+    """Name a commit by what it carries."""
+    if not isinstance(command, Advance):
+        return type(command).__name__
+    if command.end is None:
+        return "record"
+    return "park" if isinstance(command.end, Park) else "end"
+
+
+def arm(trap: Trap, records: tuple[str, ...]) -> None:
+    """Let the user's transactions of this process pass points: around their commit, and around the record in it."""
+    for kind in (PsycopgTransaction, SqliteTransaction):
+        _around_commit(kind, trap)
+        _around_record(kind, trap, records)
+
+
+def _around_commit(kind: Any, trap: Trap) -> None:
+    commit = kind.commit
+
+    def trapped(self: Any) -> Any:
+        trap.reach("commit", after=False)
+        yield from commit(self)
+        trap.reach("commit", after=True)
+
+    kind.commit = trapped
+
+
+def _around_record(kind: Any, trap: Trap, records: tuple[str, ...]) -> None:
+    rows = kind.rows
+
+    def trapped(self: Any, statement: str, parameters: Any) -> Generator[Any, Any, object]:
+        fence = statement in records
+        if fence:
+            trap.reach("fence", after=False)
+        answer: object = yield from rows(self, statement, parameters)
+        if fence:
+            trap.reach("fence", after=True)
+        return answer
+
+    kind.rows = trapped
