@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from conformance.world import SUCCESS, World, step, together
 from operon.core.commands import Cancel, HandBack, Load, TakeOver

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from conformance.world import TTL, World, claim, process, step
 from operon.core.commands import Bury, Enlist, Executors, HandBack, Retire, Running, TakeOver

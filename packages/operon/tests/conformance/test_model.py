@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from msgspec import Struct
+from msgspec.structs import astuple, replace
 
 from conformance.world import NAMES, World, process
 from operon.core import commands as c
@@ -188,7 +189,7 @@ def timeless(answer: Any) -> Any:
             return timeless(replace(answer, kind=Kind.STEP, output=None))
         case [*parts]:
             return [timeless(part) for part in parts]
-        case _ if is_dataclass(answer):
-            return tuple(timeless(getattr(answer, field.name)) for field in fields(answer))
+        case Struct():
+            return timeless(astuple(answer))
         case _:
             return answer

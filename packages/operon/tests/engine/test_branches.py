@@ -11,9 +11,9 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from operon import Operon, aio
 from operon.core.commands import Advance, Bury, Describe, Enlist, Load, Start

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import inspect
 import os
 import sys
@@ -20,10 +18,11 @@ from operon.app.serving import Serving
 from operon.app.stores import default_url, store_for
 from operon.core.codec import Codec
 from operon.core.verbs import seconds
-from operon.engine.engine import Engine, Settings
+from operon.engine.settings import Settings
 from operon.errors import DeclarationError, NotFound
 
 if TYPE_CHECKING:
+    import asyncio
     from datetime import timedelta
     from types import TracebackType
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from operon.core.function import Function
     from operon.core.host import Host, Opened
     from operon.core.ledger import Done, Ledger, Work
+    from operon.engine.engine import Engine
 
 T = TypeVar("T")
 _apps: weakref.WeakSet[Operon] = weakref.WeakSet()
@@ -164,6 +164,8 @@ class Operon(Serving, Routes):
 
     async def __aenter__(self) -> Self:
         """Launch; async bodies run on this loop."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, lambda: self._launch(loop, run=None, migrate=True))
         return self
@@ -172,10 +174,14 @@ class Operon(Serving, Routes):
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         """Close; at once when an error is on its way out."""
+        import asyncio
+
         drain = 30.0 if kind is None else 0.0
         await asyncio.get_running_loop().run_in_executor(None, lambda: self.close(drain))
 
     def _launch(self, loop: asyncio.AbstractEventLoop | None, *, run: bool | list[str] | None, migrate: bool) -> None:
+        from operon.engine.engine import Engine
+
         run = self.runs if run is None else run
         with self._lock:
             if self._engine is not None:
@@ -208,6 +214,8 @@ class Operon(Serving, Routes):
     def version(self) -> str:
         """The version of the code: what was given, or a digest of the declared functions and of Python's version."""
         if self._version is None:
+            import hashlib
+
             digest = hashlib.blake2b(digest_size=8)
             for name, function in sorted((it.name, it) for it in self.each()):
                 digest.update(f"{name}\0{_source(function.fn)}\0".encode(errors="replace"))

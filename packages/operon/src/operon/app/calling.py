@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 from operon.core import context
@@ -23,6 +21,9 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     Raises:
         Exception: whatever the function raises.
     """
+    import asyncio
+    from concurrent.futures import Future
+
     here = context.current()
     around = context.copied()
     if here is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
@@ -15,7 +14,7 @@ from operon.core import asking, results
 from operon.core.codec import Codec
 from operon.core.commands import Op
 from operon.core.results import Handle
-from operon.engine.engine import Engine, Settings
+from operon.engine.settings import Settings
 from operon.errors import BadValue, NotLaunched
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from operon.core.host import Host, Opened
     from operon.core.store import Store
     from operon.datasources import Datasource
+    from operon.engine.engine import Engine
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -92,6 +92,8 @@ class Connection:
         return self._engine
 
     def _connect(self) -> None:
+        from operon.engine.engine import Engine
+
         store = store_for(self._database)
         try:
             store.open(migrate=False)
@@ -197,10 +199,14 @@ class AsyncClient(Connection):
 
     async def close(self) -> None:
         """Disconnect; closing twice is harmless."""
+        import asyncio
+
         await asyncio.to_thread(self._disconnect)
 
     async def __aenter__(self) -> Self:
         """Connect; raises what `Client` raises."""
+        import asyncio
+
         await asyncio.to_thread(self._connect)
         return self
 
@@ -208,6 +214,8 @@ class AsyncClient(Connection):
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         """Disconnect."""
+        import asyncio
+
         await asyncio.to_thread(self._disconnect)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from operon.core import context
 from operon.core.commands import Op
@@ -102,8 +104,7 @@ class Awaited(Declaration):
         return await host.adrive(self._op(host, args, kwargs))
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R_co]):
+class Call(Struct, Generic[R_co], frozen=True):
     """One call of a workflow, bound to its arguments and not yet made."""
 
     declared: Declaration

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, get_args
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from operon.app.declarations import Declaration, Seconds
 from operon.core.codec.hints import hints_of
@@ -36,8 +38,7 @@ AMBIENT = {
 """What belongs to one request or one process: it cannot be recorded, so it cannot be a workflow's input."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """One function behind one method and path."""
 
     method: Method

@@ -265,7 +265,7 @@ class Routes(Endpoints):
 
 def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
     """Sort a decorator's options."""
-    retry = {key: options.pop(key) for key in tuple(options) if key in Retry.__dataclass_fields__}
+    retry = {key: options.pop(key) for key in tuple(options) if key in Retry.__struct_fields__}
     if (timeout := options.pop("timeout", None)) is not None:
         options["timeout"] = seconds(timeout, f"timeout= of a {kind}")
     for name in ("raises", "ignore", "aliases", "roles"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from operon.core.store import Store
 from operon.errors import BadValue
+
+if TYPE_CHECKING:
+    from operon.core.store import Store
 
 POSTGRES = ("postgres://", "postgresql://", "postgresql+psycopg://", "postgresql+asyncpg://")
 
@@ -25,7 +26,7 @@ def store_for(database: object) -> Store:
     Raises:
         BadValue: it is none of these.
     """
-    if isinstance(database, Path):
+    if hasattr(database, "__fspath__"):
         database = f"sqlite:///{database}"
     url = database if isinstance(database, str) else url_of(database)
     if url is None:

@@ -7,8 +7,9 @@ nor whether the caller blocks or awaits.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
+
+from msgspec import Struct, field
 
 from operon.core.rows import (
     Advanced,
@@ -27,10 +28,8 @@ from operon.core.rows import (
 T = TypeVar("T")
 
 
-class Command(Generic[T]):
+class Command(Struct, Generic[T], frozen=True):
     """One request; `T` is the type of its answer."""
-
-    __slots__ = ()
 
 
 Op: TypeAlias = Generator[Command[Any], Any, T]
@@ -46,15 +45,13 @@ def ask(command: Command[T]) -> Op[T]:
 # ── To the store: writes that ride in lanes ──────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Start(Command[Started]):
+class Start(Command[Started], frozen=True):
     """Insert a workflow, or say what already has its id."""
 
     row: NewWorkflow
 
 
-@dataclass(frozen=True, slots=True)
-class Advance(Command[Advanced]):
+class Advance(Command[Advanced], frozen=True):
     """Append entries to a workflow's journal and, in the same commit, end or park it; refused if the claim is not held.
 
     An outcome of `held` keeps the claim from being taken by anybody; `queued` hands the workflow back.
@@ -71,15 +68,13 @@ LaneCommand: TypeAlias = Start | Advance
 # ── To the store: everything else ────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Load(Command[tuple[Entry, ...]]):
+class Load(Command[tuple[Entry, ...]], frozen=True):
     """Read a workflow's whole journal, by ordinal."""
 
     workflow_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claim(Command[tuple[WorkflowRow, ...]]):
+class Claim(Command[tuple[WorkflowRow, ...]], frozen=True):
     """Take up to `limit` ready workflows of these names: oldest ready first, each by exactly one claimer.
 
     A row is ready when it is queued or waiting and its `ready_at` has passed; `pin`ned rows only by their version.
@@ -92,36 +87,31 @@ class Claim(Command[tuple[WorkflowRow, ...]]):
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Look(Command[Mapping[str, Outcome]]):
+class Look(Command[Mapping[str, Outcome]], frozen=True):
     """Where some workflows stand; an unknown id is missing from the answer."""
 
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Find(Command[tuple[WorkflowRow, ...]]):
+class Find(Command[tuple[WorkflowRow, ...]], frozen=True):
     """The workflows that match, newest first."""
 
     filter: Filter
 
 
-@dataclass(frozen=True, slots=True)
-class Count(Command[int]):
+class Count(Command[int], frozen=True):
     """How many workflows match, whatever the filter's limit."""
 
     filter: Filter
 
 
-@dataclass(frozen=True, slots=True)
-class Describe(Command[WorkflowRow | None]):
+class Describe(Command[WorkflowRow | None], frozen=True):
     """One workflow as it stands."""
 
     workflow_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel(Command[int]):
+class Cancel(Command[int], frozen=True):
     """Cancel a workflow, with all that descends from it unless told otherwise; answers how many were cancelled.
 
     Repeats until no live descendant is left. What has ended is left alone.
@@ -131,35 +121,30 @@ class Cancel(Command[int]):
     children: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Wake(Command[int]):
+class Wake(Command[int], frozen=True):
     """Make ready the parked workflows that await one of these; with None, all whose awaited workflow has ended."""
 
     targets: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Enlist(Command[int]):
+class Enlist(Command[int], frozen=True):
     """Enter this process as a new executor with a fresh id and a lease."""
 
     process: Process
 
 
-@dataclass(frozen=True, slots=True)
-class Beat(Command[Pulse]):
+class Beat(Command[Pulse], frozen=True):
     """Renew the lease; see what is expired, due and mine."""
 
     executor: int
     ttl: float
 
 
-@dataclass(frozen=True, slots=True)
-class Executors(Command[tuple[Peer, ...]]):
+class Executors(Command[tuple[Peer, ...]], frozen=True):
     """Every executor known, living ones first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bury(Command[int]):
+class Bury(Command[int], frozen=True):
     """Declare executors dead, each only if its beat still is what the observer saw; answers how many.
 
     With `proven`, the lease is not waited for: the caller knows that the process is gone.
@@ -169,8 +154,7 @@ class Bury(Command[int]):
     proven: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TakeOver(Command[int]):
+class TakeOver(Command[int], frozen=True):
     """Requeue up to `limit` rows that dead executors hold; answers how many. Repeat while it answers `limit`.
 
     After `poison` takeovers a workflow is held instead, `error` saying why; before, its delay grows.
@@ -181,23 +165,20 @@ class TakeOver(Command[int]):
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Running(Command[tuple[WorkflowRow, ...]]):
+class Running(Command[tuple[WorkflowRow, ...]], frozen=True):
     """The rows that the database says this executor runs: for reconciliation."""
 
     executor: int
 
 
-@dataclass(frozen=True, slots=True)
-class HandBack(Command[int]):
+class HandBack(Command[int], frozen=True):
     """Return workflows of this executor to the queue, ready at once; `ids=None` means all it has."""
 
     executor: int
     ids: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Retire(Command[None]):
+class Retire(Command[None], frozen=True):
     """Leave: hand back what is still held and end the lease."""
 
     executor: int
@@ -206,8 +187,7 @@ class Retire(Command[None]):
 # ── To the driver ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Invoke(Command[T]):
+class Invoke(Command[T], frozen=True):
     """Call the user's code, or a datasource's: blocking, or awaited if it gives an awaitable."""
 
     fn: Callable[..., Any]
@@ -218,8 +198,7 @@ class Invoke(Command[T]):
     """A workflow's own body, which may leave for a long wait; nothing else is left in the middle."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause(Command[None]):
+class Pause(Command[None], frozen=True):
     """Wait some seconds by the local clock, holding on to everything."""
 
     seconds: float

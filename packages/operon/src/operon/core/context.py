@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextvars import Context, ContextVar, copy_context
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from operon.core.journal import Branch
 from operon.errors import NotInWorkflow
 from operon.types import Context as Where
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """The step whose function is running."""
 
     name: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from msgspec import Struct, field
 
 from operon.core.codec import Codec, Signature
 from operon.core.ledger import Isolation
@@ -53,8 +54,7 @@ class Home(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """How a function runs; what does not concern its kind keeps its default."""
 
     retry: Retry = field(default_factory=Retry)
@@ -161,8 +161,7 @@ class Declared(Protocol):
 OnDuplicate = Literal["join", "first", "reject"]
 
 
-@dataclass(frozen=True, slots=True)
-class Using:
+class Using(Struct, frozen=True):
     """What `.using(...)` says of one call."""
 
     key: str | None = None

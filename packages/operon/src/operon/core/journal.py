@@ -8,7 +8,6 @@ meet in the order in which they met the first time. Must not know threads, loops
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from operon.core.commands import Command, Op, ask
@@ -23,16 +22,14 @@ WAKE = "~"
 """Marks the second record of a wait: when it ended, and whether by its end or by a cancellation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flush(Command[Advanced]):
+class Flush(Command[Advanced], frozen=True):
     """Make durable what the run has written so far, with its end in the same commit if there is one."""
 
     run: Run
     end: Outcome | Park | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Turn(Command[None]):
+class Turn(Command[None], frozen=True):
     """Wait until every smaller ordinal has been given to the code, and all other branches have come to rest.
 
     So the code sees a result, live or replayed, when whatever could go on without it has done so: replays are exact.
@@ -43,15 +40,13 @@ class Turn(Command[None]):
     ordinal: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stall(Command[None]):
+class Stall(Command[None], frozen=True):
     """Wait to be cancelled, as this operation was the first time."""
 
     run: Run
 
 
-@dataclass(frozen=True, slots=True)
-class Wait(Command[dict[str, Outcome]]):
+class Wait(Command[dict[str, Outcome]], frozen=True):
     """Wait until the store's clock reaches `until`, or one of the workflows in `awaits` has ended.
 
     Answers the outcomes that were seen here; an empty answer says only that it is time to look. With a run, a long

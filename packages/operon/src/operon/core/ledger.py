@@ -6,16 +6,16 @@ The record is the last statement before the commit, on the user's own connection
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct
 
 from operon.core.commands import Op
 
 Isolation = Literal["serializable", "repeatable read", "read committed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True):
     """One of the store's named queries and its parameters; exactly one row must come back, or be written."""
 
     query: str
@@ -24,8 +24,7 @@ class Statement:
     """What to raise, after a rollback, when no row is affected."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Struct, frozen=True):
     """What an earlier attempt recorded."""
 
     output: str
@@ -55,8 +54,7 @@ class Ledger(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """One transaction to be run."""
 
     name: str
@@ -64,14 +62,13 @@ class Work:
     """The user's function, waiting for its connection or session; gives an awaitable if it is async."""
     encode: Callable[[Any], tuple[str, Any]]
     """Makes the recorded form of the result, and reads it back: the caller sees what a replay would see."""
+    decode: Callable[[str], Any]
+    """Reads back a recorded result, when an earlier attempt turns out to have committed."""
     isolation: Isolation = "serializable"
     read_only: bool = False
-    decode: Callable[[str], Any] = field(kw_only=True)
-    """Reads back a recorded result, when an earlier attempt turns out to have committed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """What came of a transaction."""
 
     output: str

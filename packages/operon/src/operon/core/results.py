@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
+
+from msgspec.structs import replace
 
 from operon.core import context
 from operon.core.commands import Look, Op, ask

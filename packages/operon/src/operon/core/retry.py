@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
+
+from msgspec import Struct
 
 from operon.errors import DeclarationError
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """`retries` further attempts after the first; the n-th waits `backoff * factor**(n-1)` seconds, `cap` at most."""
 
     retries: int = 0
@@ -33,9 +33,9 @@ class Retry:
         """Whether a step that failed in this attempt (1 is the first) is tried once more."""
         if attempt > self.retries:
             return False
-        if isinstance(self.retry_on, type | tuple):
-            return isinstance(error, self.retry_on)
-        return self.retry_on(error)
+        if callable(self.retry_on) and not isinstance(self.retry_on, type):
+            return self.retry_on(error)
+        return isinstance(error, self.retry_on)
 
     def delay(self, attempt: int, random: Random) -> float:
         """Seconds to wait after this attempt failed; with jitter, somewhere in the upper half."""

@@ -7,8 +7,9 @@ Values (`input`, `output`, `error`) are the codec's JSON text and never looked i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from operon.core.states import Status
 
@@ -29,8 +30,7 @@ class Kind(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One record of a workflow's journal; the first writer of a position wins."""
 
     position: str
@@ -57,16 +57,14 @@ class Entry:
     """Filled by the store when read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(Struct, frozen=True):
     """A running workflow and the claim under which it may still write."""
 
     workflow_id: str
     claim: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewWorkflow:
+class NewWorkflow(Struct, frozen=True):
     """A workflow that is about to be started."""
 
     id: str
@@ -98,8 +96,7 @@ class NewWorkflow:
     """A JSON object of the user's own labels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """Where a workflow stands, and what it came to."""
 
     status: Status
@@ -107,16 +104,14 @@ class Outcome:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
+class Park(Struct, frozen=True):
     """Leave the executor until an instant, or until one of some workflows has ended."""
 
     ready_at: float | None
     awaits: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The answer to a start: mine, or what was there already."""
 
     created: bool
@@ -127,8 +122,7 @@ class Started:
     """The parent is no longer running under its claim; nothing was inserted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Advanced:
+class Advanced(Struct, frozen=True):
     """The answer to an advance."""
 
     written: bool
@@ -138,8 +132,7 @@ class Advanced:
     """For each entry that had `after`, in order: the instant that was recorded."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowRow:
+class WorkflowRow(Struct, frozen=True):
     """One workflow as it stands in the database."""
 
     id: str
@@ -173,8 +166,7 @@ class WorkflowRow:
     """The one it was inserted with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """Which workflows `find` and `count` mean; None means any."""
 
     name: str | None = None
@@ -190,8 +182,7 @@ class Filter:
     """Continue behind this (`created_at`, `id`); newest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """What an executor tells of itself when it enlists."""
 
     app: str
@@ -204,8 +195,7 @@ class Process:
     """Seconds until the lease ends unless it is renewed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """Another executor whose lease has run out, or an executor in a listing."""
 
     id: int
@@ -219,8 +209,7 @@ class Peer:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(Struct, frozen=True):
     """The answer to a heartbeat: everything a process must know, in one statement."""
 
     alive: bool

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from operon.core import context
 from operon.core.commands import Command, Invoke, Look, Op, Start, ask
@@ -17,8 +19,7 @@ from operon.core.states import STATUSES
 from operon.errors import DeclarationError, Duplicate, KeyConflict, Suspended
 
 
-@dataclass(frozen=True, slots=True)
-class Execute(Command[Outcome | None]):
+class Execute(Command[Outcome | None], frozen=True):
     """Run a workflow that was started for this executor.
 
     Args:
@@ -30,8 +31,7 @@ class Execute(Command[Outcome | None]):
     inline: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """A workflow that was started, or was there already."""
 
     id: str
@@ -187,6 +187,6 @@ def _join(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
     if not rows:
         there: Any = yield Invoke(opened.execute, ("joined", {"id": row.id}))
         name, digest, code = there[0]
-        compare(declared, row, Started(created=False, outcome=Outcome(STATUSES[code]), name=name, digest=digest))
+        compare(declared, row, Started(created=False, outcome=Outcome(STATUSES[int(code)]), name=name, digest=digest))
     opened.after_commit(host.nudge)
     return Begun(row.id)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from operon.core import context
 from operon.core.commands import Advance, Describe, Invoke, Load, Op, Pause, Start, ask
@@ -87,7 +88,7 @@ def _work(function: Function, invoke: Invoke[Any]) -> Work:
 
     rules = function.rules
     decode = function.signature.decode_result
-    return Work(function.name, body, function.round_trip, rules.isolation, rules.read_only, decode=decode)
+    return Work(function.name, body, function.round_trip, decode, rules.isolation, rules.read_only)
 
 
 def _bound(declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invoke[Any]:

@@ -6,35 +6,11 @@ import heapq
 import itertools
 import logging
 import threading
-import time
 from collections.abc import Callable
-from typing import Protocol
+
+from operon.engine.clock import Clock
 
 log = logging.getLogger("operon")
-
-
-class Clock(Protocol):
-    """A clock that only goes forward, and how to wait by it."""
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        ...
-
-    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait on a condition that is held, for so many of this clock's seconds at most."""
-        ...
-
-
-class WallClock:
-    """The machine's own."""
-
-    def monotonic(self) -> float:
-        """Seconds since the machine started, or so."""
-        return time.monotonic()
-
-    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait, at most an hour at a time."""
-        condition.wait(None if seconds is None else min(seconds, 3600.0))
 
 
 class Timer:

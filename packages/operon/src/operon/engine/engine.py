@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import Any, Protocol, TypeVar
 
@@ -25,12 +24,13 @@ from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine import drivers
-from operon.engine.clockwork import Clock, Clockwork, WallClock
+from operon.engine.clockwork import Clockwork
 from operon.engine.executor import Executor
 from operon.engine.ids import Ids
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.pen import Pen
+from operon.engine.settings import Settings
 from operon.engine.threads import Threads
 from operon.engine.waits import Waits
 from operon.errors import Cancelled, ForkedProcess, NotLaunched, Suspended
@@ -68,22 +68,6 @@ class Program(Protocol):
     def around(self, body: Callable[[], T]) -> T:
         """Run one execution inside what the app puts around each."""
         ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an engine behaves; durations in seconds."""
-
-    threads: int = 64
-    tasks: int = 1000
-    grace: float = 1.0
-    """How long a wait stays in the process before its run is parked."""
-    ttl: float = 15.0
-    """How long an executor's lease lasts; it is renewed every fifth of that."""
-    poison: int = 5
-    cleanup: float = 60.0
-    run: bool | frozenset[str] = True
-    clock: Clock = field(default_factory=WallClock)
 
 
 class Engine:

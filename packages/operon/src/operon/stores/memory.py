@@ -9,8 +9,10 @@ import json
 import threading
 from collections import defaultdict
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from msgspec.structs import replace
 
 from operon.core import commands as c
 from operon.core.rows import (

@@ -6,7 +6,6 @@ are set. Any other exception becomes `StepFailed`, which every reader knows.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
@@ -20,7 +19,6 @@ from operon.core.codec.tagged import Packer, Unpacker
 from operon.core.codec.trust import Trust, class_name
 from operon.errors import PayloadTooLarge, StepFailed
 
-_log = logging.getLogger("operon")
 _warned: set[str] = set()
 
 _KNOWN = frozenset({"builtins", "operon"})
@@ -219,5 +217,7 @@ def _message(error: object) -> str:
 def _warn(cls: type, what: str) -> None:
     name = _type_name(cls)
     if name not in _warned:
+        import logging
+
         _warned.add(name)
-        _log.warning("an error of type %s %s", name, what)
+        logging.getLogger("operon").warning("an error of type %s %s", name, what)

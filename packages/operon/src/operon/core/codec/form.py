@@ -10,7 +10,6 @@ import sys
 import typing
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 _SHOWN_STEPS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """What one codec allows: bytes a record, packages whose classes rows may name, the cipher for secrets if any."""
 
     max_payload: int

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import partial
@@ -17,14 +16,15 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
+
 from operon.core.codec.refusal import Refusal
 
 class_of: Callable[[object], type[Any]] = type
 """`type`, to checkers a class like any other: never `__class__`, by which a proxy may lie."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One builtin type: its tag, and the way there and back."""
 
     tag: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum, Flag
 from functools import cached_property, lru_cache
 from typing import Any
@@ -22,8 +21,7 @@ from operon.core.codec.refusal import Refusal
 Fields = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """One way to make classes: how to recognise it, take its objects apart, and put them together."""
 
     owns: Callable[[type], bool]
@@ -101,8 +99,7 @@ def _is_incidental(cls: type, name: str) -> bool:
     return name == "__orig_class__" or isinstance(getattr(cls, name, None), cached_property)
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(msgspec.Struct, frozen=True):
     """A field: a way to its default if it has one, and whether the class is called with it."""
 
     name: str

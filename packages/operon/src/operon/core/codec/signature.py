@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import types
-from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
@@ -163,8 +162,7 @@ class Signature:
         return tuple(args), kwargs
 
 
-@dataclass(frozen=True, slots=True)
-class _Simple:
+class _Simple(msgspec.Struct, frozen=True):
     """The names a call by position alone can fill, and how many of them it must."""
 
     names: tuple[str, ...]

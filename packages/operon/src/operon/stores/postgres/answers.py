@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from operon.stores.postgres.session import Row, Session
 
-NAMES = [field.name for field in fields(WorkflowRow)]
+NAMES = list(WorkflowRow.__struct_fields__)
 
 
 def load(session: Session, command: c.Load) -> tuple[Entry, ...]:

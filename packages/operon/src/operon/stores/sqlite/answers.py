@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec.structs import replace
 
 from operon.core import commands as c
 from operon.core.rows import (
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Answer: TypeAlias = "Callable[[Connection, Any, float], Any]"
-PROCESS = tuple(field.name for field in fields(Process))
-ROW = tuple(field.name for field in fields(WorkflowRow))
+PROCESS = Process.__struct_fields__
+ROW = WorkflowRow.__struct_fields__
 COUNT = f"select count(*) from ({SQL['find']})"  # noqa: S608 - one constant within another
 
 
