@@ -15,10 +15,11 @@ import psycopg
 import pytest
 
 from conformance.world import SUCCESS, World, start, step
-from operon.core.commands import Advance, Command, Load
-from operon.core.rows import Advanced, Outcome, Park
+from operon.core.commands import Advance, Command, HandBack, Load
+from operon.core.rows import Advanced, Guard, Outcome, Park
 from operon.core.states import Status
-from operon.stores.postgres import PostgresStore
+from operon.stores.postgres import PostgresStore, writes
+from operon.stores.postgres.session import Address, Session
 from relaying import Relay
 
 T = TypeVar("T")
@@ -134,6 +135,18 @@ def test_what_another_did_meanwhile_is_not_mine(world: World, postgres_url: str,
         canceller.commit()
         assert answer.result() == Advanced(written=False)
     assert (world.status(), world.positions()) == ("cancelled", [])
+
+
+def test_the_same_outcome_under_another_claim_is_not_mine(world: World, postgres_url: str) -> None:
+    """My end never arrived; who took over came to the same end. I have lost the run, and must be told so."""
+    guard = world.run(executor=(executor := world.enlist()))
+    world.ask(HandBack(executor))
+    world.claim(executor)
+    assert world.end(Guard("w", 2)).written
+    with closing(Session(Address(postgres_url, "test"))) as session:
+        mine = writes.perform(session, [Advance("w", guard.claim, (), SUCCESS)], again=True)
+        theirs = writes.perform(session, [Advance("w", 2, (), SUCCESS)], again=True)
+    assert (mine, theirs) == ([Advanced(written=False)], [Advanced(written=True)])
 
 
 def test_without_answers_a_whole_batch_happens_once(world: World, relay: Relay, postgres_url: str) -> None:

@@ -33,7 +33,7 @@ select
     ) - clock_timestamp())::float8 as due,
     exists (
         select from operon.awaits a
-        where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 4)
+        where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)
             and exists (
                 select from operon.workflows w
                 where w.id = a.workflow_id and w.status = 2

@@ -50,8 +50,14 @@ def fault(error: BaseException) -> Fault:
 
 def explain(error: BaseException, where: str) -> StoreError:
     """Say what happened, where, and what to do; the password is not in it."""
-    said = str(error).strip().partition("\n")[0] or type(error).__name__
-    match fault(error):
+    told = tell(fault(error), str(error).strip().partition("\n")[0] or type(error).__name__, where)
+    told.__cause__ = error
+    return told
+
+
+def tell(meaning: Fault, said: str, where: str) -> StoreError:
+    """Put it in a sentence."""
+    match meaning:
         case Fault.FINAL:
             return StoreError(f"The database at {where} refused: {said}")
         case Fault.LOCKED:

@@ -162,7 +162,7 @@ with locked as materialized (
 ), awaited as materialized (
     select * from unnest(:await_op::int[], :await_workflow_id::text[], :await_id::text[]) as a (op, workflow_id, id)
 ), over as materialized (
-    select op from awaited a where not exists (select from operon.workflows t where t.id = a.id and t.status < 4)
+    select op from awaited a where not exists (select from operon.workflows t where t.id = a.id and t.status < 3)
 ), ended as (
     update operon.workflows w set
         status = f.status, executor = null, output = f.output, error = f.error,

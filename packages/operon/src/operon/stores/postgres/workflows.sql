@@ -88,7 +88,7 @@ with sleeper as materialized (
     select id from operon.workflows
     where id in (
             select workflow_id from operon.awaits a
-            where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 4)
+            where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)
         )
         and status = 2 and (ready_at is null or ready_at > statement_timestamp())
     order by id for no key update
