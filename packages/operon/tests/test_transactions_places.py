@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from inspect import isawaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -124,15 +125,16 @@ def connect(way: Way, url: str) -> Any:
     if way.name == "asyncpg":
         return cast("Any", asyncpg).connect(url)
     make: Any = create_async_engine if way.asynchronous else sqlalchemy.create_engine
-    engine = make(
-        spelled.replace("sqlite:", "sqlite+aiosqlite:" if way.asynchronous else "sqlite:"), poolclass=NullPool
-    )
-    opened: Any = engine.connect() if way.name.startswith("sqlalchemy") else way.handle(engine)
+    if way.asynchronous:
+        spelled = spelled.replace("sqlite:", "sqlite+aiosqlite:")
+    engine = make(spelled, poolclass=NullPool)
+    session: Any = way.handle
+    opened: Any = engine.connect() if way.name.startswith("sqlalchemy") else session(engine)
     return opened
 
 
 async def given(value: Any) -> Any:
-    return await value if isinstance(value, Awaitable) else value
+    return await value if isawaitable(value) else value
 
 
 @ways
@@ -270,6 +272,11 @@ def test_what_a_session_keeps_is_written_before_the_record(
         return 1
 
     with bench("postgres", postgres_url, loop, through) as place:
+        place.sql(
+            "create function late() returns trigger language plpgsql as $$ begin "
+            "if exists (select from operon.steps) then raise 'the record was first'; end if; return new; end $$; "
+            "create trigger late before insert or update on accounts for each row execute function late()"
+        )
         assert place.run(way, script).recorded
         assert place.sql("select id, cents from accounts order by id") == [(1, 90), (2, 100), (3, 5)]
 

@@ -126,7 +126,7 @@ class Attempt:
 
     def _put(self, tx: Transaction, statement: Statement) -> Op[None]:
         rows = yield from tx.rows(self.queries[statement.query], statement.parameters)
-        if len(rows) != 1 or rows[0] == (False,):
+        if len(rows) != 1 or (rows[0] and rows[0][0] is False):  # `lock` answers in a row that it was refused
             raise statement.otherwise()
 
     def diagnose(self, error: Exception) -> Fault | None:
