@@ -62,7 +62,17 @@ def test_what_is_not_there_is_not_waited_for(world: World) -> None:
     assert not world.end(world.run("parent"), Park(None, ("child", "nobody"))).parked
 
 
-@pytest.mark.parametrize("end", [Outcome(Status.HELD), Outcome(Status.QUEUED), Park(None)])
+def test_what_is_held_is_not_waited_for(world: World) -> None:
+    """Who waits for it is told at once: only a person lets it go on."""
+    sleeper = world.run("child")
+    world.sleep("early", "child")
+    world.end(sleeper, Outcome(Status.HELD))
+    assert world.pulse(world.enlist()).stirred
+    assert world.ask(Wake(None)) == 1
+    assert not world.end(world.run("late"), Park(None, ("child",))).parked
+
+
+@pytest.mark.parametrize("end", [Outcome(Status.QUEUED), Park(None)])
 def test_what_has_not_ended_is_waited_for(world: World, end: Outcome | Park) -> None:
     world.end(world.run("child"), end)
     assert world.end(world.run("parent"), Park(None, ("child",))).parked

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from engine.conftest import MakeApp
-from engine.test_workflows import poll
 
 import operon
+from engine.conftest import MakeApp
+from engine.test_workflows import poll
 from operon import aio
 from operon.errors import Cancelled, Suspended, WorkflowCancelled
 
@@ -121,7 +121,7 @@ def test_a_generator_that_ends_later_finds_a_dead_run(make: MakeApp) -> None:
             finally:
                 try:
                     operon.uuid4()
-                except BaseException as error:  # noqa: B036 - what is tested
+                except BaseException as error:
                     seen.append(type(error))
 
         if not kept:

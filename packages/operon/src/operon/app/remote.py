@@ -34,6 +34,7 @@ class Abroad:
     """The home of functions that another process has: values can be recorded for them, and nothing be run."""
 
     host: Host | None = None
+    pin = False
     raises: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:

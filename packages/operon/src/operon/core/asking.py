@@ -11,6 +11,7 @@ from operon.core import context
 from operon.core.commands import Cancel, Count, Describe, Find, Load, Op, ask
 from operon.core.function import Declared, Function
 from operon.core.host import Host
+from operon.core.ids import possible
 from operon.core.journal import note, recall, settle
 from operon.core.results import Handle
 from operon.core.rows import Entry, Filter, Kind, WorkflowRow
@@ -138,7 +139,7 @@ def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:
 
 
 def _row(workflow_id: str) -> Op[WorkflowRow]:
-    row: WorkflowRow | None = yield from ask(Describe(workflow_id))
+    row: WorkflowRow | None = (yield from ask(Describe(workflow_id))) if possible(workflow_id) else None
     if row is None:
         raise NotFound(f"No workflow has the id {workflow_id!r}.")
     return row

@@ -27,6 +27,8 @@ class Home(Protocol):
 
     codec: Codec
     host: Host | None
+    pin: bool
+    """Whether rows run only on the code version that started them, where a function does not say."""
 
     @property
     def raises(self) -> tuple[type[BaseException], ...]:
@@ -64,7 +66,7 @@ class Rules(Struct, frozen=True):
     isolation: Isolation = "serializable"
     read_only: bool = False
     datasource: str | None = None
-    pin: bool = False
+    pin: bool | None = None
     roles: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 

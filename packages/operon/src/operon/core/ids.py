@@ -7,6 +7,14 @@ from operon.errors import InvalidId
 LONGEST = 255
 
 
+def possible(workflow_id: str) -> bool:
+    """Whether a workflow could have this id; of others a database need not be asked."""
+    try:
+        return bool(checked(workflow_id))
+    except InvalidId:
+        return False
+
+
 def checked(key: str) -> str:
     """Give the key back if every database can hold it.
 

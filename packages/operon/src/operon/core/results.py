@@ -12,6 +12,7 @@ from operon.core import context
 from operon.core.commands import Look, Op, ask
 from operon.core.function import Declared, Function
 from operon.core.host import Host
+from operon.core.ids import possible
 from operon.core.journal import Run, Wait, interrupted, note, recall, settle
 from operon.core.rows import Entry, Kind, Outcome
 from operon.core.starting import begin
@@ -134,7 +135,7 @@ def result(
 
 def look(workflow_id: str) -> Op[Outcome]:
     """Ask where a workflow stands."""
-    found = yield from ask(Look((workflow_id,)))
+    found = (yield from ask(Look((workflow_id,)))) if possible(workflow_id) else {}
     if workflow_id not in found:
         raise NotFound(f"No workflow has the id {workflow_id!r}.")
     return found[workflow_id]

@@ -60,6 +60,9 @@ def in_workflow(
     try:
         work = _work(function, invoke)
         done = yield from _of(function).transact(function, work, None if function.rules.read_only else ledger)
+    except StoreUnavailable as error:
+        # It may have committed all the same: whoever takes the workflow up finds the record, or runs it again.
+        raise run.die(Suspended(f"{run.id} was left: {error}")) from error
     except Exception as error:
         run.check()
         text, rebuilt = function.round_trip_error(error)

@@ -51,11 +51,11 @@ class Clock:
         self._ahead = 0.0 if source else start
 
     def __call__(self) -> float:
-        """Seconds since 1970."""
+        """Seconds since 1970, to the microsecond, as a datetime has them."""
         if self._source:
-            return self._source() + self._ahead
+            return round(self._source() + self._ahead, 6)
         self.advance(1e-6)
-        return self._ahead
+        return round(self._ahead, 6)
 
     def advance(self, seconds: float) -> None:
         """Let this much time pass."""
@@ -206,7 +206,7 @@ class MemoryStore:
         tree = [command.workflow_id]
         for key in tree if command.children else ():
             tree += self._children.get(key, ())
-        live = [self.workflows[key] for key in tree if not self._is_over(key)]
+        live = [self.workflows[key] for key in tree if key in self.workflows and not self.workflows[key].row.status.ended]
         now = self.clock()
         for workflow in live:
             _end(workflow, Outcome(Status.CANCELLED), now)
@@ -312,9 +312,9 @@ class MemoryStore:
         return True
 
     def _is_over(self, workflow_id: str) -> bool:
-        """Nothing is to be waited for in a workflow that has ended or is not there."""
+        """Nothing is to be waited for in a workflow that has ended, is held, or is not there."""
         workflow = self.workflows.get(workflow_id)
-        return workflow is None or workflow.row.status.ended
+        return workflow is None or workflow.row.status.ended or workflow.row.status is Status.HELD
 
     def _sleepers(self, now: float) -> Iterator[Workflow]:
         return (w for w in self.workflows.values() if w.row.status is Status.WAITING and not _is_ready(w.row, now))

@@ -13,7 +13,7 @@ select
   (select min(ready_at) from operon_workflows where status in (0, 2)) - :now,
   exists (
     select 1 from operon_awaits a
-    where not exists (select 1 from operon_workflows where id = a.awaited and status < 4)
+    where not exists (select 1 from operon_workflows where id = a.awaited and status < 3)
       and exists (
         select 1 from operon_workflows where id = a.workflow_id and (ready_at is null or ready_at > :now)
       )

@@ -11,7 +11,7 @@ insert into operon_steps (
 select
   w.id, :position, :ordinal, :kind, :name, :digest, :output, :error, :child, :attempt, :version, :isolation,
   clock.now - :elapsed, clock.now, w.claim, transactions + 1
-from operon_workflows w, operon_identity, (select (julianday('now') - 2440587.5) * 86400 as now) clock
+from operon_workflows w, operon_identity, (select round((julianday('now') - 2440587.5) * 86400, 6) as now) clock
 where w.id = :workflow_id and w.claim = :claim and w.status = 1
 returning position;
 
@@ -24,7 +24,7 @@ select
   :id, :name, :status, 1, 1, now - :elapsed, now - :elapsed, now,
   min(ifnull(:deadline, now + :timeout), ifnull(now + :timeout, :deadline)), :nonce, :digest, :version, :pin, :instance,
   :parent, :root, :user, :roles, :request_id, :traceparent, :attributes, :input, :output, :error
-from (select (julianday('now') - 2440587.5) * 86400 as now)
+from (select round((julianday('now') - 2440587.5) * 86400, 6) as now)
 returning id;
 
 -- settle_step: enter its one step, the last statement before the commit
@@ -35,7 +35,7 @@ insert into operon_steps (
 select
   :workflow_id, :position, :ordinal, :kind, :name, :digest, :output, :error, :child, :attempt, :version, :isolation,
   now - :elapsed, now, :claim, transactions + 1
-from operon_identity, (select (julianday('now') - 2440587.5) * 86400 as now)
+from operon_identity, (select round((julianday('now') - 2440587.5) * 86400, 6) as now)
 returning position;
 
 -- join: start a workflow with the caller's transaction; no row means that the id is taken
@@ -47,7 +47,7 @@ select
   :id, :name, 0, now + :delay, now, min(ifnull(:deadline, now + :timeout), ifnull(now + :timeout, :deadline)),
   :nonce, :digest, :version, :pin, :instance, :parent, :root, :user, :roles, :request_id, :traceparent, :attributes,
   :input
-from (select (julianday('now') - 2440587.5) * 86400 as now)
+from (select round((julianday('now') - 2440587.5) * 86400, 6) as now)
 where true
 on conflict do nothing
 returning id;

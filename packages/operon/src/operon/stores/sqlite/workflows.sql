@@ -26,7 +26,7 @@ where id = :id;
 update operon_workflows set status = 2, executor = null, ready_at = :ready_at
 where id = :id and not exists (
   select 1 from json_each(:awaits) awaited
-  where not exists (select 1 from operon_workflows where id = awaited.value and status < 4)
+  where not exists (select 1 from operon_workflows where id = awaited.value and status < 3)
 );
 
 -- await: note what a parked workflow waits for
@@ -62,7 +62,7 @@ where status = 2
   and (ready_at is null or ready_at > :now)
   and id in (
     select workflow_id from operon_awaits
-    where not exists (select 1 from operon_workflows where id = awaited and status < 4)
+    where not exists (select 1 from operon_workflows where id = awaited and status < 3)
   );
 
 -- cancel: a workflow and, if wanted, what descends from it, even below one that has ended
