@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from operon.core import context
+from operon.core.commands import Invoke, Op, ask
+from operon.engine.landing import arrived
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,20 +23,29 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     Raises:
         Exception: whatever the function raises.
     """
-    import asyncio
     from concurrent.futures import Future
 
     here = context.current()
+    host = None if here is None else here.run.host
     around = context.copied()
     if here is not None:
         around.run(context.branch.set, here.fork())
     done: Future[R] = Future()
 
+    def body() -> R:
+        return fn(*args, **kwargs) if host is None else host.drive(_whole(lambda: fn(*args, **kwargs)))
+
     def run() -> None:
         try:
-            done.set_result(around.run(fn, *args, **kwargs))
+            done.set_result(around.run(body))
         except BaseException as error:
             done.set_exception(error)
 
     threading.Thread(target=run, name=f"operon-call-{getattr(fn, '__name__', 'fn')}", daemon=True).start()
-    return await asyncio.wrap_future(done)
+    await arrived(done)
+    return done.result()
+
+
+def _whole(fn: Callable[[], R]) -> Op[R]:
+    """Run a function as the body of its branch, so that the engine knows when it waits and when it works."""
+    return (yield from ask(Invoke[R](fn, body=True)))

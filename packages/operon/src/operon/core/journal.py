@@ -82,6 +82,9 @@ class Run:
         self.cleaning_until = 0.0
         self.busy = 0
         self.parking = False
+        self.settling = False
+        self.stirred = 0.0
+        """When it last did anything but wait."""
         self.root = Branch(self, "")
         self.forked = False
         self.ordinal = 0

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from operon.engine.clock import Clock
 
 log = logging.getLogger("operon")
+ROOM = 1000
+"""Timers that are kept without a look at how many of them were cancelled."""
 
 
 class Timer:
@@ -33,6 +35,7 @@ class Clockwork:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._heap: list[tuple[float, int, Timer]] = []
+        self._full = ROOM
         self._count = itertools.count()
         self._changed = threading.Condition()
         self._stopped = False
@@ -46,11 +49,19 @@ class Clockwork:
         """Call this in so many seconds."""
         timer = Timer(self.clock.monotonic() + max(0.0, seconds), call)
         with self._changed:
+            if len(self._heap) >= self._full:
+                self._sweep()
             first = not self._heap or timer.when < self._heap[0][0]
             heapq.heappush(self._heap, (timer.when, next(self._count), timer))
             if first:
                 self._changed.notify()
         return timer
+
+    def _sweep(self) -> None:
+        """Throw out what was cancelled, before the heap is twice as large as what is left."""
+        self._heap = [item for item in self._heap if item[2].call is not None]
+        heapq.heapify(self._heap)
+        self._full = ROOM + 2 * len(self._heap)
 
     def stop(self) -> None:
         """Call nothing more."""
@@ -66,7 +77,7 @@ class Clockwork:
             if call is not None:
                 try:
                     call()
-                except Exception:
+                except BaseException:  # a run that has left says so by `Suspended`
                     log.exception("A timer failed; the others go on.")
 
     def _next(self) -> Timer | None:

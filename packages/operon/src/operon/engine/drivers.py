@@ -6,8 +6,9 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.core import context
@@ -79,27 +80,22 @@ def awaited(command: Command[Any]) -> Callable[[Engine, Any], Awaitable[Any]]:
     return AWAITED.get(type(command), _submit)
 
 
-class Busy:
-    """A run that is doing something, and so cannot be parked."""
+@contextmanager
+def busy(engine: Engine, run: Run | None) -> Generator[None]:
+    """Keep a run from being parked while it does something."""
+    if run is None:
+        yield
+        return
+    engine.waits.enter(run)
+    try:
+        yield
+    finally:
+        engine.waits.leave(run)
 
-    __slots__ = ("_engine", "_run")
 
-    def __init__(self, engine: Engine, invoke: Invoke[Any]) -> None:
-        here = context.branch.get()
-        self._engine = engine
-        self._run: Run | None = None if here is None or invoke.body else here.run
-
-    def __enter__(self) -> None:
-        if self._run is not None:
-            with self._engine.lock:
-                self._run.busy += 1
-
-    def __exit__(self, *failure: object) -> None:
-        if self._run is not None:
-            with self._engine.lock:
-                self._run.busy -= 1
-            if self._run.waits and not self._run.busy:
-                self._engine.waits.settle(self._run)
+def _run_here() -> Run | None:
+    here = context.branch.get()
+    return None if here is None else here.run
 
 
 # ── Blocking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,7 +106,7 @@ def _ask(engine: Engine, command: Command[Any]) -> Any:
 
 
 def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with Busy(engine, invoke):
+    with busy(engine, _run_here()):
         if invoke.timeout is not None:
             return _limited(engine, invoke)
         value = invoke.fn(*invoke.args, **invoke.kwargs)
@@ -182,7 +178,13 @@ def _stall(engine: Engine, command: Stall) -> None:
 
 
 def _wait(engine: Engine, command: Wait) -> Any:
-    return engine.waits.begin(command).future.result()
+    if command.run is None:
+        return engine.waits.begin(command).future.result()
+    engine.waits.leave(command.run)
+    try:
+        return engine.waits.begin(command).future.result()
+    finally:
+        engine.waits.enter(command.run)
 
 
 def _pause(engine: Engine, command: Pause) -> None:
@@ -212,7 +214,7 @@ async def _submit(engine: Engine, command: Command[Any]) -> Any:
 
 
 async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with Busy(engine, invoke):
+    with busy(engine, None if invoke.body else _run_here()):
         value = invoke.fn(*invoke.args, **invoke.kwargs)
         if not inspect.isawaitable(value):
             return value

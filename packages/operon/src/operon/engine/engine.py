@@ -24,7 +24,7 @@ from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine import drivers
-from operon.engine.clockwork import Clockwork
+from operon.engine.clockwork import Clockwork, Timer
 from operon.engine.executor import Executor
 from operon.engine.ids import Ids
 from operon.engine.landing import arrived
@@ -86,6 +86,7 @@ class Engine:
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}
         self._pens: dict[str, Pen] = {}
+        self._deadlines: dict[str, Timer] = {}
         self._reserved = {False: 0, True: 0}
         self._lingering: set[Run] = set()
         self._abandoned: set[Future[Any]] = set()
@@ -120,6 +121,7 @@ class Engine:
     def disconnect(self) -> None:
         """End what `connect` began."""
         self._accepting = False
+        self.waits.close()
         self.clockwork.stop()
         self.threads.close()
 
@@ -137,6 +139,7 @@ class Engine:
             self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
         self._drain(min(1.0, drain))
         self.service.close()
+        self.waits.close()
         self.clockwork.stop()
         self.threads.close()
         self.loop.close()
@@ -287,7 +290,7 @@ class Engine:
             self.runs[row.id] = run
             self._pens[row.id] = Pen(self.store, run)
         if row.deadline is not None:
-            self.clockwork.after(row.deadline - self.now(), lambda: self._expire(run))
+            self._deadlines[row.id] = self.clockwork.after(row.deadline - self.now(), lambda: self._expire(run))
         return run
 
     def _leave(self, row: WorkflowRow, run: Run | None, function: Function, outcome: Outcome | None) -> None:
@@ -295,8 +298,10 @@ class Engine:
             if run is not None and self.runs.get(row.id) is run:
                 del self.runs[row.id]
                 self._pens.pop(row.id, None)
+                if (deadline := self._deadlines.pop(row.id, None)) is not None:
+                    deadline.cancel()
             self._idle.notify_all()
-        if run is not None and run.dead is None and outcome is None:
+        if run is not None and run.dead is None:
             run.die(Suspended(f"{row.id} has left."))
         self.loop.cancel(run)
         self.release(function)
@@ -380,6 +385,10 @@ class Engine:
         if ready_at is not None:
             parked.add_done_callback(lambda _: self.nudge(ready_at - self.now()))
         return parked
+
+    def quietly(self, run: Run, call: Callable[[], None]) -> None:
+        """Call this when no line of the run's body is being executed on a loop."""
+        self.loop.between(call) if run.tasks else call()
 
     def linger(self, run: Run) -> None:
         """See that what is pending is written within a few milliseconds, whatever the body does."""

@@ -63,6 +63,12 @@ class Loop:
         else:
             loop.call_soon_threadsafe(begin)
 
+    def between(self, call: Callable[[], None]) -> None:
+        """Call this on the loop, so while none of its tasks is executing; at once, where there is no loop any more."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(call)
+
     def cancel(self, run: Run | None) -> None:
         """Cancel the tasks of a run that has ended; what they wait for outside our verbs will not come."""
         loop = self._loop

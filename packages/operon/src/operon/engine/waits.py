@@ -1,7 +1,8 @@
 """Waiting: for an instant, for other workflows to end; and leaving the process when it takes long.
 
 A wait costs a future while it is short. Once a run has done nothing but wait for the grace time, it is parked: its
-row waits, and the run leaves its function by `Suspended`, to be replayed when the wait is over.
+row waits, and the run leaves its function by `Suspended`, to be replayed when the wait is over. Whether it is parked
+the commit alone decides; until that is known, no wait of the run ends otherwise.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine.clockwork import Clockwork, Timer
-from operon.errors import Suspended
+from operon.errors import NotLaunched, Suspended
 
 Seen = dict[str, Outcome]
 REMEMBERED = 1024
-SLOWEST_LOOK = 1.0
+FIRST_LOOK, SLOWEST_LOOK = 0.02, 1.0
 
 
 class Parker(Protocol):
@@ -31,6 +32,10 @@ class Parker(Protocol):
 
     def park(self, run: Run, park: Park) -> Future[Advanced]:
         """Submit it."""
+        ...
+
+    def quietly(self, run: Run, call: Callable[[], None]) -> None:
+        """Call this when no line of the run's body is being executed on a loop."""
         ...
 
     def now(self) -> float:
@@ -43,10 +48,13 @@ class Waiting:
     """One wait that is under way in this process."""
 
     wait: Wait
-    since: float
     future: Future[Seen] = field(default_factory=Future[Seen])
-    timers: list[Timer] = field(default_factory=list[Timer])
-    interval: float = 0.02
+    timer: Timer | None = None
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        """See that nobody who stops waiting can cancel what others complete."""
+        self.future.set_running_or_notify_cancel()
 
 
 class Waits:
@@ -59,52 +67,68 @@ class Waits:
         self._grace = grace
         self._lock = threading.RLock()
         self._watchers: dict[str, set[Waiting]] = {}
+        self._rounds: dict[float, list[Waiting]] = {}
+        """Who looks together next, by how long each has waited for that look."""
         self._recent: OrderedDict[str, Outcome] = OrderedDict()
+        self._closed = False
 
     def begin(self, wait: Wait) -> Waiting:
         """Begin to wait; the future is done when it is over."""
-        waiting = Waiting(wait, self._clockwork.clock.monotonic())
-        left = None if wait.until is None else wait.until - self._parker.now()
+        waiting, run = Waiting(wait), wait.run
         with self._lock:
             seen = {target: self._recent[target] for target in wait.awaits if target in self._recent}
-            if seen or (left is not None and left <= 0):
+            if self._closed or (run is not None and run.dead is not None):
+                waiting.future.set_exception((run and run.dead) or NotLaunched("The app was closed."))
+            elif seen or (wait.until is not None and wait.until <= self._parker.now()):
                 waiting.future.set_result(seen)
+            if waiting.future.done():
+                waiting.over = True
                 return waiting
             for target in wait.awaits:
                 self._watchers.setdefault(target, set()).add(waiting)
-            if wait.run is not None:
-                wait.run.waits.add(waiting)
-        if left is not None:
-            self._later(waiting, left, lambda: self.end(waiting, {}))
+            if run is not None:
+                run.waits.add(waiting)
+            self._wind(waiting)
         if wait.awaits:
-            self._later(waiting, waiting.interval, lambda: self._look(waiting))
-        if wait.run is not None:
-            self.settle(wait.run)
+            self._look_later(waiting, FIRST_LOOK)
+        if run is not None:
+            self.stir(run)
         return waiting
 
+    def _wind(self, waiting: Waiting) -> None:
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        if waiting.wait.until is not None:
+            left = waiting.wait.until - self._parker.now()
+            waiting.timer = self._clockwork.after(left, lambda: self.end(waiting, {}))
+
     def end(self, waiting: Waiting, seen: Seen | BaseException) -> None:
-        """End a wait, unless it has ended."""
+        """End a wait, unless it has ended, or a parking under way is to decide that."""
+        run = waiting.wait.run
         with self._lock:
-            for timer in waiting.timers:
-                timer.cancel()
-            for target in waiting.wait.awaits:
-                watchers = self._watchers.get(target, set())
-                watchers.discard(waiting)
-                if not watchers:
-                    self._watchers.pop(target, None)
-            if waiting.wait.run is not None:
-                waiting.wait.run.waits.discard(waiting)
-            if waiting.future.done():
+            if waiting.over or (run is not None and run.parking and not isinstance(seen, BaseException)):
                 return
+            waiting.over = True
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            for target in waiting.wait.awaits:
+                self._watchers[target].discard(waiting)
+                if not self._watchers[target]:
+                    del self._watchers[target]
+            if run is not None:
+                run.waits.discard(waiting)
         if isinstance(seen, BaseException):
             waiting.future.set_exception(seen)
         else:
             waiting.future.set_result(seen)
+        if run is not None:
+            self.stir(run)
 
     def ended(self, workflow_id: str, outcome: Outcome) -> None:
-        """Tell all who wait here that a workflow has ended."""
+        """Tell all who wait here that a workflow has ended, or is held."""
         with self._lock:
-            self._recent[workflow_id] = outcome
+            if outcome.status.ended:
+                self._recent[workflow_id] = outcome
             if len(self._recent) > REMEMBERED:
                 self._recent.popitem(last=False)
             watchers = tuple(self._watchers.get(workflow_id, ()))
@@ -119,56 +143,97 @@ class Waits:
         for waiting in waits:
             self.end(waiting, cause)
 
-    def _later(self, waiting: Waiting, seconds: float, call: Callable[[], object]) -> None:
-        waiting.timers.append(self._clockwork.after(seconds, call))
+    def close(self) -> None:
+        """End every wait, and begin no other: nobody looks any more."""
+        with self._lock:
+            self._closed = True
+            waits = {waiting for watchers in self._watchers.values() for waiting in watchers}
+        for waiting in waits:
+            self.end(waiting, NotLaunched("The app was closed while its result was waited for."))
 
-    def _look(self, waiting: Waiting) -> None:
-        """Ask the store whether what is awaited has ended elsewhere: the safety net, ever more slowly."""
+    # ── Looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look_later(self, waiting: Waiting, seconds: float) -> None:
+        """Join those who look after so many seconds: the safety net, ever more slowly, and one statement for all."""
+        with self._lock:
+            together = self._rounds.setdefault(seconds, [])
+            together.append(waiting)
+            if len(together) == 1:
+                self._clockwork.after(seconds, lambda: self._look(seconds))
+
+    def _look(self, seconds: float) -> None:
+        """Ask the store whether what is awaited has ended elsewhere."""
+        with self._lock:
+            waits = [waiting for waiting in self._rounds.pop(seconds) if not waiting.over]
+        if not waits:
+            return
 
         def looked(answer: Future[Mapping[str, Outcome]]) -> None:
             outcomes: Mapping[str, Outcome] = {} if answer.exception() else answer.result()
-            over = {key: it for key, it in outcomes.items() if it.status.ended or it.status is Status.HELD}
-            if over:
-                self.end(waiting, over)
-                return
-            waiting.interval = min(waiting.interval * 2, SLOWEST_LOOK)
-            self._later(waiting, waiting.interval, lambda: self._look(waiting))
+            final = {key: it for key, it in outcomes.items() if it.status.ended or it.status is Status.HELD}
+            for waiting in waits:
+                over = {target: final[target] for target in waiting.wait.awaits if target in final}
+                if over:
+                    self.end(waiting, over)
+                if not waiting.over:
+                    self._look_later(waiting, min(seconds * 2, SLOWEST_LOOK))
 
-        if not waiting.future.done():
-            self._store.submit(Look(waiting.wait.awaits)).add_done_callback(looked)
+        targets = {target for waiting in waits for target in waiting.wait.awaits}
+        self._store.submit(Look(tuple(targets))).add_done_callback(looked)
 
     # ── Parking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def settle(self, run: Run) -> None:
-        """Park a run if it does nothing but wait, and will for long; else look again when that may be so."""
+    def enter(self, run: Run) -> None:
+        """Note that a run does something, and so cannot be parked."""
         with self._lock:
-            if run.dead is not None or run.busy or run.parking or not run.waits:
+            run.busy += 1
+
+    def leave(self, run: Run) -> None:
+        """Note that it has done it."""
+        with self._lock:
+            run.busy -= 1
+        self.stir(run)
+
+    def stir(self, run: Run) -> None:
+        """Note that a run did something; if all it does now is to wait, it rests from here on."""
+        run.stirred = self._clockwork.clock.monotonic()
+        if run.waits and not run.busy:
+            self._settle(run)
+
+    def _settle(self, run: Run) -> None:
+        """Park a run that has rested for the grace time, or see to it that somebody comes back to look."""
+        with self._lock:
+            if run.dead is not None or run.busy or run.parking or run.settling or not run.waits:
                 return
-            now = self._clockwork.clock.monotonic()
-            waits: tuple[Waiting, ...] = tuple(run.waits)
-            rested = min(now - waiting.since for waiting in waits)
-            instants = [waiting.wait.until for waiting in waits if waiting.wait.until is not None]
+            awaits = run.forked or any(waiting.wait.awaits for waiting in run.waits)
+            left = run.stirred + (self._grace if awaits else 0.0) - self._clockwork.clock.monotonic()
+            if left > 0:
+                run.settling = True
+                self._clockwork.after(left, lambda: self._parker.quietly(run, lambda: self._again(run)))
+                return
+            instants = [waiting.wait.until for waiting in run.waits if waiting.wait.until is not None]
             until = min(instants, default=None)
-            left = None if until is None else until - self._parker.now()
-            if left is not None and left <= self._grace:
-                return
-            awaits = tuple(sorted({target for waiting in waits for target in waiting.wait.awaits}))
-            patience = self._grace if awaits or run.forked or run.tasks else 0.0
-            if rested < patience:
-                self._later(waits[-1], patience - rested, lambda: self.settle(run))
-                return
+            if until is not None and until - self._parker.now() <= self._grace:
+                return  # whoever ends that wait comes here again
+            targets = {target for waiting in run.waits for target in waiting.wait.awaits}
             run.parking = True
-        self._parker.park(run, Park(until, awaits)).add_done_callback(lambda answer: self._parked(run, answer))
+        self._parker.park(run, Park(until, tuple(sorted(targets)))).add_done_callback(lambda it: self._parked(run, it))
+
+    def _again(self, run: Run) -> None:
+        run.settling = False
+        self._settle(run)
 
     def _parked(self, run: Run, answer: Future[Advanced]) -> None:
-        run.parking = False
+        """Leave with a parked run; one that was refused has an awaited workflow that has ended, and goes on."""
         error = answer.exception()
-        if error is not None:
-            self.abandon(run, error)
-        elif answer.result().parked:
-            self.abandon(run, run.die(Suspended(f"{run.id} waits.")))
-        else:
-            with self._lock:
-                waits = tuple(run.waits)
-            for waiting in waits:
+        if error is not None or answer.result().parked:
+            self.abandon(run, error or run.die(Suspended(f"{run.id} waits.")))
+            return
+        with self._lock:
+            run.parking = False
+            waits = tuple(run.waits)
+        for waiting in waits:
+            if waiting.wait.awaits:
                 self.end(waiting, {})
+            else:
+                self._wind(waiting)

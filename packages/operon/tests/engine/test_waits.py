@@ -1,0 +1,319 @@
+"""Waits: none is lost, none ends early, and a run leaves when it does nothing else, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+import operon
+from engine.conftest import MakeApp
+from engine.stubborn import Stubborn
+from engine.test_workflows import poll
+from operon import aio
+from operon.core.commands import Advance, Command, Look, Start
+from operon.core.journal import Run, Wait
+from operon.core.rows import Advanced, NewWorkflow, Outcome, Park
+from operon.core.states import Status
+from operon.engine.clock import WallClock
+from operon.engine.clockwork import Clockwork
+from operon.engine.waits import Waits
+from operon.errors import NotLaunched, Suspended
+
+
+@pytest.fixture
+def database() -> Stubborn:
+    return Stubborn()
+
+
+def parks(command: Command[Any]) -> bool:
+    return isinstance(command, Advance) and isinstance(command.end, Park)
+
+
+def test_a_branch_at_work_is_not_parked_for_its_sleeping_sibling(make: MakeApp) -> None:
+    """What one branch does between two operations is not mistaken for rest, however long another one sleeps."""
+    app = make()
+    ran: list[int] = []
+
+    @app.step
+    async def work(n: int) -> None:
+        ran.append(n)
+
+    @app.workflow
+    async def flow() -> None:
+        async def worker() -> None:
+            for n in range(20):
+                await aio.sleep(0.01)
+                await work(n)
+
+        done = asyncio.create_task(worker())
+        sleeper = asyncio.create_task(aio.sleep(3600))
+        await done
+        sleeper.cancel()
+
+    with app:
+        operon.start(flow.using(key="w")).result(10)
+        assert operon.describe("w").attempts == 1
+    assert ran == list(range(20))
+
+
+def test_a_run_is_parked_once_the_last_short_wait_is_over(make: MakeApp) -> None:
+    """A wait that ends, and a branch that ends with it, leave nobody behind who would park the run: the end does."""
+    app = make()
+
+    @app.workflow
+    async def flow() -> None:
+        await asyncio.gather(aio.sleep(0.02), aio.sleep(3600))
+
+    with app:
+        operon.start(flow.using(key="w"))
+        poll(lambda: operon.describe("w").status == "waiting", 5)
+
+
+def test_a_child_that_ends_while_its_parent_parks_cuts_no_sleep_short(make: MakeApp, database: Stubborn) -> None:
+    """A refused parking wakes who waits for the child, and not who waits for an instant."""
+    app = make()
+    release = threading.Event()
+    woke: list[float] = []
+
+    @app.workflow
+    def child() -> None:
+        release.wait(20)
+
+    @app.workflow
+    async def flow() -> None:
+        handle = await aio.start(child)
+
+        async def nap() -> None:
+            await aio.sleep(1.0)
+            woke.append(time.monotonic())
+
+        await asyncio.gather(nap(), handle)
+
+    database.holds = parks
+    with app:
+        begun = time.monotonic()
+        handle = operon.start(flow.using(key="w"))
+        assert database.arrived.wait(10)
+        release.set()
+        poll(lambda: operon.count(status="succeeded") == 1)
+        database.holds = lambda _: False
+        database.go.set()
+        handle.result(10)
+    assert woke[-1] - begun >= 1.0
+
+
+class Parker:
+    """Parks when it is told to, by the test's hand."""
+
+    def __init__(self) -> None:
+        self.parks: list[tuple[Run, Park]] = []
+        self.flight: Future[Advanced] = Future()
+
+    def park(self, run: Run, park: Park) -> Future[Advanced]:
+        self.parks.append((run, park))
+        return self.flight
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def quietly(self, run: Run, call: Any) -> None:
+        del run
+        call()
+
+
+@pytest.fixture
+def parker() -> Parker:
+    return Parker()
+
+
+@pytest.fixture
+def waits(database: Stubborn, parker: Parker) -> Any:
+    clockwork = Clockwork(WallClock())
+    clockwork.start()
+    yield Waits(clockwork, database, parker, 0.02)
+    clockwork.stop()
+
+
+def running(database: Stubborn) -> Run:
+    database.ask(Start(NewWorkflow("w", "flow", "{}", "", 1, executor=1)))
+    return Run(None, database.workflows["w"].row)
+
+
+def test_nothing_ends_a_wait_while_its_run_is_being_parked(database: Stubborn, waits: Waits, parker: Parker) -> None:
+    """Whether the row waits is decided by the commit alone: until it is known, the body does not go on."""
+    run = running(database)
+    waiting = waits.begin(Wait(run, None, ("child",)))
+    poll(lambda: bool(parker.parks))
+    waits.ended("child", Outcome(Status.SUCCEEDED))
+    assert not waiting.future.done()
+    parker.flight.set_result(Advanced(written=True, parked=True))
+    assert isinstance(waiting.future.exception(5), Suspended)
+
+
+def test_a_dead_run_begins_no_wait(database: Stubborn, waits: Waits) -> None:
+    """A branch that comes to its wait after the others were told to leave is told too."""
+    run = running(database)
+    waits.abandon(run, run.die(Suspended("gone")))
+    assert isinstance(waits.begin(Wait(run, time.monotonic() + 3600)).future.exception(5), Suspended)
+
+
+def test_a_held_outcome_is_not_remembered(database: Stubborn, waits: Waits) -> None:
+    """Held is not the end: who waits after it was resumed does not hear of the past."""
+    waits.ended("w", Outcome(Status.HELD))
+    assert not waits.begin(Wait(None, None, ("w",))).future.done()
+
+
+def test_ten_thousand_waits_look_together(database: Stubborn, waits: Waits) -> None:
+    """The safety net costs a statement a second, however many wait; each is told what is its own."""
+    begun = [waits.begin(Wait(None, None, (f"w{n}",))) for n in range(10_000)]
+    poll(lambda: sum(isinstance(command, Look) for command in database.asked) >= 3)
+    assert sum(isinstance(command, Look) for command in database.asked) < 100
+    database.ask(Start(NewWorkflow("w77", "flow", "{}", "", 1, executor=1)))
+    database.ask(Advance("w77", 1, (), Outcome(Status.SUCCEEDED)))
+    assert begun[77].future.result(5)["w77"].status is Status.SUCCEEDED
+    assert not begun[78].future.done()
+
+
+def test_the_end_of_a_wait_is_told_once(database: Stubborn, waits: Waits) -> None:
+    """Many who end it at the same moment do not stumble over each other, nor over one who stopped waiting."""
+    for _ in range(200):
+        waiting = waits.begin(Wait(None, None, ("w",)))
+        barrier = threading.Barrier(3)
+        failures: list[BaseException] = []
+
+        def end(waiting: Any = waiting, barrier: Any = barrier, failures: Any = failures) -> None:
+            barrier.wait()
+            try:
+                waits.end(waiting, {})
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=end) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        barrier.wait()
+        waiting.future.cancel()
+        for thread in threads:
+            thread.join()
+        assert not failures
+
+
+def test_closing_tells_who_waits(make: MakeApp) -> None:
+    """A thread that waits for a result when the app closes is told, and does not hang."""
+    app = make()
+    told: Future[BaseException] = Future()
+
+    @app.workflow
+    def flow() -> None: ...
+
+    app.launch()
+    handle = operon.start(flow.using(delay=3600))
+
+    def wait() -> None:
+        try:
+            handle.result()
+        except BaseException as error:
+            told.set_result(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    engine: Any = app._engine
+    poll(lambda: bool(engine.waits._watchers))
+    app.close()
+    assert isinstance(told.result(5), NotLaunched)
+
+
+def test_a_distant_deadline_keeps_no_run_alive(make: MakeApp) -> None:
+    """What has ended is forgotten, whatever its deadline was."""
+    app = make()
+    seen: list[weakref.ref[Any]] = []
+
+    @app.workflow
+    def flow() -> None:
+        engine: Any = app._engine
+        seen.append(weakref.ref(next(iter(engine.runs.values()))))
+
+    with app:
+        for _ in range(3):
+            flow.using(timeout=86400)()
+        gc.collect()
+        assert [it() for it in seen] == [None] * 3
+
+
+def test_cancelled_timers_do_not_pile_up() -> None:
+    clockwork = Clockwork(WallClock())
+    for _ in range(50_000):
+        clockwork.after(3600, lambda: None).cancel()
+    assert len(clockwork._heap) < 5000
+
+
+def test_a_timer_that_fails_in_whatever_way_stops_no_other(caplog: Any) -> None:
+    """The clock survives what no `except Exception` catches."""
+    clockwork, rang = Clockwork(WallClock()), threading.Event()
+
+    def leaves() -> None:
+        raise Suspended("gone")
+
+    clockwork.after(0, leaves)
+    clockwork.after(0, rang.set)
+    clockwork.start()
+    assert rang.wait(5)
+    clockwork.stop()
+
+
+def test_a_thread_that_computes_is_not_parked(make: MakeApp) -> None:
+    """A branch on a thread works until it waits, whatever the others do: it is not left in the middle."""
+    app = make()
+    tried: list[int] = []
+    seen = threading.Event()
+
+    @app.step
+    def work() -> None: ...
+
+    def compute() -> None:
+        tried.append(1)
+        work()
+        seen.wait(0.3)
+        work()
+
+    @app.workflow
+    async def flow() -> None:
+        sleeper = asyncio.create_task(aio.sleep(3600))
+        await aio.call(compute)
+        sleeper.cancel()
+
+    with app:
+        operon.start(flow).result(10)
+    assert len(tried) == 1
+
+
+def test_two_threads_that_wait_are_parked(make: MakeApp) -> None:
+    app = make()
+
+    @app.workflow
+    async def flow() -> str:
+        await asyncio.gather(aio.call(operon.sleep, 0.5), aio.call(operon.sleep, 0.6))
+        return "slept"
+
+    with app:
+        handle = operon.start(flow.using(key="w"))
+        poll(lambda: operon.describe("w").status == "waiting", 5)
+        assert handle.result(10) == "slept"
+
+
+def test_what_a_thread_raises_reaches_its_caller(make: MakeApp) -> None:
+    """StopIteration, too, which asyncio's futures refuse: the caller does not wait for ever."""
+    nobody: Any = iter(())
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError):
+            await asyncio.wait_for(aio.call(next, nobody), 5)
+
+    with make():
+        asyncio.run(main())
