@@ -67,7 +67,7 @@ def test_starts_by_recorded_name_the_same_call(url: str, served: Operon) -> None
     with Client(url) as client:
         first = client.start(greet.using(key="welcome"), "ada")
         assert client.retrieve(first.id, greet).result(timeout=20) == "ADA"
-        assert client.gather([first, client.start("greet", name="bob")]) == ["ADA", "BOB"]
+        assert client.gather(first, client.start("greet", name="bob")) == ("ADA", "BOB")
         assert client.count(name="greet") == 2
         with pytest.raises(KeyConflict):
             _ = client.start(greet.using(key="welcome"), "bob")
@@ -105,7 +105,7 @@ async def test_async_client_awaits_the_same_verbs(url: str) -> None:
         handle = await client.start(agreet.using(key="k"), "ada")
         _ = assert_type(handle, Handle[str])
         assert await handle == "ADA"
-        assert await client.gather([await client.start("agreet", name="bob"), handle]) == ["BOB", "ADA"]
+        assert await client.gather(await client.start("agreet", name="bob"), handle) == ("BOB", "ADA")
         assert (await client.describe("k")).status == "succeeded"
         assert await client.steps("k") == []
         assert await client.count(status="succeeded") == len(await client.find(limit=5)) == 2

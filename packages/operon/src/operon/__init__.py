@@ -9,8 +9,9 @@ from operon.app import Routes as Routes
 from operon.app import verbs as app_verbs
 from operon.app.client import AsyncClient as AsyncClient
 from operon.app.client import Client as Client
-from operon.app.remote import remote as remote
 from operon.app.declarations import Call as Call
+from operon.app.gathering import Gather as _Gather
+from operon.app.remote import remote as remote
 from operon.app.verbs import blocking
 from operon.core import asking, results, verbs
 from operon.core import context as _context
@@ -27,7 +28,7 @@ now = blocking(verbs.now)
 rng = blocking(verbs.rng)
 uuid4 = blocking(verbs.uuid4)
 start = blocking(app_verbs.start)
-gather = blocking(results.gather)
+gather: _Gather = blocking(results.gather)
 retrieve = blocking(app_verbs.retrieve)
 describe = blocking(asking.describe)
 steps = blocking(asking.steps)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from operon.app import calling
 from operon.app import verbs as app_verbs
+from operon.app.gathering import AsyncGather
 from operon.app.verbs import awaited
 from operon.core import asking, results, verbs
+from operon.core import context as _context
 
 sleep = awaited(verbs.sleep)
 now = awaited(verbs.now)
 rng = awaited(verbs.rng)
 uuid4 = awaited(verbs.uuid4)
 start = awaited(app_verbs.start)
-gather = awaited(results.gather)
+gather: AsyncGather = awaited(results.gather)
 retrieve = awaited(app_verbs.retrieve)
 describe = awaited(asking.describe)
 steps = awaited(asking.steps)
@@ -20,3 +22,4 @@ find = awaited(asking.find)
 count = awaited(asking.count)
 cancel = awaited(asking.cancel)
 call = calling.call
+context = _context.snapshot

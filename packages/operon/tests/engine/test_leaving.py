@@ -241,4 +241,4 @@ def test_sleepers_do_not_accumulate_threads(make: MakeApp) -> None:
         handles = [operon.start(flow, n) for n in range(200)]
         poll(lambda: operon.count(status="waiting") > 150)
         assert threading.active_count() <= before + 8 + 4
-        assert operon.gather(handles) == list(range(200))
+        assert operon.gather(*handles) == tuple(range(200))

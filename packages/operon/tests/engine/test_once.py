@@ -228,7 +228,7 @@ def test_commit_inside_teaches(bank: Any) -> None:
 def test_started_in_the_background_it_commits_once(bank: Any) -> None:
     with bank.app:
         handles = [operon.start(bank.add, 1) for _ in range(10)]
-        assert sorted(operon.gather(handles)) == list(range(1, 11))
+        assert sorted(operon.gather(*handles)) == list(range(1, 11))
     assert bank.balance() == 10
 
 

@@ -225,7 +225,7 @@ def test_a_long_sleep_holds_no_thread(make: MakeApp) -> None:
 
     with app:
         handles = [operon.start(sleeper, n) for n in range(10)]
-        assert operon.gather(handles) == list(range(10))
+        assert operon.gather(*handles) == tuple(range(10))
         statuses = {operon.describe(h.id).attempts for h in handles}
     assert sorted(ends) == list(range(10)), "a recorded step ran again"
     assert statuses == {2}, "a sleeper kept its claim"
@@ -259,11 +259,11 @@ def test_a_parent_waiting_for_its_children_leaves(make: MakeApp) -> None:
     @app.workflow
     def parent(n: int) -> int:
         a, b = operon.start(child, n), operon.start(child, n + 1)
-        return sum(operon.gather([a, b]))
+        return sum(operon.gather(a, b))
 
     with app:
         handles = [operon.start(parent, n) for n in range(4)]
-        assert operon.gather(handles) == [10, 30, 50, 70]
+        assert operon.gather(*handles) == (10, 30, 50, 70)
 
 
 def test_now_rng_uuid_are_the_same_at_replay(make: MakeApp) -> None:

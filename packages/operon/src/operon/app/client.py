@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from operon.app.declarations import Durable
+from operon.app.gathering import AsyncGather, Gather
 from operon.app.remote import named
 from operon.app.stores import store_for
 from operon.app.verbs import retrieve
@@ -157,7 +158,7 @@ class Client(Connection):
     find = blocking(asking.find)
     count = blocking(asking.count)
     cancel = blocking(asking.cancel)
-    gather = blocking(results.gather)
+    gather = cast("Gather", blocking(results.gather))
 
     def close(self) -> None:
         """Disconnect; closing twice is harmless."""
@@ -195,7 +196,7 @@ class AsyncClient(Connection):
     find = awaited(asking.find)
     count = awaited(asking.count)
     cancel = awaited(asking.cancel)
-    gather = awaited(results.gather)
+    gather = cast("AsyncGather", awaited(results.gather))
 
     async def close(self) -> None:
         """Disconnect; closing twice is harmless."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from operon.app.declarations import Durable
+from operon.app.declarations import Declaration, Durable
 from operon.core import asking, results
 from operon.core.commands import Op
 from operon.core.host import Host, locate
@@ -19,6 +19,8 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
+OWNED: tuple[type, ...] = (Declaration, Handle)
+"""What belongs to an app, and says so."""
 
 
 def blocking(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[P, T]:
@@ -71,5 +73,4 @@ def retrieve(host: Host, workflow_id: str, of: Durable[..., R] | None = None, /)
 
 def _owner(args: tuple[Any, ...]) -> object:
     """Find the argument that says which app is meant: a declaration, or a handle."""
-    first = args[0] if args else None
-    return first if hasattr(first, "host") else None
+    return next((it for it in args[:2] if isinstance(it, OWNED)), None)

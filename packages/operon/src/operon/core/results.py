@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
@@ -18,7 +18,7 @@ from operon.core.rows import Entry, Kind, Outcome
 from operon.core.starting import begin
 from operon.core.states import Status
 from operon.core.verbs import alarm, seconds
-from operon.errors import NotFound, StepFailed, StillRunning, WorkflowCancelled, WorkflowHeld
+from operon.errors import BadValue, NotFound, StepFailed, StillRunning, WorkflowCancelled, WorkflowHeld
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -35,6 +35,11 @@ class Handle(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<Handle {self.id}>"
+
+    @property
+    def host(self) -> Host:
+        """The app, or the client, that gave it."""
+        return self._host
 
     def result(self, timeout: float | timedelta | None = None) -> R_co:
         """Wait for the workflow's result, blocking.
@@ -158,11 +163,16 @@ def _still(workflow_id: str) -> str:
     return f"{workflow_id} has not ended in the time given; it goes on, and result() may be asked again."
 
 
-def gather(host: Host, handles: Iterable[Handle[Any]], errors: Literal["raise", "return"] = "raise") -> Op[list[Any]]:
+def gather(host: Host, *handles: Handle[Any], errors: Literal["raise", "return"] = "raise") -> Op[tuple[Any, ...]]:
     """Wait for all of them; give their results in the order of the handles.
 
     With `errors="raise"` the first error, in that order, is raised; with "return" errors take the place of results.
+
+    Raises:
+        BadValue: `errors=` is neither.
     """
+    if errors not in {"raise", "return"}:
+        raise BadValue(f'gather(errors={errors!r}): write errors="raise" or errors="return".')
     results: list[Any] = []
     for handle in handles:
         try:
@@ -171,4 +181,4 @@ def gather(host: Host, handles: Iterable[Handle[Any]], errors: Literal["raise", 
             if errors == "raise" or ((branch := context.branch.get()) is not None and branch.run.dead is not None):
                 raise
             results.append(error)
-    return results
+    return tuple(results)

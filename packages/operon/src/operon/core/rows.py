@@ -222,7 +222,7 @@ class Pulse(Struct, frozen=True):
     due: float | None
     """Seconds until the next row is ready (at most zero: now); None when there is none."""
     stirred: bool
-    """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something, and `TakeOver` repeats that."""
+    """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something: `TakeOver` repeats that."""
 
 
 def record_parameters(guard: Guard, entry: Entry) -> dict[str, str | int | float | None]:
