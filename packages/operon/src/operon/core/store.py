@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Literal, Protocol, TypeVar
 
@@ -63,6 +63,20 @@ class Store(Protocol):
 
     def submit(self, command: Command[T]) -> Future[T]:
         """Answer a command later, never blocking the caller longer than the inbox is full."""
+        ...
+
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """Call this, on a thread of the store's, whenever another process may have said a word with `shout`.
+
+        A hint, which may be lost, repeated, or come for nothing: the heartbeat finds what no word was heard of.
+        """
+        ...
+
+    def shout(self, word: str) -> None:
+        """Tell all who listen; never blocks.
+
+        `ready`: something is to be claimed. `later`: something will be. `cancelled`: something was.
+        """
         ...
 
     def close(self) -> None:

@@ -109,6 +109,7 @@ class Engine:
         needed = any(function.asynchronous for function in self.program.functions.values())
         self.loop.open(loop, needed=needed)
         self._accepting = True
+        self.store.listen(self.heard)
         self.service.start()
         hosts.launched.append(self)
 
@@ -226,7 +227,15 @@ class Engine:
         """Say that something will be ready in so many seconds, or that something was cancelled."""
         if cancelled:
             self.service.doubt()
-        self.service.nudge(delay)
+            self.store.shout("cancelled")
+        elif self.settings.run is False:
+            self.store.shout("later" if delay > 0 else "ready")
+        else:
+            self.service.nudge(delay, news=True)
+
+    def heard(self, word: str) -> None:
+        """Act on what another process said."""
+        {"ready": self.service.nudge, "later": self.service.beat, "cancelled": self.service.doubt}[word]()
 
     # ── Running ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -288,7 +297,7 @@ class Engine:
         run = Run(self, row, entries)
         with self.lock:
             self.runs[row.id] = run
-            self._pens[row.id] = Pen(self.store, run)
+            self._pens[row.id] = Pen(self.store, run, lambda cause: self.kill(run, cause))
         if row.deadline is not None:
             self._deadlines[row.id] = self.clockwork.after(row.deadline - self.now(), lambda: self._expire(run))
         return run
@@ -306,7 +315,7 @@ class Engine:
         self.loop.cancel(run)
         self.release(function)
         if outcome is None or outcome.status is Status.QUEUED:
-            self.nudge()
+            self.service.nudge()
             return
         self.waits.ended(row.id, outcome)
         if outcome.status.ended and row.parent is not None and row.parent not in self.runs:
@@ -354,8 +363,8 @@ class Engine:
 
     # ── Interrupting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def kill(self, run: Run, cause: BaseException) -> None:
-        """End a run from outside: what it waits for raises the cause, and so does its next verb."""
+    def kill(self, run: Run, cause: BaseException) -> BaseException:
+        """End a run from outside: what it waits for raises the first cause given, and so does its next verb."""
         first = run.die(cause)
         self.waits.abandon(run, first)
         if isinstance(first, Cancelled):
@@ -363,6 +372,7 @@ class Engine:
             self.clockwork.after(self.settings.cleanup, lambda: self.loop.cancel(run))
         else:
             self.loop.cancel(run)
+        return first
 
     def _expire(self, run: Run) -> None:
         """Stop a workflow that passed its deadline: its outcome is recorded first, then its body is interrupted."""
@@ -375,7 +385,8 @@ class Engine:
                 self.kill(run, Cancelled(f"{run.id} passed its deadline."))
 
         outcome = timed_out(self, run)
-        self.pen(run).submit(outcome).add_done_callback(recorded)
+        if (pen := self._pens.get(run.id)) is not None:
+            pen.submit(outcome).add_done_callback(recorded)
 
     def park(self, run: Run, park: Park) -> Future[Advanced]:
         """Submit a run's parking; its deadline wakes it too."""
@@ -383,7 +394,7 @@ class Engine:
         ready_at = min(instants, default=None)
         parked = self.pen(run).submit(Park(ready_at, park.awaits))
         if ready_at is not None:
-            parked.add_done_callback(lambda _: self.nudge(ready_at - self.now()))
+            parked.add_done_callback(lambda _: self.service.nudge(ready_at - self.now()))
         return parked
 
     def quietly(self, run: Run, call: Callable[[], None]) -> None:

@@ -34,8 +34,10 @@ class Executor:
         self._clock = engine.settings.clock
         self._changed = threading.Condition()
         self._nudged = True
+        self._news = False
         self._doubted = False
         self._due: float | None = None
+        self._beat_at = 0.0
         self._claiming = engine.settings.run is not False
         self._stopped = False
         self._suspects: dict[int, int] = {}
@@ -61,9 +63,10 @@ class Executor:
         """Learn the store's clock, without a lease."""
         self._offset = self._engine.store.ask(Beat(0, 0.0)).now - self._clock.monotonic()
 
-    def nudge(self, delay: float = 0.0) -> None:
-        """Say that something will be ready in so many seconds."""
+    def nudge(self, delay: float = 0.0, *, news: bool = False) -> None:
+        """Say that something will be ready in so many seconds; news is passed on if it cannot all be claimed here."""
         with self._changed:
+            self._news = self._news or news
             if delay <= 0:
                 self._nudged = True
             else:
@@ -75,6 +78,12 @@ class Executor:
         """Say that what runs here may have been cancelled: look at once, and not at the next heartbeat."""
         with self._changed:
             self._doubted = True
+            self._changed.notify()
+
+    def beat(self) -> None:
+        """Say that something will be ready at a time that only the store knows: beat now, and not in a while."""
+        with self._changed:
+            self._beat_at = 0.0
             self._changed.notify()
 
     def stop_claiming(self) -> None:
@@ -90,6 +99,7 @@ class Executor:
             self._thread.join()
         try:
             self._engine.store.ask(Retire(self.id))
+            self._engine.store.shout("ready")
         except StoreError as error:
             log.warning("Could not say goodbye to the database (%s); the lease will run out by itself.", error)
 
@@ -97,11 +107,10 @@ class Executor:
 
     def _run(self) -> None:
         interval = self._settings.ttl / BEATS_A_LEASE
-        beat_at = self._clock.monotonic()
         while not self._stopped:
             try:
-                if self._clock.monotonic() >= beat_at:
-                    beat_at = self._clock.monotonic() + interval
+                if self._clock.monotonic() >= self._beat_at:
+                    self._beat_at = self._clock.monotonic() + interval
                     self._beat()
                 if self._doubted:
                     self._doubted = False
@@ -114,7 +123,7 @@ class Executor:
                 log.exception("The executor stumbled, and goes on.")
             with self._changed:
                 if not (self._nudged or self._doubted or self._stopped):
-                    left = min(beat_at, self._due or beat_at) - self._clock.monotonic()
+                    left = min(self._beat_at, self._due or self._beat_at) - self._clock.monotonic()
                     self._clock.wait(self._changed, max(0.0, left))
 
     def _ready(self) -> bool:
@@ -127,24 +136,31 @@ class Executor:
             return ready
 
     def _claim(self) -> None:
-        functions = self._engine.program.functions
         self.backlog = False
-        for asynchronous in (False, True):
-            names = tuple(
-                name for name, it in functions.items() if it.asynchronous is asynchronous and it.kind != "step"
+        news, self._news = self._news, False
+        claimed = sum(self._claim_colour(asynchronous=it) for it in (False, True))
+        if news and (self.backlog or not claimed):
+            self._engine.store.shout("ready")
+
+    def _claim_colour(self, *, asynchronous: bool) -> int:
+        """Claim what is ready of one colour, as far as there is room; answers how many."""
+        functions = self._engine.program.functions
+        names = tuple(name for name, it in functions.items() if it.asynchronous is asynchronous and it.kind != "step")
+        claimed = 0
+        while names:
+            free = self._engine.free(asynchronous=asynchronous)
+            if free <= 0:
+                self.backlog = True
+                break
+            rows = self._engine.store.ask(
+                Claim(self.id, names, self._engine.program.instances(), self._engine.version, free)
             )
-            while names:
-                free = self._engine.free(asynchronous=asynchronous)
-                if free <= 0:
-                    self.backlog = True
-                    break
-                rows = self._engine.store.ask(
-                    Claim(self.id, names, self._engine.program.instances(), self._engine.version, free)
-                )
-                for row in rows:
-                    self._run_here(row)
-                if len(rows) < free:
-                    break
+            for row in rows:
+                self._run_here(row)
+            claimed += len(rows)
+            if len(rows) < free:
+                break
+        return claimed
 
     def _run_here(self, row: WorkflowRow) -> None:
         function = self._engine.program.functions[row.name]
@@ -213,9 +229,10 @@ class Executor:
             f"it was taken over {self._settings.poison} times from executors that died: it may be what kills them."
         )
         error = self._engine.codec.encode_error(reason, home="operon", where="a held workflow")
-        while self._engine.store.ask(TakeOver(SWEEP, self._settings.poison, error)) == SWEEP:
-            continue
-        self.nudge()
+        taken = SWEEP
+        while taken == SWEEP:
+            taken = self._engine.store.ask(TakeOver(SWEEP, self._settings.poison, error))
+            self.nudge(news=taken > 0)
 
     def _reconcile(self, pulse: Pulse) -> None:
         """Compare what the store says that runs here with what does; act on what stays different for two beats."""

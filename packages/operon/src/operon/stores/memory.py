@@ -85,6 +85,7 @@ class MemoryStore:
         self.workflows: dict[str, Workflow] = {}
         self.executors: dict[int, Peer] = {}
         self._lock = threading.Lock()
+        self._ears: list[Callable[[str], None]] = []
         self._children: defaultdict[str, list[str]] = defaultdict(list)
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
@@ -103,6 +104,15 @@ class MemoryStore:
         except Exception as error:  # the future carries it
             future.set_exception(error)
         return future
+
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """Call this with every word that is said."""
+        self._ears.append(heard)
+
+    def shout(self, word: str) -> None:
+        """Tell all who listen, here and now."""
+        for heard in tuple(self._ears):
+            heard(word)
 
     def close(self) -> None:
         """Do nothing: every answer has been given."""
@@ -206,7 +216,9 @@ class MemoryStore:
         tree = [command.workflow_id]
         for key in tree if command.children else ():
             tree += self._children.get(key, ())
-        live = [self.workflows[key] for key in tree if key in self.workflows and not self.workflows[key].row.status.ended]
+        live = [
+            self.workflows[key] for key in tree if key in self.workflows and not self.workflows[key].row.status.ended
+        ]
         now = self.clock()
         for workflow in live:
             _end(workflow, Outcome(Status.CANCELLED), now)

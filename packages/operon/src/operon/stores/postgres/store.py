@@ -15,6 +15,7 @@ from operon.stores.postgres.answers import ANSWERS
 from operon.stores.postgres.faults import Fault
 from operon.stores.postgres.lane import PostgresLane
 from operon.stores.postgres.lanes import Lanes
+from operon.stores.postgres.notices import Notices
 from operon.stores.postgres.patience import Patience
 from operon.stores.postgres.session import SQL, Address, Session, where
 
@@ -51,6 +52,9 @@ class PostgresStore:
         self._lanes = Lanes([PostgresLane(url, self.url, self._patience) for _ in range(lanes)])
         self._pool = Pool(Address(url, "engine", {"lock_timeout": f"{patience}s"}), CONNECTIONS)
         self._heart = Pool(Address(url, "heartbeat"), 1)
+        self._notices = Notices(url)
+        self.listen = self._notices.listen
+        self.shout = self._notices.shout
         self._closed = False
         self._threads = ThreadPoolExecutor(CONNECTIONS + 1, "operon-store")
 
@@ -85,6 +89,8 @@ class PostgresStore:
     def close(self) -> None:
         """Finish what was submitted and disconnect."""
         self._patience.end()
+        if not self._closed:
+            self._notices.close()
         self._threads.shutdown()
         self._lanes.close()
         self._closed = True

@@ -14,6 +14,7 @@ from operon.stores.migrations import migrate, shipped
 from operon.stores.sqlite.answers import READS, Undone, answer
 from operon.stores.sqlite.combiner import Combiner, Job
 from operon.stores.sqlite.connection import SQL, Connection, connect_reader, connect_writer
+from operon.stores.sqlite.ear import Ear
 from operon.stores.sqlite.faults import explain, is_transient
 from operon.stores.sqlite.file import fingerprint, locate, writer_of
 from operon.stores.sqlite.ledger import SqliteLedger
@@ -40,12 +41,13 @@ class SqliteStore:
         self.queries: Mapping[str, str] = {name: SQL[name] for name in GUESTS}
         self._writer = writer_of(self.path)
         self.writer: Lock | None = self._writer
-        self.clock = lambda: round(clock(), 6)
+        self.clock: Callable[[], float] = lambda: round(clock(), 6)
         """To the microsecond, as a datetime has it: a page of `find` begins exactly where the last one ended."""
         self._patience = patience
         self._combiner = Combiner(self._flush, f"operon-writer {self.path}")
         self._connection: Connection | None = None
         self._readers: deque[Connection] = deque()
+        self._ear = Ear(self.path, self.clock)
         self._reading = ThreadPoolExecutor(2, f"operon-reader {self.path}")
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
@@ -70,8 +72,16 @@ class SqliteStore:
         """Answer a command on another thread; a write is on the disk once the future is done."""
         return self._reading.submit(self.ask, command) if type(command) in READS else self._combiner.submit(command)
 
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """Say `ready` after another connection's commit, if something is to be claimed."""
+        self._ear.listen(heard)
+
+    def shout(self, word: str) -> None:
+        """Do nothing: every commit is heard."""
+
     def close(self) -> None:
         """Finish what was submitted and close the file; closing twice is harmless."""
+        self._ear.close()
         self._combiner.close()
         self._reading.shutdown()
         while self._readers:

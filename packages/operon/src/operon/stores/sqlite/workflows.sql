@@ -42,6 +42,9 @@ where status in (0, 2)
 order by ready_at, id
 limit :limit;
 
+-- soonest: when the next one is ready
+select min(ready_at) as ready_at from operon_workflows where status in (0, 2);
+
 -- claim: take them, under a new number that fences whoever had them
 update operon_workflows
 set

@@ -1,0 +1,102 @@
+"""Words between processes: what one starts or cancels, another hears of before its next heartbeat."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+import operon
+from engine.conftest import MakeApp
+from operon import Operon
+from operon.app.declarations import Workflow
+from operon.core import asking
+from operon.errors import WorkflowCancelled
+
+LONG = 3600.0
+"""A lease so long that no heartbeat can be what helped."""
+
+
+def worker(make: MakeApp) -> tuple[Operon, threading.Event]:
+    app = make("worker", lease=LONG)
+    stopped = threading.Event()
+
+    @app.workflow(name="double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    @app.workflow(name="endless")
+    def endless() -> None:
+        try:
+            while True:
+                operon.sleep(0.02)
+        finally:
+            stopped.set()
+
+    return app, stopped
+
+
+def test_a_start_in_another_process_is_heard(make: MakeApp) -> None:
+    """A process that runs nothing starts; one that was idle takes it up at once."""
+    app, _ = worker(make)
+    front = make("front", lease=LONG)
+
+    @front.workflow(name="double")
+    def double(n: int) -> int:
+        raise AssertionError(n)
+
+    with app:
+        front.launch(run=False)
+        for n in range(5):
+            assert operon.start(double, n).result(20) == 2 * n
+
+
+def test_a_delayed_start_in_another_process_is_heard(make: MakeApp) -> None:
+    app, _ = worker(make)
+    front = make("front", lease=LONG)
+
+    @front.workflow(name="double")
+    def double(n: int) -> int:
+        raise AssertionError(n)
+
+    with app:
+        front.launch(run=False)
+        assert operon.start(double.using(delay=0.2), 4).result(20) == 8
+
+
+def test_a_cancellation_in_another_process_is_heard(make: MakeApp, database: Any) -> None:
+    if isinstance(database, str) and database.startswith("sqlite"):
+        pytest.skip("on SQLite a cancellation is noticed at the next record or heartbeat: commits carry no words")
+    app, stopped = worker(make)
+    front = make("front", lease=LONG)
+    with app:
+        handle = operon.start(app_function(app, "endless"))
+        front.launch(run=False)
+        assert front.host is not None
+        front.host.drive(asking.cancel(front.host, handle.id))
+        assert stopped.wait(20)
+        with pytest.raises(WorkflowCancelled):
+            handle.result(20)
+
+
+def app_function(app: Operon, name: str) -> Any:
+    return Workflow(app.functions[name])
+
+
+def test_who_lost_his_ear_hears_again(postgres_url: str) -> None:
+    """A listening connection that was cut is made again, and what was said meanwhile is asked for."""
+    app, front = (Operon(name, database=postgres_url, lease=LONG) for name in ("worker", "front"))
+
+    @app.workflow(name="double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    there = front.workflow(name="double")(double.fn)
+    with app, psycopg.connect(postgres_url, autocommit=True) as connection:
+        front.launch(run=False)
+        cut = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'operon listen'"
+        assert len(connection.execute(cut).fetchall()) == 2
+        assert operon.start(there, 21).result(20) == 42
+        front.close()
