@@ -87,7 +87,7 @@ class Operon(Serving, Routes):
         self.codec = Codec(max_payload=max_payload, key=encryption_key)
         self.host: Host | None = None
         self.pin = pin
-        self.runs: bool | list[str] = True
+        self.runs = True
         """What a launch that does not say runs here; `operon run --paused` sets it to False."""
         self._version = version
         self._lifespan = lifespan
@@ -124,12 +124,11 @@ class Operon(Serving, Routes):
 
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def launch(self, *, run: bool | list[str] | None = None, migrate: bool = True) -> None:
+    def launch(self, *, run: bool | None = None, migrate: bool = True) -> None:
         """Connect, take up what was left, and begin to run. Importing never launches anything; this does.
 
         Args:
-            run: False serves, starts and waits, but runs nothing here; a list names the queues to run; None is
-                what `runs` says: True.
+            run: False serves, starts and waits, but runs nothing here; None is what `runs` says: True.
             migrate: bring the schema up to date; False raises SchemaMismatch if it is not.
 
         Raises:
@@ -179,21 +178,20 @@ class Operon(Serving, Routes):
         drain = 30.0 if kind is None else 0.0
         await asyncio.get_running_loop().run_in_executor(None, lambda: self.close(drain))
 
-    def _launch(self, loop: asyncio.AbstractEventLoop | None, *, run: bool | list[str] | None, migrate: bool) -> None:
+    def _launch(self, loop: asyncio.AbstractEventLoop | None, *, run: bool | None, migrate: bool) -> None:
         from operon.engine.engine import Engine
 
         run = self.runs if run is None else run
         with self._lock:
             if self._engine is not None:
                 raise DeclarationError(f"{self.name} is launched already.")
-            chosen = run if isinstance(run, bool) else frozenset(run)
             database = self.database if self.database is not None else default_url(self.name)
             store = store_for(database)
             try:
                 store.open(migrate=migrate)
                 self._databases.open(database, store, self.each())
                 self._enter()
-                engine = Engine(self, store, replace(self._settings, run=chosen))
+                engine = Engine(self, store, replace(self._settings, run=run))
                 engine.launch(loop)
             except BaseException:
                 self._databases.close()

@@ -26,7 +26,6 @@ def command(
     port: Port = 8000,
     workers: Annotated[int, Parameter(env_var=("OPERON_WORKERS", "WEB_CONCURRENCY"))] = 1,
     http: bool = True,
-    queues: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     paused: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Serve the app, and run its workflows. SIGTERM lets them come to a safe point; a second one exits at once.
@@ -36,15 +35,12 @@ def command(
         port: Where to listen.
         workers: How many processes.
         http: With --no-http, only the engine runs.
-        queues: Run the workflows of these queues only.
         paused: Serve, start and wait, but run no workflow here.
     """
     if workers < 1:
         raise Complaint("--workers is at least 1.")
-    if paused and queues:
-        raise Complaint("--paused runs nothing, --queues something: choose one of them.")
     program.locate(app)
-    serving = Serving(app, host, port, http, runs=False if paused else queues or True)
+    serving = Serving(app, host, port, http, runs=not paused)
     listener = listen(serving) if http else None
     if workers == 1:
         serve(serving, listener)

@@ -37,7 +37,7 @@ class Serving:
     host: str = "127.0.0.1"
     port: int = 8000
     http: bool = True
-    runs: bool | list[str] = True
+    runs: bool = True
     drain: float = 30.0
 
     @property
@@ -90,8 +90,8 @@ def announce(app: Operon, serving: Serving) -> None:
     if serving.http:
         line.append(f"  {serving.url}", style="cyan")
     line.append(f"  {store.url if store else ''}", style="dim")
-    if app.runs is not True:
-        line.append("  paused" if app.runs is False else f"  queues {', '.join(app.runs)}", style="yellow")
+    if not app.runs:
+        line.append("  paused", style="yellow")
     console().print(line)
     sys.stdout.flush()
 

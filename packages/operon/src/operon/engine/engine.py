@@ -201,14 +201,14 @@ class Engine:
 
     def free(self, *, asynchronous: bool) -> int:
         """How many more bodies of a colour can run here."""
-        if not self._accepting or self.settings.run is False:
+        if not self._accepting or not self.settings.run:
             return 0
         limit = self.settings.tasks if asynchronous else self.settings.threads
         return max(0, limit - self._reserved[asynchronous])
 
     def reserve(self, function: Function, *, inline: bool = False) -> int | None:
         """Take a place for a body, if this process runs it and has one free; inline, the caller's thread is it."""
-        if self.settings.run is False or self.function(function.name) is None:
+        if not self.settings.run or self.function(function.name) is None:
             return None
         with self.lock:
             if not inline and self.free(asynchronous=function.asynchronous) <= 0:
@@ -228,7 +228,7 @@ class Engine:
         if cancelled:
             self.service.doubt()
             self.store.shout("cancelled")
-        elif self.settings.run is False:
+        elif not self.settings.run:
             self.store.shout("later" if delay > 0 else "ready")
         else:
             self.service.nudge(delay, news=True)

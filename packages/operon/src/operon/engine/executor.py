@@ -38,7 +38,7 @@ class Executor:
         self._doubted = False
         self._due: float | None = None
         self._beat_at = 0.0
-        self._claiming = engine.settings.run is not False
+        self._claiming = engine.settings.run
         self._stopped = False
         self._suspects: dict[int, int] = {}
         self._strays: frozenset[str] = frozenset()

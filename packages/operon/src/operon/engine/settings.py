@@ -19,5 +19,5 @@ class Settings:
     """How long an executor's lease lasts; it is renewed every fifth of that."""
     poison: int = 5
     cleanup: float = 60.0
-    run: bool | frozenset[str] = True
+    run: bool = True
     clock: Clock = field(default_factory=WallClock)
