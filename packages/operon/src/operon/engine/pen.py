@@ -6,101 +6,132 @@ What is noted while a commit is under way rides in the next one. Must not know w
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
-from operon.core.commands import Advance
+from operon.core.commands import Advance, Look
 from operon.core.journal import Run
 from operon.core.rows import Advanced, Outcome, Park
+from operon.core.states import Status
 from operon.core.store import Store
-from operon.errors import StoreError, Suspended
+from operon.errors import Cancelled, StoreError, Suspended
 
 End = Outcome | Park | None
 NOTHING = Advanced(written=True)
 
 
-class Pen:
-    """Writes what a run has noted, and its end."""
+@dataclass(eq=False, slots=True)
+class Trip:
+    """A commit that somebody waits for, and the end that it carries."""
 
-    def __init__(self, store: Store, run: Run) -> None:
+    end: End = None
+    landed: Future[Advanced] = field(default_factory=Future[Advanced])
+
+
+class Pen:
+    """Writes what a run has noted, and its end; `leave` is told why a run must be left, and answers the first cause."""
+
+    def __init__(self, store: Store, run: Run, leave: Callable[[BaseException], BaseException] | None = None) -> None:
         self._store = store
         self._run = run
+        self._leave = leave or run.die
         self._lock = threading.Lock()
-        self._flight: Future[Advanced] | None = None
-        self._next: Future[Advanced] | None = None
-        self._end: End = None
+        self._flight: Trip | None = None
+        self._waiting: deque[Trip] = deque()
 
     def flush(self, end: End = None) -> Advanced:
         """Write everything, on this thread if no commit is under way."""
-        flight, command = self._begin(end)
+        trip, command = self._begin(end)
         if command is not None:
             try:
-                self._land(flight, command, self._store.ask(command))
+                self._land(trip, command, self._store.ask(command))
             except BaseException as error:
-                self._fail(flight, error)
-        return flight.result()
+                self._fail(trip, error)
+                if not isinstance(error, Exception):
+                    raise
+        return trip.landed.result()
 
     def submit(self, end: End = None) -> Future[Advanced]:
-        """Write everything soon; never blocks."""
-        flight, command = self._begin(end)
+        """Write everything soon; never blocks, never raises."""
+        trip, command = self._begin(end)
         if command is not None:
-            self._launch(flight, command)
-        return flight
+            self._launch(trip, command)
+        return trip.landed
 
-    def _begin(self, end: End) -> tuple[Future[Advanced], Advance | None]:
+    def _begin(self, end: End) -> tuple[Trip, Advance | None]:
         with self._lock:
             if self._flight is not None:
-                if not self._run.pending and end is None:
-                    return self._flight, None
-                self._next = self._next or Future()
-                self._end = end or self._end
-                return self._next, None
+                return self._board(self._flight, end), None
+            trip = Trip(end)
             if not self._run.pending and end is None:
-                done: Future[Advanced] = Future()
-                done.set_result(NOTHING)
-                return done, None
-            self._flight = Future()
-            self._run.writing = True
-            return self._flight, self._take(end)
+                trip.landed.set_result(NOTHING)
+                return trip, None
+            return trip, self._take(trip)
 
-    def _take(self, end: End) -> Advance:
+    def _board(self, flight: Trip, end: End) -> Trip:
+        """Find the commit that takes what is pending; every end has one of its own, so that the first one decides."""
+        last = self._waiting[-1] if self._waiting else None
+        if end is None and (last is not None or not self._run.pending):
+            return last or flight
+        if last is None or last.end is not None:
+            last = Trip()
+            self._waiting.append(last)
+        last.end = end
+        return last
+
+    def _take(self, trip: Trip) -> Advance:
+        self._flight, self._run.writing = trip, True
         pending = self._run.pending
         entries = tuple(pending)
         del pending[: len(entries)]
-        return Advance(self._run.id, self._run.guard.claim, entries, end)
+        return Advance(self._run.id, self._run.guard.claim, entries, trip.end)
 
-    def _launch(self, flight: Future[Advanced], command: Advance) -> None:
+    def _launch(self, trip: Trip, command: Advance) -> None:
         def landed(answer: Future[Advanced]) -> None:
             try:
-                self._land(flight, command, answer.result())
+                self._land(trip, command, answer.result())
             except BaseException as error:
-                self._fail(flight, error)
+                self._fail(trip, error)
 
-        self._store.submit(command).add_done_callback(landed)
+        try:
+            self._store.submit(command).add_done_callback(landed)
+        except StoreError as error:
+            self._fail(trip, error)
 
-    def _land(self, flight: Future[Advanced], command: Advance, answer: Advanced) -> None:
+    def _land(self, trip: Trip, command: Advance, answer: Advanced) -> None:
         if not answer.written:
-            raise Suspended(f"{self._run.id} is no longer run here.")
+            self._store.submit(Look((self._run.id,))).add_done_callback(lambda it: self._fail(trip, self._why(it)))
+            return
         timed = (entry.position for entry in command.entries if entry.after is not None)
         self._run.instants.update(zip(timed, answer.instants, strict=True))
         self._go_on()
-        flight.set_result(answer)
-
-    def _fail(self, flight: Future[Advanced], error: BaseException) -> None:
-        lost = isinstance(error, StoreError) and error.transient
-        cause = self._run.die(Suspended(f"{self._run.id} was left: {error}") if lost else error)
-        with self._lock:
-            self._flight, waiting, self._next = None, self._next, None
-            self._run.writing = False
-        flight.set_exception(cause)
-        if waiting is not None:
-            waiting.set_exception(cause)
+        trip.landed.set_result(answer)
 
     def _go_on(self) -> None:
         with self._lock:
-            self._flight, self._next, end, self._end = self._next, None, self._end, None
-            flight = self._flight
-            self._run.writing = flight is not None
-            if flight is None:
+            self._flight, self._run.writing = None, False
+            if not self._waiting:
                 return
-            command = self._take(end)
-        self._launch(flight, command)
+            trip = self._waiting.popleft()
+            command = self._take(trip)
+        self._launch(trip, command)
+
+    def _why(self, answer: Future[Mapping[str, Outcome]]) -> BaseException:
+        """Say why the run may not write any more: what cancelled it may not have come to tell it yet."""
+        outcome = None if answer.exception() else answer.result().get(self._run.id)
+        if outcome is not None and outcome.status is Status.CANCELLED:
+            return Cancelled(f"{self._run.id} was cancelled.")
+        return Suspended(f"{self._run.id} is no longer run here.")
+
+    def _fail(self, trip: Trip, error: BaseException) -> None:
+        final = isinstance(error, Suspended | Cancelled) or (isinstance(error, StoreError) and not error.transient)
+        cause = self._leave(error if final else Suspended(f"{self._run.id} was left: {error!r}"))
+        with self._lock:
+            lost = [trip, *self._waiting]
+            self._flight, self._run.writing = None, False
+            self._waiting.clear()
+        for each in lost:
+            if not each.landed.done():
+                each.landed.set_exception(cause)

@@ -1,0 +1,111 @@
+"""The pen: what is durable when, and who learns of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import operon
+from engine.conftest import MakeApp
+from engine.stubborn import Stubborn
+from operon.core.commands import Advance, Command, Start
+from operon.core.journal import Run
+from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Park
+from operon.core.states import Status
+from operon.engine.pen import Pen
+from operon.errors import StoreError, Suspended
+
+
+@pytest.fixture
+def database() -> Stubborn:
+    return Stubborn()
+
+
+@pytest.fixture
+def run(database: Stubborn) -> Iterator[Run]:
+    """A running workflow of executor 1."""
+    database.ask(Start(NewWorkflow("w", "flow", "{}", "", 1, executor=1)))
+    row = database.workflows["w"].row
+    yield Run(None, row)
+    database.go.set()
+
+
+def records_a_step(command: Command[Any]) -> bool:
+    return isinstance(command, Advance) and any(entry.kind is Kind.STEP for entry in command.entries)
+
+
+def test_a_record_on_its_way_is_not_durable_yet(make: MakeApp, database: Stubborn) -> None:
+    """The next step begins after the commit of the last, also when that commit began behind the body's back."""
+    app = make()
+    second = threading.Event()
+
+    @app.step
+    def one() -> None:
+        database.holds = records_a_step
+
+    @app.step
+    def two() -> None:
+        second.set()
+
+    @app.workflow
+    def flow() -> None:
+        one()
+        assert database.arrived.wait(10)
+        two()
+
+    with app:
+        handle = operon.start(flow)
+        assert database.arrived.wait(10)
+        assert not second.wait(0.2)
+        database.go.set()
+        handle.result(10)
+
+
+def test_the_first_of_two_ends_decides(run: Run, database: Stubborn) -> None:
+    """Ends that are submitted during a commit are not merged: the first is written, and the others hear that."""
+    database.holds = records_a_step
+    pen = Pen(database, run)
+    run.pending.append(Entry("1", 1, Kind.STEP, "one"))
+    flight = pen.submit()
+    failed, parked = pen.submit(Outcome(Status.FAILED, error="null")), pen.submit(Park(None))
+    database.go.set()
+    assert flight.result(10).written
+    assert failed.result(10).written
+    assert isinstance(parked.exception(10), Suspended)
+    assert database.workflows["w"].row.status is Status.FAILED
+
+
+def test_waiting_for_what_is_already_written_costs_no_commit(run: Run, database: Stubborn) -> None:
+    """Who asks for a flush while his entry is under way waits for that commit, and not for an empty one more."""
+    database.holds = records_a_step
+    pen = Pen(database, run)
+    run.pending.append(Entry("1", 1, Kind.STEP, "one"))
+    first, second = pen.submit(), pen.submit()
+    database.go.set()
+    assert first.result(10).written
+    assert second.result(10).written
+    assert not run.pending
+    assert sum(isinstance(command, Advance) for command in database.asked) == 1
+
+
+def test_a_closed_store_reaches_everybody_who_waits(run: Run, database: Stubborn, monkeypatch: Any) -> None:
+    """A submit that raises instead of answering fails its own waiters, and not those of the commit before."""
+    database.holds = records_a_step
+    pen = Pen(database, run)
+    run.pending.append(Entry("1", 1, Kind.STEP, "one"))
+    first = pen.submit()
+
+    def closed(_: Command[Any]) -> None:
+        raise StoreError("closed")
+
+    run.pending.append(Entry("2", 2, Kind.STEP, "two"))
+    second = pen.submit()
+    monkeypatch.setattr(database, "submit", closed)
+    database.go.set()
+    assert first.result(10).written
+    assert isinstance(second.exception(10), StoreError)
+    run.pending.append(Entry("3", 3, Kind.STEP, "three"))
+    assert isinstance(pen.submit().exception(10), StoreError)
