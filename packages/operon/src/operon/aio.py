@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from operon.app import calling
 from operon.app import verbs as app_verbs
-from operon.app.gathering import AsyncGather
+from operon.app.overloads import AsyncGather, AsyncRetrieve
 from operon.app.verbs import awaited
 from operon.core import asking, results, verbs
 from operon.core import context as _context
+
+__all__ = [
+    "call",
+    "cancel",
+    "context",
+    "count",
+    "describe",
+    "find",
+    "gather",
+    "now",
+    "retrieve",
+    "rng",
+    "sleep",
+    "start",
+    "steps",
+    "uuid4",
+]
 
 sleep = awaited(verbs.sleep)
 now = awaited(verbs.now)
@@ -15,7 +34,7 @@ rng = awaited(verbs.rng)
 uuid4 = awaited(verbs.uuid4)
 start = awaited(app_verbs.start)
 gather: AsyncGather = awaited(results.gather)
-retrieve = awaited(app_verbs.retrieve)
+retrieve = cast("AsyncRetrieve", awaited(app_verbs.retrieve))
 describe = awaited(asking.describe)
 steps = awaited(asking.steps)
 find = awaited(asking.find)

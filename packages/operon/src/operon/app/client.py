@@ -7,7 +7,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from operon.app.declarations import Durable
-from operon.app.gathering import AsyncGather, Gather
+from operon.app.overloads import AsyncGather, AsyncRetrieve, Gather, Retrieve
 from operon.app.remote import named
 from operon.app.stores import store_for
 from operon.app.verbs import retrieve
@@ -152,7 +152,7 @@ class Client(Connection):
         """
         return self.host.drive(results.start(self.host, _meant(workflow, args, kwargs), args, kwargs))
 
-    retrieve = blocking(retrieve)
+    retrieve = cast("Retrieve", blocking(retrieve))
     describe = blocking(asking.describe)
     steps = blocking(asking.steps)
     find = blocking(asking.find)
@@ -190,7 +190,7 @@ class AsyncClient(Connection):
         """Start a workflow; see `Client.start`."""
         return await self.host.adrive(results.start(self.host, _meant(workflow, args, kwargs), args, kwargs))
 
-    retrieve = awaited(retrieve)
+    retrieve = cast("AsyncRetrieve", awaited(retrieve))
     describe = awaited(asking.describe)
     steps = awaited(asking.steps)
     find = awaited(asking.find)

@@ -1,10 +1,11 @@
-"""How `gather` is typed: handles of different results give a tuple of just those; it must not know how it waits."""
+"""The types of the verbs whose result depends on what they are given; it must not know how they work."""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine
 from typing import Any, Literal, Protocol, TypeVar, overload
 
+from operon.app.declarations import Durable
 from operon.core.results import Handle
 
 A = TypeVar("A")
@@ -15,8 +16,26 @@ E = TypeVar("E")
 R = TypeVar("R")
 
 
+class Retrieve(Protocol):
+    """`retrieve`, blocking: the workflow gives the handle its type."""
+
+    @overload
+    def __call__(self, workflow_id: str, /) -> Handle[Any]: ...
+    @overload
+    def __call__(self, workflow_id: str, of: Durable[..., R], /) -> Handle[R]: ...
+
+
+class AsyncRetrieve(Protocol):
+    """`retrieve`, awaited."""
+
+    @overload
+    def __call__(self, workflow_id: str, /) -> Coroutine[Any, Any, Handle[Any]]: ...
+    @overload
+    def __call__(self, workflow_id: str, of: Durable[..., R], /) -> Coroutine[Any, Any, Handle[R]]: ...
+
+
 class Gather(Protocol):
-    """The blocking verb."""
+    """`gather`, blocking: handles of different results give a tuple of just those."""
 
     @overload
     def __call__(self, a: Handle[A], b: Handle[B], /) -> tuple[A, B]: ...
@@ -35,7 +54,7 @@ class Gather(Protocol):
 
 
 class AsyncGather(Protocol):
-    """The awaited verb."""
+    """`gather`, awaited."""
 
     @overload
     def __call__(self, a: Handle[A], b: Handle[B], /) -> Coroutine[Any, Any, tuple[A, B]]: ...
