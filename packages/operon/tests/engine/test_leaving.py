@@ -242,3 +242,45 @@ def test_sleepers_do_not_accumulate_threads(make: MakeApp) -> None:
         poll(lambda: operon.count(status="waiting") > 150)
         assert threading.active_count() <= before + 8 + 4
         assert operon.gather(*handles) == tuple(range(200))
+
+
+def test_an_async_body_that_awaits_something_foreign_is_cancelled(make: MakeApp) -> None:
+    """Where no verb can raise in it, the body's task is cancelled; it is not left until it comes to a verb."""
+    app = make()
+    inside, ended = threading.Event(), threading.Event()
+
+    @app.workflow
+    async def flow() -> None:
+        inside.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with app:
+        handle = operon.start(flow.using(key="w"))
+        assert inside.wait(10)
+        operon.cancel("w")
+        assert ended.wait(10)
+        with pytest.raises(WorkflowCancelled):
+            handle.result(10)
+
+
+def test_a_failure_in_the_background_is_logged_with_its_place(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody may be waiting for it: the log says what failed, and where. Who called it himself is told by the error."""
+    app = make()
+
+    @app.workflow
+    def flow() -> None:
+        raise LookupError("nothing there")
+
+    with app:
+        with pytest.raises(LookupError):
+            flow()
+        assert not caplog.records
+        with pytest.raises(LookupError):
+            operon.start(flow.using(key="w")).result(10)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "w (" in record.getMessage()
+    assert record.exc_info is not None

@@ -64,8 +64,8 @@ def _body(run: Run, function: Function) -> Invoke[object]:
 def _failure(run: Run, function: Function, error: BaseException) -> Outcome:
     if run.dead is not None:
         return Outcome(Status.FAILED)
-    text, rebuilt = function.round_trip_error(error)
-    del rebuilt
+    run.failure = error
+    text, _ = function.round_trip_error(error)
     return Outcome(Status.FAILED, error=text)
 
 

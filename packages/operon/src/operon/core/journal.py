@@ -78,6 +78,8 @@ class Run:
         """A commit of what was pending is under way; set before `pending` is emptied."""
         self.instants: dict[str, float] = {}
         self.dead: BaseException | None = None
+        self.failure: BaseException | None = None
+        """What the body raised, if that is its outcome: for whoever logs it."""
         self.told = False
         self.cleaning_until = 0.0
         self.busy = 0

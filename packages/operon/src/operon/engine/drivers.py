@@ -98,6 +98,22 @@ def _run_here() -> Run | None:
     return None if here is None else here.run
 
 
+class Telling:
+    """A verb that may be the first to tell the body that its run is dead."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
+        if kind is not None:
+            self._run.told = True
+
+
 # ── Blocking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -149,7 +165,8 @@ def _too_long(invoke: Invoke[Any]) -> str:
 
 
 def _flush(engine: Engine, command: Flush) -> Any:
-    return engine.pen(command.run).flush(command.end)
+    with Telling(command.run):
+        return engine.pen(command.run).flush(command.end)
 
 
 def _turn(engine: Engine, command: Turn) -> None:
@@ -235,7 +252,8 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
 
 
 async def _aflush(engine: Engine, command: Flush) -> Any:
-    return await settled(engine.pen(command.run).submit(command.end))
+    with Telling(command.run):
+        return await settled(engine.pen(command.run).submit(command.end))
 
 
 async def _aturn(engine: Engine, command: Turn) -> None:

@@ -246,36 +246,36 @@ class Engine:
             self.spawn(row, function)
             return None
         if function.asynchronous:
-            return self.spawn(row, function).result()
-        return contextvars.Context().run(self._blocking, row, function)
+            return self.spawn(row, function, inline=True).result()
+        return contextvars.Context().run(self._blocking, row, function, inline=True)
 
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
-        future = self.spawn(self._row(command.row), command.function)
+        future = self.spawn(self._row(command.row), command.function, inline=command.inline)
         if not command.inline:
             return None
         await arrived(future)
         return future.result()
 
-    def spawn(self, row: WorkflowRow, function: Function) -> Future[Outcome | None]:
-        """Run a claimed workflow in the background; a place for it is reserved."""
+    def spawn(self, row: WorkflowRow, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
+        """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
         done: Future[Outcome | None] = Future()
         if function.asynchronous:
-            self.loop.spawn(lambda: drivers.adrive(self, self._life(row, function)), done)
+            self.loop.spawn(lambda: drivers.adrive(self, self._life(row, function, inline=inline)), done)
         else:
             self.threads.submit(lambda: self._threaded(row, function, done))
         return done
 
     def _threaded(self, row: WorkflowRow, function: Function, done: Future[Outcome | None]) -> None:
         try:
-            done.set_result(contextvars.Context().run(self._blocking, row, function))
+            done.set_result(contextvars.Context().run(self._blocking, row, function, inline=False))
         except BaseException as error:
             done.set_exception(error)
 
-    def _blocking(self, row: WorkflowRow, function: Function) -> Outcome | None:
-        return self.program.around(lambda: drivers.drive(self, self._life(row, function)))
+    def _blocking(self, row: WorkflowRow, function: Function, *, inline: bool) -> Outcome | None:
+        return self.program.around(lambda: drivers.drive(self, self._life(row, function, inline=inline)))
 
-    def _life(self, row: WorkflowRow, function: Function) -> Op[Outcome | None]:
+    def _life(self, row: WorkflowRow, function: Function, *, inline: bool) -> Op[Outcome | None]:
         """Run one claim of a workflow from its journal to its outcome."""
         run: Run | None = None
         outcome: Outcome | None = None
@@ -285,6 +285,8 @@ class Engine:
             if function.asynchronous:
                 run.tasks.add(asyncio.current_task())
             outcome = yield from execute(self, run, function)
+            if run.failure is not None and not inline:
+                log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
         except Suspended:
             pass
         except Exception:
@@ -369,6 +371,9 @@ class Engine:
         self.waits.abandon(run, first)
         if isinstance(first, Cancelled):
             run.cleaning_until = self.clock() + self.settings.cleanup
+            if not (run.told or run.busy):
+                # It waits for something of its own, where no verb can tell it.
+                self.loop.cancel(run)
             self.clockwork.after(self.settings.cleanup, lambda: self.loop.cancel(run))
         else:
             self.loop.cancel(run)
