@@ -136,15 +136,14 @@ def test_failed_attempts_survive_a_crash(make: MakeApp) -> None:
         return flow
 
     first, second = make("first"), make("second")
-    flow = declare(first)
-    declare(second)
+    flow, again = declare(first), declare(second)
     first.launch()
     operon.start(flow.using(key="w"))
     poll(lambda: len(attempts) == 2)
     crash(first)
     with second:
         with pytest.raises(Declined) as caught:
-            operon.retrieve("w", flow).result(20)
+            operon.retrieve("w", again).result(20)
         assert (caught.value.card, caught.value.cents, str(caught.value)) == ("visa", 100, "visa declined")
         assert [s.attempt for s in operon.steps("w")] == [4]
     assert attempts == [1, 2, 3, 4]
