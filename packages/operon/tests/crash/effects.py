@@ -18,7 +18,8 @@ class Effect:
     """One line: something was done outside, by one process, under one claim."""
 
     kind: str
-    """`step`: a step's body ended; `seen`: later code was given these tokens; `claim`: a workflow was taken."""
+    """`step`, `move`: the body of a step or transaction ended; `seen`: later code was given these tokens; `claim`: a
+    workflow was taken."""
     workflow: str
     claim: int
     position: str = ""

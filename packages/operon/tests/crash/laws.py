@@ -65,6 +65,17 @@ def recorded_steps_ran(evidence: Evidence) -> Iterator[str]:
             yield f"{record.workflow} has another output recorded at {record.position} than {token}"
 
 
+def recorded_transactions_were_claimed(evidence: Evidence) -> Iterator[str]:
+    """A transaction within a workflow was committed by the run that had the claim at that moment, and no other."""
+    ran = {(it.workflow, it.claim, it.token) for it in evidence.effects if it.kind == "move"}
+    alone = {it.id for it in evidence.workflows if it.name == "move"}
+    for record in evidence.records:
+        if record.kind == "transaction" and record.workflow not in alone:
+            run = (record.workflow, record.claim, json.loads(record.output or "null"))
+            if run not in ran:
+                yield f"{record.workflow} has a transaction at {record.position} that its claim never ran: {run}"
+
+
 def recorded_steps_never_run_again(evidence: Evidence) -> Iterator[str]:
     """No claim after the one that recorded a step runs it; that one ran it once. Earlier ones died, or were zombies."""
     records = {(it.workflow, _position(it), it.attempt): it for it in evidence.records}
@@ -151,6 +162,7 @@ LAWS: tuple[Law, ...] = (
     transactions_apply_once,
     sums_are_kept,
     recorded_steps_ran,
+    recorded_transactions_were_claimed,
     recorded_steps_never_run_again,
     later_attempts_follow_recorded_ones,
     keys_are_stable,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -16,12 +16,24 @@ from operon.datasources.adapters.psycopg import PsycopgTransaction
 from operon.datasources.adapters.sqlite import SqliteTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from operon.core.store import Store
 
-KINDS = ("Start", "Claim", "record", "end", "park", "commit", "fence", "Enlist", "Beat", "Bury", "TakeOver", "Wake")
-"""Commits by what they carry: `record` is journal entries alone, `commit` a user's, `fence` the record within it."""
+KINDS = (
+    "Start",
+    "Claim",
+    "record",
+    "end",
+    "park",
+    "begin",
+    "commit",
+    "fence",
+    "Enlist",
+    "Beat",
+    "Bury",
+    "TakeOver",
+    "Wake",
+)
+"""Commits by what they carry: `record` is journal entries alone, `commit` a user's, `fence` the record in it."""
 RARE = ("Enlist", "Bury", "TakeOver", "Wake", "park", "Claim")
 """What a process does once at its start, or seldom."""
 
@@ -106,29 +118,30 @@ def kind_of(command: Command[Any]) -> str:
 def arm(trap: Trap, records: tuple[str, ...]) -> None:
     """Let the user's transactions of this process pass points: around their commit, and around the record in it."""
     for kind in (PsycopgTransaction, SqliteTransaction):
-        _around_commit(kind, trap)
+        _around(kind, "begin", trap)
+        _around(kind, "commit", trap)
         _around_record(kind, trap, records)
 
 
-def _around_commit(kind: Any, trap: Trap) -> None:
-    commit = kind.commit
+def _around(kind: Any, method: str, trap: Trap) -> None:
+    original: Callable[..., Generator[Any, Any, None]] = getattr(kind, method)
 
-    def trapped(self: Any) -> Any:
-        trap.reach("commit", after=False)
-        yield from commit(self)
-        trap.reach("commit", after=True)
+    def trapped(self: Any, *args: Any) -> Generator[Any, Any, None]:
+        trap.reach(method, after=False)
+        yield from original(self, *args)
+        trap.reach(method, after=True)
 
-    kind.commit = trapped
+    setattr(kind, method, trapped)
 
 
 def _around_record(kind: Any, trap: Trap, records: tuple[str, ...]) -> None:
-    rows = kind.rows
+    rows: Callable[..., Generator[Any, Any, object]] = kind.rows
 
     def trapped(self: Any, statement: str, parameters: Any) -> Generator[Any, Any, object]:
         fence = statement in records
         if fence:
             trap.reach("fence", after=False)
-        answer: object = yield from rows(self, statement, parameters)
+        answer = yield from rows(self, statement, parameters)
         if fence:
             trap.reach("fence", after=True)
         return answer

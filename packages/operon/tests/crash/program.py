@@ -53,6 +53,15 @@ class Marks:
         self.effects.append(done)
         return token
 
+    def move(self, made: list[str]) -> str:
+        """Mark that a transaction's body ends here, and what it was given; if it commits, its output is recorded."""
+        token = uuid4().hex
+        if here.branch.get() is not None:
+            self.seen(made)
+            run = self._run()
+            self.effects.append(Effect("move", run.id, run.guard.claim, token=token))
+        return token
+
     def seen(self, made: list[str]) -> None:
         """Mark what an operation was given by those before it: they must be recorded, now that it has begun."""
         if here.branch.get() is not None:
@@ -78,10 +87,9 @@ def make(url: str, effects: Effects, *, lease: float) -> tuple[Operon, dict[str,
     steps = _steps(app, marks)
 
     def move(tx: Any, key: str, account: int, cents: int, made: list[str]) -> str:
-        marks.seen(made)
         tx.execute(spell("update accounts set cents = cents + ? where id = ?"), (cents, account))
         tx.execute(spell("insert into moves values (?, ?, ?)"), (key, account, cents))
-        return uuid4().hex
+        return marks.move(made)
 
     move.__annotations__["tx"] = connection
     moving = app.transaction(name="move")(move)

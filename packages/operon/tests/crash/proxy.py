@@ -26,22 +26,21 @@ class Fault(Enum):
 
 @dataclass(eq=False)
 class Rule:
-    """One fault, for the first message that holds these bytes after some others have passed."""
+    """One fault, for the first message that holds these bytes, once it is armed."""
 
     match: bytes
     fault: Fault
-    skip: int = 0
+    armed: bool = True
     met: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def fits(self, message: bytes) -> bool:
         """Whether this is the one; only once."""
-        if self.match not in message:
-            return False
         with self._mutex:
-            self.skip -= 1
-            return self.skip == -1
+            fits = self.armed and self.match in message
+            self.armed = self.armed and not fits
+            return fits
 
     def await_met(self) -> None:
         """Wait until it has happened."""

@@ -26,6 +26,8 @@ EFFECTS = (
     Effect("step", "w", 3, "1", 2, "a", "w:1"),
     Effect("seen", "w", 3, seen=("a",)),
     Effect("step", "w.3", 1, "1", 1, "c", "w.3:1"),
+    Effect("move", "w", 1, token="rolled back"),
+    Effect("move", "w", 3, token="m"),
     Effect("seen", "w", 3, seen=("a", "m")),
 )
 SOUND = Evidence(
@@ -73,6 +75,11 @@ CORRUPTIONS: dict[str, tuple[Law, Corruption]] = {
     "recorded and never run": (laws.recorded_steps_ran, lambda it: replace(it, effects=it.effects[1:])),
     "recorded under another claim": (laws.recorded_steps_ran, swapped(STEP, replace(STEP, claim=2))),
     "another output recorded": (laws.recorded_steps_ran, swapped(STEP, replace(STEP, output='"lost"'))),
+    "committed by another claim": (laws.recorded_transactions_were_claimed, swapped(MOVED, replace(MOVED, claim=1))),
+    "committed by an attempt that was rolled back": (
+        laws.recorded_transactions_were_claimed,
+        swapped(MOVED, replace(MOVED, output='"rolled back"')),
+    ),
     "run again after its record": (
         laws.recorded_steps_never_run_again,
         happened(Effect("step", "w", 4, "1", 2, "b", "w:1")),

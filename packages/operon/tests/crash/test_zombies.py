@@ -16,6 +16,8 @@ from crash.worker import Order
 ORDER = Order("order-1", "order", ("order-1", 1))
 MOVE = Order("move-1", "move", ("move-1", 1, 5, []), call=True)
 COMMIT = b"commit\x00"
+BEAT = b"with renewed as"
+RUNNING, SUCCEEDED = 1, 4
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -30,6 +32,32 @@ def test_a_zombie_changes_nothing(kind: str, after: bool, postgres_url: str, tmp
         taken = stage.until(lambda: _claimed(stage, other), "somebody takes over")
         assert taken < LEASE + 2
         _wake(stage, zombie)
+
+
+@pytest.mark.parametrize("kind", ["begin", "record", "end", "Start"])
+def test_who_has_lost_the_claim_writes_nothing(kind: str, postgres_url: str, tmp_path: Path) -> None:
+    """Only its heartbeat is lost, so it does not know; and the heir has the claim, but has written nothing yet."""
+    beat = Rule(BEAT, Fault.HELD, armed=False)
+    with Stage(postgres_url, tmp_path) as stage, Proxy(postgres_url, beat) as proxy:
+        heir = stage.worker(Point("Claim", after=True, signal=signal.SIGSTOP))
+        nth = 2 if kind == "Start" else 1
+        loser = stage.worker(Point(kind, after=False, nth=nth, signal=signal.SIGSTOP), url=proxy.url)
+        stage.give(loser, ORDER)
+        stage.until(loser.stopped, "the loser stops")
+        beat.armed = True
+        stage.until(heir.stopped, "the heir has claimed")
+        records, moves = stage.database.records(), stage.database.moves()
+        loser.signal(signal.SIGCONT)
+        beat.await_met()
+        stage.give(loser, Order("plain-2", "plain", (3,)))
+        stage.until(lambda: _status(stage, "plain-2") == SUCCEEDED, "the loser has come to its next work")
+        assert _status(stage, ORDER.key) == RUNNING
+        assert [it for it in stage.database.records() if it.workflow != "plain-2"] == list(records)
+        assert stage.database.moves() == moves
+        beat.released.set()
+        heir.signal(signal.SIGCONT)
+        stage.ended()
+        assert not stage.violations()
 
 
 @pytest.mark.parametrize("fault", [Fault.HELD, Fault.ANSWER_HELD], ids=["not yet sent", "not yet answered"])
@@ -62,6 +90,10 @@ def test_a_zombie_in_a_transaction_of_its_own_commits_at_most_once(postgres_url:
         _wake(stage, zombie)
         stage.until(lambda: len(stage.told) == 2, "the first caller is answered, too")
         assert stage.told[0] == stage.told[1]
+
+
+def _status(stage: Stage, workflow: str) -> int | None:
+    return next((it.status for it in stage.database.workflows() if it.id == workflow), None)
 
 
 def _claimed(stage: Stage, other: Worker) -> bool:
