@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from random import Random, SystemRandom
 from typing import Any, Protocol, TypeVar
 
 from operon.core import context
@@ -24,9 +23,8 @@ from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine import drivers
-from operon.engine.clockwork import Clockwork, Timer
+from operon.engine.clockwork import Timer
 from operon.engine.executor import Executor
-from operon.engine.ids import Ids
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.pen import Pen
@@ -82,7 +80,8 @@ class Engine:
         self.grace = settings.grace
         self.store = store
         self.locks = "lock" in store.queries
-        self.random: Random = SystemRandom()
+        self.machine = settings.machine
+        self.random = self.machine.random
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}
         self._pens: dict[str, Pen] = {}
@@ -93,10 +92,10 @@ class Engine:
         self._idle = threading.Condition(self.lock)
         self._accepting = False
         self._forked = False
-        self.clockwork = Clockwork(settings.clock)
-        self.clock = settings.clock.monotonic
+        self.clockwork = self.machine.timers()
+        self.clock = self.machine.clock.monotonic
         self.waits = Waits(self.clockwork, store, self, settings.grace)
-        self.ids = Ids()
+        self.ids = self.machine.ids()
         self.threads = Threads(settings.threads, f"operon-{program.name}")
         self.loop = Loop()
         self.service = Executor(self)
@@ -426,9 +425,9 @@ class Engine:
             count = len(self._abandoned)
         log.warning("A step was abandoned past its timeout; %d such threads are still running.", count)
 
-    def hand_back(self, ids: tuple[str, ...]) -> None:
+    def hand_back(self, ids: tuple[str, ...]) -> Op[None]:
         """Return workflows that nobody here runs to the queue."""
-        self.store.ask(HandBack(self.executor, ids))
+        yield from ask(HandBack(self.executor, ids))
         self.nudge()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from operon.engine.clock import Clock, WallClock
+from operon.engine.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -20,4 +20,4 @@ class Settings:
     poison: int = 5
     cleanup: float = 60.0
     run: bool = True
-    clock: Clock = field(default_factory=WallClock)
+    machine: Machine = field(default_factory=Machine)

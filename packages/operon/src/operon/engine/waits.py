@@ -19,7 +19,7 @@ from operon.core.journal import Run, Wait
 from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.engine.clockwork import Clockwork, Timer
+from operon.engine.clockwork import Timer, Timers
 from operon.errors import NotLaunched, Suspended
 
 Seen = dict[str, Outcome]
@@ -60,7 +60,7 @@ class Waiting:
 class Waits:
     """Every wait of this process."""
 
-    def __init__(self, clockwork: Clockwork, store: Store, parker: Parker, grace: float) -> None:
+    def __init__(self, clockwork: Timers, store: Store, parker: Parker, grace: float) -> None:
         self._clockwork = clockwork
         self._store = store
         self._parker = parker
