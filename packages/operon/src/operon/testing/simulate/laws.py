@@ -33,6 +33,8 @@ class Laws:
         self._runs: dict[tuple[str, int], Run] = {}
         self._given: dict[tuple[str, int], dict[str, str]] = {}
         """What steps returned to the code, by run and position."""
+        self._naps: dict[Run, int] = {}
+        """How often each run has slept."""
         self.acknowledged: dict[str, str] = {}
         """Starts that a client was told of."""
 
@@ -149,10 +151,11 @@ class Laws:
 
     def woke(self, run: Run) -> None:
         """See a sleep end: not before its time by the store's clock."""
+        nap = self._naps[run] = self._naps.get(run, 0) + 1
         sleeps = [it for it in self._store.workflows[run.id].journal.values() if it.kind is Kind.SLEEP]
-        last = max(sleeps, key=lambda it: it.ordinal, default=None)
-        if self._owns(run) and last is not None and self._now() < float(last.output or 0) - EARLY:
-            raise LawBroken(f"{run.id} woke {float(last.output or 0) - self._now():.3f} s too early.")
+        until = sorted((it.ordinal, float(it.output or 0)) for it in sleeps)[nap - 1][1]
+        if self._owns(run) and self._now() < until - EARLY:
+            raise LawBroken(f"{run.id} woke {until - self._now():.3f} s too early.")
 
     def _owns(self, run: Run) -> bool:
         row = self._store.workflows[run.id].row

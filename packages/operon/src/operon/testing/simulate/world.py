@@ -45,9 +45,9 @@ class World:
         self.trace: list[str] | None = [] if trace else None
         self.events = 0
         self.effects = 0
-        self.clients = 0
+        self.clients: list[Process] = []
+        """Where a client waits for a result."""
         self.failures: list[BaseException] = []
-        self.cancelling: list[str] = []
 
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -82,8 +82,6 @@ class World:
         self.note(process, "boots")
 
     def _step(self) -> bool:
-        if self.events % 16 == 0 and self._over():
-            return False
         possible = self.agenda.possible()
         for process in self.processes:
             possible += process.possible()
@@ -93,14 +91,17 @@ class World:
                 raise LawBroken(f"Something spins: {EVENTS} events, and it is {self.agenda.now:.3f}.")
             self.random.choice(possible)()
             return True
-        return self.agenda.skip()
+        return not self._over() and self.agenda.skip()
 
     def _over(self) -> bool:
         if self.agenda.now <= STORM:
             return False
+        stranded, waiting = self.laws.stranded(), [str(it) for it in self.clients if it.alive]
+        if not stranded and not waiting:
+            return True
         if self.agenda.now > PATIENCE:
-            raise LawBroken(f"After {PATIENCE} s: {self.laws.stranded()} stranded, {self.clients} clients wait.")
-        return not self.laws.stranded() and not self.clients
+            raise LawBroken(f"After {PATIENCE} s, {stranded} have not ended, and clients in {waiting} wait.")
+        return False
 
     # ── What is to happen ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -126,7 +127,7 @@ class World:
             self.agenda.at(at + chance.choice((0.0, 0.001, 1.0)), lambda: self._start(key, name, n))
         if name in LASTING or chance.random() < 0.2:
             self.agenda.at(at + chance.uniform(0.5, 10.0), lambda: self._cancel(key))
-            self.agenda.at(STORM + 1.0, lambda: self._cancel(key))
+            self.agenda.at(STORM + 1.0, lambda: self._see_to_it(key))
 
     def _accident(self) -> None:
         """Pause or kill somebody."""
@@ -169,11 +170,11 @@ class World:
         try:
             handle = await aio.start(flow.using(key=key), n)
             self.laws.acknowledged[key] = flow.function.name
-            self.clients += process.alive
+            self.clients.append(process)
             try:
                 value = await handle
             finally:
-                self.clients -= process.alive
+                self.clients.remove(process)
             self._compare(key, value)
         except (StoreError, NotLaunched, WorkflowCancelled, WorkflowTimedOut) as error:
             self.note(process, f"hears of {key}: {type(error).__name__}")
@@ -188,6 +189,12 @@ class World:
         recorded = json.loads(self.store.workflows[key].row.output or "null")
         if recorded != value:
             raise LawBroken(f"The client of {key} got {value!r}, and recorded is {recorded!r}.")
+
+    def _see_to_it(self, key: str) -> None:
+        """Cancel again and again, until it has ended."""
+        if key in self.laws.stranded():
+            self._cancel(key)
+            self.agenda.after(5.0, lambda: self._see_to_it(key))
 
     def _cancel(self, key: str) -> None:
         process = self._somewhere()
