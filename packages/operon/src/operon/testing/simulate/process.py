@@ -82,7 +82,7 @@ class Process(Machine):
 
     def __init__(self, agenda: Agenda, host: str, number: int, seed: int) -> None:
         chance = Random(seed)
-        super().__init__(SimulatedClock(agenda, chance.uniform(-3600.0, 3600.0)))
+        super().__init__(SimulatedClock(agenda, chance.uniform(1.0, 7200.0)))
         self.random = chance
         self.agenda = agenda
         self.host = host
