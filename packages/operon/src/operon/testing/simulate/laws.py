@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from operon.core.commands import Advance, Bury, Cancel, Command
+from operon.core.commands import Advance, Bury, Cancel, Command, HandBack
 from operon.core.journal import Run
 from operon.core.rows import Advanced, Entry, Kind, WorkflowRow
 from operon.core.states import MOVES, Status
+from operon.errors import Suspended
 from operon.stores.memory import MemoryStore, Workflow
 from operon.testing.simulate.process import Process
 
@@ -75,12 +76,24 @@ class Laws:
             raise LawBroken(f"{new.id} is held: {new.error}")
         if new.status is Status.RUNNING and old.status is not Status.RUNNING and new.claim == old.claim:
             raise LawBroken(f"{new.id} was claimed twice under {new.claim}.")
+        if new.status is Status.WAITING and old.status is Status.RUNNING:
+            self._parked(new)
+        run = process.engine.runs.get(new.id) if isinstance(command, HandBack) and process.engine else None
+        if run is not None and run.dead is None and run.guard.claim == old.claim:
+            raise LawBroken(f"{process} handed {new.id} back, and runs it.")
         left = old.status is Status.RUNNING and new.status is Status.QUEUED
         if left and old.executor not in process.executors:
             if self._leases.get(old.executor or 0, (False, 0.0))[0]:
                 raise LawBroken(f"{process} took {new.id} from executor {old.executor}, which lives.")
             if new.claim == old.claim:
                 raise LawBroken(f"{process} took {new.id} over, and left the dead their claim.")
+
+    def _parked(self, row: WorkflowRow) -> None:
+        """Who goes to sleep has something to wait for."""
+        for target in self._store.workflows[row.id].awaits:
+            awaited = self._store.workflows.get(target)
+            if awaited is None or awaited.row.status.ended:
+                raise LawBroken(f"{row.id} was parked to wait for {target}, which has ended.")
 
     def _kept(self, workflow_id: str, workflow: Workflow) -> None:
         """Records stay, word for word."""
@@ -127,6 +140,8 @@ class Laws:
 
     def begins(self, run: Run, position: str) -> None:
         """See a step begin: its run is the only one of its claim, and what came before it is durable."""
+        if isinstance(run.dead, Suspended):
+            raise LawBroken(f"{run.id} was left, {run.dead}, and begins the step at {position}.")
         mine = self._runs.setdefault((run.id, run.guard.claim), run)
         if mine is not run:
             raise LawBroken(f"{run.id} runs twice under claim {run.guard.claim}.")

@@ -1,0 +1,19 @@
+"""The simulator finds what is wrong: every planted bug breaks a law, within a bounded number of seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from operon.testing.simulate import LawBroken, simulate
+from simulation.mutants import MUTANTS
+
+BOUND = 300
+"""Seeds within which a bug must be found."""
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    MUTANTS[name](monkeypatch)
+    with pytest.raises(LawBroken):
+        for seed in range(BOUND):
+            simulate(seed)
