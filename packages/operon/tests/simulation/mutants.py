@@ -97,19 +97,6 @@ def a_lease_is_checked_by_another_clock(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
-def a_park_ignores_what_has_ended(patch: pytest.MonkeyPatch) -> None:
-    ended = MemoryStore._is_over
-
-    def park(self: MemoryStore, workflow: memory.Workflow, it: Park) -> bool:
-        workflow.row = replace(workflow.row, status=Status.WAITING, executor=None, ready_at=it.ready_at)
-        workflow.awaits = it.awaits
-        return True
-
-    del ended
-    patch.setattr(MemoryStore, "_park", park)
-
-
-@mutant
 def a_wake_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryStore, "_is_stirred", lambda self, workflow, targets: False)
 
@@ -141,20 +128,6 @@ def a_cancelled_owner_is_not_fenced(patch: pytest.MonkeyPatch) -> None:
     ended, right = memory._end, MemoryStore._holds
     patch.setattr(memory, "_end", end)
     patch.setattr(MemoryStore, "_holds", lambda self, guard: right(self, guard) or holds(self, guard))
-
-
-@mutant
-def a_fenced_parent_starts_children(patch: pytest.MonkeyPatch) -> None:
-    def start(self: MemoryStore, it: c.Start) -> Started:
-        parent = it.row.parent and self.workflows[it.row.parent.workflow_id].row
-        if parent is None or parent.status is Status.RUNNING:
-            return self.start(it)
-        answer = self.start(c.Start(replace(it.row, parent=None)))
-        there = self.workflows[it.row.id]
-        there.row = replace(there.row, parent=parent.id)
-        return answer
-
-    command(patch, c.Start, start)
 
 
 @mutant
@@ -304,11 +277,3 @@ def failed_attempts_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def records_are_replayed_out_of_turn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Run, "its_turn", lambda self, ordinal: True)
-
-
-@mutant
-def nobody_watches_the_others(patch: pytest.MonkeyPatch) -> None:
-    def watch(self: Executor, pulse: Pulse) -> Op[None]:
-        yield from ()
-
-    patch.setattr(Executor, "_watch", watch)

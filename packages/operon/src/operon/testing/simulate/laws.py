@@ -7,7 +7,7 @@ from typing import Any
 
 from operon.core.commands import Advance, Bury, Cancel, Command, HandBack
 from operon.core.journal import Run
-from operon.core.rows import Advanced, Entry, Kind, WorkflowRow
+from operon.core.rows import Advanced, Entry, Kind, Outcome, WorkflowRow
 from operon.core.states import MOVES, Status
 from operon.errors import Suspended
 from operon.stores.memory import MemoryStore, Workflow
@@ -34,6 +34,8 @@ class Laws:
         self._runs: dict[tuple[str, int], Run] = {}
         self._given: dict[tuple[str, int], dict[str, str]] = {}
         """What steps returned to the code, by run and position."""
+        self._turns: dict[Run, int] = {}
+        """The last ordinal that each run's body has seen."""
         self._naps: dict[Run, int] = {}
         """How often each run has slept."""
         self.acknowledged: dict[str, str] = {}
@@ -111,7 +113,7 @@ class Laws:
                 raise LawBroken(f"{process} wrote to {command.workflow_id} under claim {command.claim} without it.")
         elif row.executor not in process.executors:
             raise LawBroken(f"{process} wrote to {command.workflow_id}, which is executor {row.executor}'s.")
-        if command.end is not None and not self._same(command):
+        if isinstance(command.end, Outcome) and not self._same(command):
             self._durable(command.workflow_id, command.claim, "its end")
 
     def _same(self, command: Advance) -> bool:
@@ -156,6 +158,10 @@ class Laws:
         entry = self._store.workflows[run.id].journal.get(position)
         if self._owns(run) and entry is not None and entry.output != f'"{value}"':
             raise LawBroken(f"{run.id}: the body sees {value} at {position}, and the journal says {entry.output}.")
+        if entry is not None:
+            if entry.ordinal < self._turns.get(run, 0):
+                raise LawBroken(f"{run.id}: the body sees {value} out of its turn.")
+            self._turns[run] = entry.ordinal
         if entry is None:
             self._given.setdefault((run.id, run.guard.claim), {})[position] = value
 

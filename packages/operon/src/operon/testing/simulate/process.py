@@ -98,9 +98,9 @@ class Process(Machine):
     def __repr__(self) -> str:
         return f"{self.host}.{self.number}"
 
-    def launch(self, app: Operon, store: Store) -> None:
+    def launch(self, app: Operon, store: Store, grace: float) -> None:
         """Begin to run an app."""
-        self.engine = Engine(app, store, Settings(machine=self, ttl=LEASE, poison=POISON))
+        self.engine = Engine(app, store, Settings(machine=self, grace=grace, ttl=LEASE, poison=POISON))
         app.host = self.engine
         self.engine.launch(self.body)
         hosts.launched.remove(self.engine)

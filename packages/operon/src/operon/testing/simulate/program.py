@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from operon import aio
@@ -155,10 +156,19 @@ def declare(cast: Set) -> Mapping[str, Any]:
         except Cancelled:
             return
 
+    @app.workflow(name="stubborn")
+    async def stubborn(n: int) -> list[str]:
+        first = await worked(n)
+        with suppress(BaseException):
+            await slept(2.5)
+        return [first, await worked(n), await worked(n)]
+
     @app.workflow(name="late", timeout=4.0)
     async def late(n: int) -> list[str]:
         first = await worked(n)
         await aio.sleep(10_000)
         return [first]
 
-    return {it.function.name: it for it in (plain, retrying, parent, sleeper, branches, thinker, endless, late)}
+    return {
+        it.function.name: it for it in (plain, retrying, parent, sleeper, branches, thinker, endless, stubborn, late)
+    }

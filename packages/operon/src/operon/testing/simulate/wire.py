@@ -28,6 +28,8 @@ class Weather:
     """Seconds that a message takes on average."""
     lost_before: float = 0.0
     lost_after: float = 0.0
+    ambush: float = 0.0
+    """How often a process stands still with a command on its lips."""
     deaf: float = 0.0
     """How often a word is not heard."""
 
@@ -40,6 +42,10 @@ class Database(Protocol):
 
     def carry_out(self, process: Process, command: Command[T]) -> T:
         """Commit a command, and hold what it did against the laws."""
+        ...
+
+    def pause(self, process: Process) -> None:
+        """Let a process stand still for a while."""
         ...
 
     def say(self, process: Process, word: str) -> None:
@@ -91,7 +97,12 @@ class Wire:
         if not process.alive:
             return
         if tries == 0:
-            process.after(0.0, lambda: future.set_exception(StoreUnavailable("The simulated database is out of reach.")))
+            process.after(
+                0.0, lambda: future.set_exception(StoreUnavailable("The simulated database is out of reach."))
+            )
+        elif process.agenda.random.random() < weather.ambush:
+            self._database.pause(process)
+            self._again(command, future, tries, again=again)
         elif process.agenda.random.random() < weather.lost_before:
             self._again(command, future, tries, again=again)
         else:

@@ -33,13 +33,15 @@ LASTING = ("endless",)
 class World:
     """Everything there is; `run` lets it happen."""
 
-    def __init__(self, seed: int, store: Callable[[Clock], MemoryStore] = MemoryStore, *, trace: bool = False) -> None:
+    def __init__(self, seed: int, *, harsh: bool = False, trace: bool = False) -> None:
         self.seed = seed
+        self.harsh = harsh
         self.random = Random(seed)
         self.agenda = Agenda(Random(self.random.getrandbits(64)))
-        self.store = store(Clock(lambda: 1_700_000_000.0 + self.agenda.now))
+        self.store = MemoryStore(Clock(lambda: 1_700_000_000.0 + self.agenda.now))
         self.laws = Laws(self.store, self.store.clock)
         self.weather = Weather()
+        self.grace = self.random.choice((0.05, 1.0)) if harsh else 1.0
         self.processes: list[Process] = []
         self.wires: dict[Process, Wire] = {}
         self.trace: list[str] | None = [] if trace else None
@@ -79,7 +81,7 @@ class World:
         wire = self.wires[process] = Wire(self, process)
         stage = sets()[host]
         stage.stage = self
-        process.launch(stage.app, wire)
+        process.launch(stage.app, wire, self.grace)
         self.note(process, "boots")
 
     def _step(self) -> bool:
@@ -109,10 +111,11 @@ class World:
     def _plan(self) -> None:
         chance = self.random
         self.calm = chance.random() < 0.2
-        self.weather.delay = chance.choice((0.0005, 0.002, 0.02))
+        self.weather.delay = chance.choice((0.0005, 0.002, 0.02, *((0.1,) if self.harsh else ())))
         if not self.calm:
             self.weather.lost_before = chance.choice((0.0, 0.02, 0.1))
             self.weather.lost_after = chance.choice((0.0, 0.02, 0.1))
+            self.weather.ambush = chance.choice((0.0, 0.003, 0.01)) if self.harsh else 0.0
             self.weather.deaf = chance.choice((0.0, 0.3, 1.0))
             for _ in range(chance.randrange(4)):
                 self.agenda.at(chance.uniform(0.1, STORM - 1.0), self._accident)
@@ -138,10 +141,15 @@ class World:
             self.note(process, "dies")
             host = int(process.host.removeprefix("host"))
             self.agenda.after(self.random.choice((0.1, 3.0, 12.0)), lambda: self.boot(host))
-        elif not process.paused:
+        else:
+            self.pause(process)
+
+    def pause(self, process: Process) -> None:
+        """Let a process stand still for a while, perhaps for longer than its lease."""
+        if process.alive and not process.paused:
             process.paused = True
             self.note(process, "pauses")
-            self.agenda.after(self.random.choice((0.5, 4.0, 9.0)), lambda: self._resume(process))
+            self.agenda.after(self.random.choice((0.5, 6.0, 9.0)), lambda: self._resume(process))
 
     def _resume(self, process: Process) -> None:
         process.paused = False
