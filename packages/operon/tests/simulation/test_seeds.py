@@ -10,15 +10,19 @@ import pytest
 import operon
 from engine.conftest import MakeApp, make
 from operon import aio
+from operon.core.commands import Cancel
+from operon.errors import WorkflowCancelled
 from operon.stores.memory import MemoryStore
-from operon.testing.simulate import World, simulate
+from operon.testing.simulate import LawBroken, World, simulate
 
 __all__ = ["make"]
 CHUNKS, SEEDS = 10, 50
-FOUND = {
-    396: "a child that was cancelled as it ended told its inline caller that *he* was cancelled",
-    575: "likewise",
+OPEN = {
+    19: "a zombie's child start that comes after the heir's is answered `created`, having the same nonce: two run",
+    25: "a run is parked while one of its branches awaits a commit, and that branch begins its next step all the same",
+    190: "a branch is given a record out of its turn",
 }
+"""Harsh seeds that break a law today, and how."""
 
 
 @pytest.fixture
@@ -37,9 +41,11 @@ def test_no_law_is_broken(chunk: int) -> None:
             raise
 
 
-@pytest.mark.parametrize("seed", FOUND)
-def test_what_was_found_stays_mended(seed: int) -> None:
-    simulate(seed)
+@pytest.mark.xfail(raises=LawBroken, reason="open: see OPEN")
+@pytest.mark.parametrize("seed", OPEN)
+def test_what_is_open(seed: int) -> None:
+    """Known, and not mended yet; once it is, this fails and becomes a test like the others."""
+    simulate(seed, harsh=True)
 
 
 @pytest.mark.parametrize("seed", [0, 3, 12, 77])
@@ -74,3 +80,26 @@ def test_a_child_does_not_end_with_its_parents_park(make: MakeApp) -> None:
     with app:
         assert operon.start(parent).result(20) == "done"
     assert len(ran) == 1
+
+
+def test_a_child_cancelled_as_it_ends_tells_no_caller_that_he_is_cancelled(
+    make: MakeApp, database: MemoryStore
+) -> None:
+    """The end of a child that was cancelled meanwhile is refused; its inline caller hears `WorkflowCancelled`."""
+    app = make()
+
+    @app.workflow
+    async def child() -> None:
+        database.ask(Cancel("w.1"))
+
+    @app.workflow
+    async def parent() -> str:
+        try:
+            await child()
+        except WorkflowCancelled:
+            return "told"
+        return "not told"
+
+    with app:
+        assert operon.start(parent.using(key="w")).result(10) == "told"
+        assert operon.describe("w").attempts == 1

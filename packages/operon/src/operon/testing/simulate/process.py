@@ -89,8 +89,8 @@ class Process(Machine):
         self.number = number
         self.alive = True
         self.paused = False
-        self.body = SimulatedLoop(self, self.clock.monotonic)
-        self.service = SimulatedLoop(self, self.clock.monotonic)
+        self.body = SimulatedLoop(self, self.clock.monotonic)  # type: ignore[abstract] # all that tasks ask for is there
+        self.service = SimulatedLoop(self, self.clock.monotonic)  # type: ignore[abstract] # likewise
         self.executors: set[int] = set()
         """The ids under which it is, and was, known to the store."""
         self.engine: Engine | None = None

@@ -38,7 +38,7 @@ class Stage(Protocol):
         ...
 
 
-class Flaky(Exception):  # noqa: N818 - named for what happened
+class Flaky(Exception):
     """A step failed, as it was told to."""
 
 
