@@ -178,7 +178,7 @@ class Waits:
                 if not waiting.over:
                     self._look_later(waiting, min(seconds * 2, SLOWEST_LOOK))
 
-        targets = {target for waiting in waits for target in waiting.wait.awaits}
+        targets = dict.fromkeys(target for waiting in waits for target in waiting.wait.awaits)
         self._store.submit(Look(tuple(targets))).add_done_callback(looked)
 
     # ── Parking ──────────────────────────────────────────────────────────────────────────────────────────────────────
