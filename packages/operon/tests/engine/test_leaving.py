@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -146,7 +146,7 @@ def test_context_managers_are_left_and_entered_again(make: MakeApp) -> None:
     log: list[str] = []
 
     @contextlib.contextmanager
-    def resource() -> Iterator[None]:
+    def resource() -> Generator[None]:
         log.append("open")
         try:
             yield

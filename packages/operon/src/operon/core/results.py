@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
@@ -140,7 +140,7 @@ def result(
 
 def look(workflow_id: str) -> Op[Outcome]:
     """Ask where a workflow stands."""
-    found = (yield from ask(Look((workflow_id,)))) if possible(workflow_id) else {}
+    found: Mapping[str, Outcome] = (yield from ask(Look((workflow_id,)))) if possible(workflow_id) else {}
     if workflow_id not in found:
         raise NotFound(f"No workflow has the id {workflow_id!r}.")
     return found[workflow_id]
