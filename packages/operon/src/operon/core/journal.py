@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from operon.core.commands import Command, Op, ask
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, WorkflowRow
-from operon.errors import Cancelled, Divergence
+from operon.errors import Cancelled, Divergence, Suspended
 
 if TYPE_CHECKING:
     from operon.core.host import Host
@@ -238,8 +238,13 @@ def note(run: Run, entry: Entry) -> Op[None]:
     run.given(entry.ordinal)
 
 
-def interrupted(run: Run, entry: Entry) -> None:
-    """Note that an operation was cancelled by the code around it, so that a replay cancels it too."""
+def interrupted(run: Run, entry: Entry, error: BaseException) -> None:
+    """Note that an operation was cancelled by the code around it, so that a replay cancels it too.
+
+    What interrupts the whole process is no part of the workflow's history: the run is left.
+    """
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        run.die(Suspended(f"{run.id} was interrupted."))
     if run.dead is None:
         run.pending.append(entry)
     run.given(entry.ordinal)
@@ -254,9 +259,9 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
         return {}
     try:
         seen = yield from ask(Wait(run, until, awaits))
-    except BaseException:
+    except BaseException as error:
         if run.dead is None:
-            interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"))
+            interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
         raise
     if run.forked:
         yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))

@@ -16,7 +16,7 @@ from operon.core.ids import checked
 from operon.core.journal import Branch, Run, note, recall, settle
 from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Started, workflow_parameters
 from operon.core.states import STATUSES
-from operon.errors import DeclarationError, Duplicate, KeyConflict, Suspended
+from operon.errors import DeclarationError, Duplicate, KeyConflict, OperonError, Suspended
 
 
 class Execute(Command[Outcome | None], frozen=True):
@@ -114,20 +114,28 @@ def _child(
     position = branch.advance()
     digest = function.signature.digest((args, kwargs))
     recorded = yield from recall(branch, position, Kind.START, function.name, digest)
+    if recorded is not None and recorded.error is not None:
+        raise host.codec.decode_error(recorded.error, home="operon")
     if recorded is not None:
         return Begun(recorded.child or "")
     yield from settle(run)
-    row = replace(
-        new_row(host, declared, args, kwargs),
-        id=checked(declared.options.key) if declared.options.key is not None else derived(run, position),
-        nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()),
-        parent=run.guard,
-    )
-    # The nonce says that a child is this position's, not that it is new: one that is there has a life of its own.
-    there = run.guard.claim > 1 and row.id in (yield from ask(Look((row.id,))))
-    begun = yield from _started(host, declared, row, inline=inline, run=run, fresh=not there)
-    entry = Entry(position, run.number(), Kind.START, function.name, digest, child=row.id, version=host.version)
-    yield from note(run, entry)
+    blank = Entry(position, 0, Kind.START, function.name, digest, version=host.version)
+    try:
+        row = replace(
+            new_row(host, declared, args, kwargs),
+            id=checked(declared.options.key) if declared.options.key is not None else derived(run, position),
+            nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()),
+            parent=run.guard,
+        )
+        # The nonce says that a child is this position's, not that it is new: one that is there has a life of its own.
+        there = run.guard.claim > 1 and row.id in (yield from ask(Look((row.id,))))
+        begun = yield from _started(host, declared, row, inline=inline, run=run, fresh=not there)
+    except OperonError as error:
+        run.check()
+        text = host.codec.encode_error(error, home="operon", where=f"the start of {function.name}")
+        yield from note(run, replace(blank, ordinal=run.number(), error=text))
+        raise
+    yield from note(run, replace(blank, ordinal=run.number(), child=row.id))
     return begun
 
 

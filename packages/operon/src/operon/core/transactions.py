@@ -68,8 +68,8 @@ def in_workflow(
         text, rebuilt = function.round_trip_error(error)
         yield from note(run, replace(blank, ordinal=run.number(), error=text, elapsed=ledger.elapsed()))
         raise rebuilt from error.__cause__
-    except BaseException:
-        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED))
+    except BaseException as error:
+        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
         raise
     yield from _hand_over(run, ledger, blank, done)
     run.check()

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from functools import partial
 from random import Random, SystemRandom
 from typing import Any, Protocol, TypeVar
 
@@ -37,6 +38,8 @@ from operon.errors import Cancelled, ForkedProcess, NotLaunched, Suspended
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
+NESTED = 16
+"""Workflows that run inline in one another on one thread's stack."""
 LINGER = 0.003
 """Seconds a record may wait for company while its workflow computes on."""
 
@@ -93,6 +96,7 @@ class Engine:
         self._idle = threading.Condition(self.lock)
         self._accepting = False
         self._forked = False
+        self._nested = threading.local()
         self.clockwork = Clockwork(settings.clock)
         self.clock = settings.clock.monotonic
         self.waits = Waits(self.clockwork, store, self, settings.grace)
@@ -247,7 +251,21 @@ class Engine:
             return None
         if function.asynchronous:
             return self.spawn(row, function, inline=True).result()
-        return contextvars.Context().run(self._blocking, row, function, inline=True)
+        return self._nest(row, function)
+
+    def _nest(self, row: WorkflowRow, function: Function) -> Outcome | None:
+        """Run in the caller's thread; where calls nest deeply, on a fresh stack."""
+        depth = getattr(self._nested, "depth", 0)
+        if depth >= NESTED:
+            done: Future[Outcome | None] = Future()
+            work = partial(self._threaded, row, function, done, inline=True)
+            threading.Thread(target=work, name="operon-nested", daemon=True).start()
+            return done.result()
+        self._nested.depth = depth + 1
+        try:
+            return contextvars.Context().run(self._blocking, row, function, inline=True)
+        finally:
+            self._nested.depth = depth
 
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
@@ -266,9 +284,11 @@ class Engine:
             self.threads.submit(lambda: self._threaded(row, function, done))
         return done
 
-    def _threaded(self, row: WorkflowRow, function: Function, done: Future[Outcome | None]) -> None:
+    def _threaded(
+        self, row: WorkflowRow, function: Function, done: Future[Outcome | None], *, inline: bool = False
+    ) -> None:
         try:
-            done.set_result(contextvars.Context().run(self._blocking, row, function, inline=False))
+            done.set_result(contextvars.Context().run(self._blocking, row, function, inline=inline))
         except BaseException as error:
             done.set_exception(error)
 
