@@ -30,7 +30,8 @@ class BranchingFactory:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, **options: Any) -> asyncio.Future[Any]:
         """Create a task, in a branch of its own if a workflow's body creates it."""
-        around: contextvars.Context = options.pop("context", None) or contextvars.copy_context()
+        given: contextvars.Context | None = options.pop("context", None)
+        around = contextvars.copy_context() if given is None else given  # an empty one is false, and meant
         here = around.run(context.current)
         if here is None:
             return self._create(loop, coro, around, options)
