@@ -58,6 +58,7 @@ def crash(app: Operon) -> None:
         engine.service._stopped = True
         engine.service._changed.notify()
     engine.service._thread.join()
+    engine.service._heart.stop(5)
     engine.clockwork.stop()
     engine.loop.close()
     app._databases.close()

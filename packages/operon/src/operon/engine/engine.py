@@ -88,6 +88,8 @@ class Engine:
         self.random: Random = SystemRandom()
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}
+        self._lives: dict[str, int] = {}
+        """The claims that are run here, or will be as soon as a thread or the loop is free."""
         self._pens: dict[str, Pen] = {}
         self._deadlines: dict[str, Timer] = {}
         self._reserved = {False: 0, True: 0}
@@ -152,7 +154,7 @@ class Engine:
     def _drain(self, seconds: float) -> None:
         deadline = self.clock() + seconds
         with self._idle:
-            while self.runs and self.clock() < deadline:
+            while self._lives and self.clock() < deadline:
                 self._idle.wait(max(0.0, min(0.5, deadline - self.clock())))
 
     def fork(self) -> None:
@@ -207,12 +209,14 @@ class Engine:
         """How many more bodies of a colour can run here."""
         if not self._accepting or not self.settings.run:
             return 0
+        if asynchronous and not self.loop.alive:
+            return 0
         limit = self.settings.tasks if asynchronous else self.settings.threads
         return max(0, limit - self._reserved[asynchronous])
 
     def reserve(self, function: Function, *, inline: bool = False) -> int | None:
         """Take a place for a body, if this process runs it and has one free; inline, the caller's thread is it."""
-        if not self.settings.run or self.function(function.name) is None:
+        if not (self.settings.run and self.service.alive) or self.function(function.name) is None:
             return None
         with self.lock:
             if not inline and self.free(asynchronous=function.asynchronous) <= 0:
@@ -253,8 +257,15 @@ class Engine:
             return self.spawn(row, function, inline=True).result()
         return self._nest(row, function)
 
+    def here(self) -> frozenset[tuple[str, int]]:
+        """What runs here: ids and claims."""
+        with self.lock:
+            return frozenset(self._lives.items())
+
     def _nest(self, row: WorkflowRow, function: Function) -> Outcome | None:
         """Run in the caller's thread; where calls nest deeply, on a fresh stack."""
+        with self.lock:
+            self._lives[row.id] = row.claim
         depth = getattr(self._nested, "depth", 0)
         if depth >= NESTED:
             done: Future[Outcome | None] = Future()
@@ -278,6 +289,8 @@ class Engine:
     def spawn(self, row: WorkflowRow, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
         done: Future[Outcome | None] = Future()
+        with self.lock:
+            self._lives[row.id] = row.claim
         if function.asynchronous:
             self.loop.spawn(lambda: drivers.adrive(self, self._life(row, function, inline=inline)), done)
         else:
@@ -331,6 +344,8 @@ class Engine:
                 self._pens.pop(row.id, None)
                 if (deadline := self._deadlines.pop(row.id, None)) is not None:
                     deadline.cancel()
+            if self._lives.get(row.id) == row.claim:
+                del self._lives[row.id]
             self._idle.notify_all()
         if run is not None and run.dead is None:
             run.die(Suspended(f"{row.id} has left."))
@@ -340,7 +355,8 @@ class Engine:
             self.service.nudge()
             return
         self.waits.ended(row.id, outcome)
-        if outcome.status.ended and row.parent is not None and row.parent not in self.runs:
+        parent = None if row.parent is None else self.runs.get(row.parent)
+        if outcome.status.ended and row.parent is not None and (parent is None or parent.parking):
             self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
 
     def pen(self, run: Run) -> Pen:

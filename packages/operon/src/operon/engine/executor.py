@@ -6,6 +6,7 @@ peers, and learns when something will be ready. Must not know what a workflow is
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from operon.core.commands import Beat, Bury, Claim, Enlist, Executors, Look, Ret
 from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
 from operon.core.states import Status
 from operon.engine import processes
+from operon.engine.heart import Heart
 from operon.errors import Cancelled, StoreError, Suspended, WorkflowHeld
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("operon")
 BEATS_A_LEASE = 5
 SWEEP = 500
+PATIENCE = 2.0
+"""Seconds that closing waits for a database that does not answer."""
 
 
 class Executor:
@@ -36,15 +40,21 @@ class Executor:
         self._nudged = True
         self._news = False
         self._doubted = False
-        self._due: float | None = None
-        self._beat_at = 0.0
+        self._dues: list[float] = []
+        """When something that was parked or delayed here will be ready: a heap."""
+        self._next_due: float | None = None
+        """When the next of all will be ready, as of the last heartbeat."""
+        self._felt: Pulse | None = None
         self._claiming = engine.settings.run
         self._stopped = False
         self._suspects: dict[int, int] = {}
-        self._strays: frozenset[str] = frozenset()
+        self._strays: frozenset[tuple[str, int]] = frozenset()
         self._offset = 0.0
         self._thread = threading.Thread(target=self._run, name="operon-executor", daemon=True)
+        self._heart = Heart(self._clock, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
         self.id = 0
+        self.alive = True
+        """False while others may run what is here, this executor having been declared dead."""
         self.backlog = False
         """Whether more was ready than could be claimed."""
 
@@ -57,6 +67,7 @@ class Executor:
         self._enlist()
         self._bury_the_gone()
         self._take_over()
+        self._heart.start()
         self._thread.start()
 
     def look(self) -> None:
@@ -70,8 +81,7 @@ class Executor:
             if delay <= 0:
                 self._nudged = True
             else:
-                due = self._clock.monotonic() + delay
-                self._due = due if self._due is None else min(self._due, due)
+                heapq.heappush(self._dues, self._clock.monotonic() + delay)
             self._changed.notify()
 
     def doubt(self) -> None:
@@ -82,9 +92,7 @@ class Executor:
 
     def beat(self) -> None:
         """Say that something will be ready at a time that only the store knows: beat now, and not in a while."""
-        with self._changed:
-            self._beat_at = 0.0
-            self._changed.notify()
+        self._heart.hurry()
 
     def stop_claiming(self) -> None:
         """Claim nothing more; the lease is still renewed."""
@@ -96,22 +104,22 @@ class Executor:
             self._stopped = True
             self._changed.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(PATIENCE)
         try:
-            self._engine.store.ask(Retire(self.id))
+            self._engine.store.submit(Retire(self.id)).result(PATIENCE)
             self._engine.store.shout("ready")
-        except StoreError as error:
-            log.warning("Could not say goodbye to the database (%s); the lease will run out by itself.", error)
+        except (StoreError, TimeoutError) as error:
+            log.warning("Could not say goodbye to the database (%r); the lease will run out by itself.", error)
+        self._heart.stop(PATIENCE)
 
     # ── The thread ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
-        interval = self._settings.ttl / BEATS_A_LEASE
         while not self._stopped:
             try:
-                if self._clock.monotonic() >= self._beat_at:
-                    self._beat_at = self._clock.monotonic() + interval
-                    self._beat()
+                pulse, self._felt = self._felt, None
+                if pulse is not None:
+                    self._act_on(pulse)
                 if self._doubted:
                     self._doubted = False
                     self._dismiss()
@@ -122,18 +130,25 @@ class Executor:
             except Exception:
                 log.exception("The executor stumbled, and goes on.")
             with self._changed:
-                if not (self._nudged or self._doubted or self._stopped):
-                    left = min(self._beat_at, self._due or self._beat_at) - self._clock.monotonic()
-                    self._clock.wait(self._changed, max(0.0, left))
+                if not (self._nudged or self._doubted or self._felt or self._stopped):
+                    due = self._first_due()
+                    self._clock.wait(self._changed, None if due is None else max(0.0, due - self._clock.monotonic()))
+
+    def _first_due(self) -> float | None:
+        return min(filter(None, (self._next_due, self._dues[0] if self._dues else None)), default=None)
 
     def _ready(self) -> bool:
         with self._changed:
-            due = self._due is not None and self._due <= self._clock.monotonic()
-            ready = (self._nudged or due) and self._claiming
-            self._nudged = False
-            if due:
-                self._due = None
-            return ready
+            now = self._clock.monotonic()
+            if self._next_due is not None and self._next_due <= now:
+                self._next_due = None
+                self._nudged = True
+                self._heart.hurry()  # to learn of the one after it
+            while self._dues and self._dues[0] <= now:
+                heapq.heappop(self._dues)
+                self._nudged = True
+            nudged, self._nudged = self._nudged, False
+            return nudged and self._claiming
 
     def _claim(self) -> None:
         self.backlog = False
@@ -164,7 +179,7 @@ class Executor:
 
     def _run_here(self, row: WorkflowRow) -> None:
         function = self._engine.program.functions[row.name]
-        if self._engine.reserve(function, inline=True) is None:
+        if not self._claiming or self._engine.reserve(function, inline=True) is None:
             self._engine.hand_back((row.id,))
             return
         self._engine.spawn(row, function)
@@ -175,35 +190,48 @@ class Executor:
         host, pid, born = processes.identity()
         process = Process(self._engine.name, host, pid, born, self._engine.version, self._settings.ttl)
         self.id = self._engine.store.ask(Enlist(process))
-        self._pulse(self._engine.store.ask(Beat(self.id, self._settings.ttl)))
+        self.alive = True
+        self._feel(self._beat())
 
-    def _beat(self) -> None:
-        pulse = self._engine.store.ask(Beat(self.id, self._settings.ttl))
+    def _beat(self) -> Pulse:
+        return self._engine.store.ask(Beat(self.id, self._settings.ttl))
+
+    def _feel(self, pulse: Pulse) -> None:
+        """Take in a heartbeat, on the heart's thread: what is to be done about it is the other one's work."""
+        with self._changed:
+            self._offset = pulse.now - self._clock.monotonic()
+            self._felt = pulse
+            self._changed.notify()
+
+    def _act_on(self, pulse: Pulse) -> None:
         if not pulse.alive:
             self._reborn()
             return
-        self._pulse(pulse)
+        self._await_due(pulse)
         self._watch(pulse)
         self._reconcile(pulse)
         if pulse.stirred:
             self._engine.store.ask(Wake(None))
             self._take_over()
 
-    def _pulse(self, pulse: Pulse) -> None:
-        now = self._clock.monotonic()
-        self._offset = pulse.now - now
-        if pulse.due is not None and not (pulse.due <= 0 and self.backlog):
-            self.nudge(pulse.due)
+    def _await_due(self, pulse: Pulse) -> None:
+        ready = pulse.due is not None and pulse.due <= 0
+        self._next_due = None if pulse.due is None or ready else self._clock.monotonic() + pulse.due
+        if ready and not self.backlog:
+            self.nudge()
 
     def _reborn(self) -> None:
         """Stop everything: this executor was declared dead, and others run its workflows by now."""
+        if self._engine.store.ask(Beat(self.id, self._settings.ttl)).alive:
+            return  # that was about who this was before
         log.warning("Executor %d was declared dead, having been out of touch; enlisting anew.", self.id)
+        self.alive = False
         with self._engine.lock:
             runs = tuple(self._engine.runs.values())
         for run in runs:
             self._engine.kill(run, Suspended(f"{run.id} was taken over."))
         self._enlist()
-        self.nudge()
+        self._take_over()
 
     def _watch(self, pulse: Pulse) -> None:
         """Bury the peers whose lease has run out and whose beat stood still since our last one."""
@@ -236,28 +264,26 @@ class Executor:
 
     def _reconcile(self, pulse: Pulse) -> None:
         """Compare what the store says that runs here with what does; act on what stays different for two beats."""
-        here = frozenset(self._engine.runs)
+        here = self._engine.here()
         if pulse.running == len(here) and not self._strays:
             return
-        rows = {row.id for row in self._engine.store.ask(Running(self.id))}
-        here &= frozenset(self._engine.runs)
-        strays = frozenset((rows | here) - (rows & here))
+        rows = frozenset((row.id, row.claim) for row in self._engine.store.ask(Running(self.id)))
+        here &= self._engine.here()
+        strays = rows ^ here
         lasting = strays & self._strays
         self._strays = strays - lasting
-        lost = tuple(sorted(lasting - here))
-        if lost:
+        if lost := tuple(sorted(workflow_id for workflow_id, _ in lasting & rows)):
             self._engine.hand_back(lost)
-        if lasting & here:
-            self._dismiss()
+        self._dismiss(lasting & here)
 
-    def _dismiss(self) -> None:
-        """Stop the runs here that the store no longer gives to this executor."""
-        ids = tuple(self._engine.runs)
-        outcomes: Mapping[str, Outcome] = self._engine.store.ask(Look(ids)) if ids else {}
-        for workflow_id in ids:
-            run = self._engine.runs.get(workflow_id)
-            outcome = outcomes.get(workflow_id)
-            if run is None or (outcome is not None and outcome.status is Status.RUNNING):
+    def _dismiss(self, strays: frozenset[tuple[str, int]] = frozenset()) -> None:
+        """Stop the runs here that the store no longer gives to this executor, `strays` among them."""
+        runs = tuple(self._engine.runs.values())
+        outcomes: Mapping[str, Outcome] = self._engine.store.ask(Look(tuple(run.id for run in runs))) if runs else {}
+        for run in runs:
+            workflow_id, outcome = run.id, outcomes.get(run.id)
+            stray = (run.id, run.guard.claim) in strays
+            if outcome is not None and outcome.status is Status.RUNNING and not stray:
                 continue
             cancelled = outcome is None or outcome.status is Status.CANCELLED
             why = f"{workflow_id} was cancelled." if cancelled else f"{workflow_id} is no longer run here."

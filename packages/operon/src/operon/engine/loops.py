@@ -43,6 +43,11 @@ class Loop:
         if self._thread is not None:
             self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is a loop to run anything on."""
+        return self._loop is not None and not self._loop.is_closed()
+
     def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
         """Run a body as a task in a context of its own; from any thread."""
         loop = self._loop
