@@ -13,6 +13,7 @@ from operon.core.rows import Outcome
 from operon.core.states import Status
 from operon.core.transactions import as_workflow
 from operon.errors import (
+    Cancelled,
     Divergence,
     Forbidden,
     NotDeserializable,
@@ -33,7 +34,7 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     try:
         outcome = yield from _outcome(host, run, function)
         yield from write(run, end=outcome)
-    except Suspended:
+    except (Suspended, Cancelled):  # the end came too late: it is not the caller's who waits inline for it
         return None
     return outcome
 
