@@ -190,15 +190,24 @@ def _turn(engine: Engine, command: Turn) -> None:
     if run.pending:
         engine.linger(run)
     if not run.its_turn(command.ordinal):
-        _turn_future(run, command.ordinal).result(STUCK)
+        try:
+            _turn_future(run, command.ordinal).result(STUCK)
+        except TimeoutError:
+            raise run.die(_never(run, command.ordinal)) from None
         run.check()
+
+
+def _never(run: Run, ordinal: int) -> Divergence:
+    return Divergence(f"{run.id}: the turn of record {ordinal} never came; branches met in another order.")
 
 
 def _turn_future(run: Run, ordinal: int) -> Future[None]:
     if not run.forked:
-        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {min(run.outstanding)}."))
+        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {run.first()}."))
     future: Future[None] = Future()
     run.turns[ordinal] = lambda: future.set_result(None)
+    if run.its_turn(ordinal) and run.turns.pop(ordinal, None) is not None:
+        future.set_result(None)  # it came on another thread, between the look and the note
     return future
 
 
@@ -303,9 +312,7 @@ async def _its_turn(run: Run, ordinal: int) -> None:
         async with asyncio.timeout(STUCK):
             await arrived(_turn_future(run, ordinal))
     except TimeoutError:
-        raise run.die(
-            Divergence(f"{run.id}: the turn of record {ordinal} never came; branches met in another order.")
-        ) from None
+        raise run.die(_never(run, ordinal)) from None
     finally:
         run.turns.pop(ordinal, None)
 
