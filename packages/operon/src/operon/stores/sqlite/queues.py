@@ -144,8 +144,19 @@ def listing(db: Connection, _command: c.Queues, _now: float) -> tuple[QueueRow, 
 
 def opening(db: Connection, command: c.Opening, now: float) -> float | None:
     """See `Opening`."""
-    (seconds,) = db.one("opening", queues=json.dumps(command.queues), now=now)
-    return None if seconds is None else float(seconds)
+    instants: list[float] = []
+    for name in command.queues:
+        queue = db.one("queue", name=name)
+        if queue is None or queue["paused"] or db.one("partition_from", queue=name)[0] is None:
+            continue
+        windows = [(queue["rate"], queue["period"], None)]
+        if queue["partition_rate"] is not None:
+            each = [partition for (partition,) in db.run("waited_for", queue=name)]
+            windows += [(queue["partition_rate"], queue["partition_period"], partition) for partition in each]
+        for rate, period, partition in windows:
+            if rate is not None and (full := db.one("admitted_before", queue=name, partition=partition, rate=rate)):
+                instants.append(full[0] + period)
+    return min((at - now for at in instants if at > now), default=None)
 
 
 def spelled(limits: Limits) -> dict[str, Any]:

@@ -93,29 +93,18 @@ select :queue, partition, :now from operon_workflows where id in (select value f
 -- serve: note which partition was served last
 update operon_queues set served = :served where name = :queue;
 
--- opening: when the admission that fills a window leaves it, if anybody waits for that
-select min(at) - :now from (
-  select
-    (select at from operon_admissions where queue = q.name order by at desc limit 1 offset q.rate - 1) + q.period as at
-  from operon_queues q
-  where q.name in (select value from json_each(:queues)) and q.rate is not null and not q.paused and exists (
-    select 1 from operon_workflows where queue = q.name and status = 0 and ready_at is null
-  )
-  union all
-  select
-    (
-      select at from operon_admissions
-      where queue = q.name and partition = p.partition
-      order by at desc
-      limit 1 offset q.partition_rate - 1
-    ) + q.partition_period
-  from operon_queues q
-  join (select distinct queue, partition from operon_admissions) p on p.queue = q.name
-  where q.name in (select value from json_each(:queues)) and q.partition_rate is not null and not q.paused and exists (
-    select 1 from operon_workflows where queue = q.name and partition = p.partition and status = 0 and ready_at is null
-  )
-)
-where at > :now;
+-- waited_for: partitions that have somebody in line and admissions in the window
+select distinct partition from operon_admissions a
+where queue = :queue and exists (
+  select 1 from operon_workflows
+  where queue = :queue and partition = a.partition and status = 0 and ready_at is null
+);
+
+-- admitted_before: the admission that fills a window of so many; with no :partition, of the whole queue
+select at from operon_admissions
+where queue = :queue and (:partition is null or partition = :partition)
+order by at desc
+limit 1 offset :rate - 1;
 
 -- holder: who has a dedupe
 select id, nonce from operon_workflows where dedupe = :dedupe and status < 4;
