@@ -19,13 +19,20 @@ TURNS = 20
 
 
 class Overtaken(Exception):
-    """Another took the dedupe first: nothing of this transaction may stay."""
+    """Another took the dedupe or has the id: nothing of this transaction may stay."""
+
+    def __init__(self, answer: Started | None) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 def start_many(session: Session, command: c.StartMany) -> tuple[Started, ...]:
     """Insert workflows in one statement; a nonce says which of them were inserted before an answer was lost."""
-    answers = writes.perform(session, [c.Start(row) for row in command.rows], again=True) if command.rows else []
-    return tuple(answer for answer in answers if isinstance(answer, Started))
+    first = {row.id: row for row in reversed(command.rows)}
+    answers = writes.perform(session, [c.Start(row) for row in first.values()], again=True) if first else []
+    started = dict(zip(first, answers, strict=True))
+    found = (started[row.id] if first[row.id] is row else writes.fetch(session, row) for row in command.rows)
+    return tuple(answer for answer in found if isinstance(answer, Started))
 
 
 def replace(session: Session, command: c.Start) -> Started:
@@ -39,13 +46,12 @@ def replace(session: Session, command: c.Start) -> Started:
                     while session.rows("cancel", id=holder["id"], children=True, first=first):
                         first = False
                 started = writes.start(session, row) or writes.fetch(session, row)
-                if started is None or started.refused or (not started.created and started.id is not None):
-                    raise Overtaken
-        except Overtaken:
-            if started is not None and started.refused:
+                if started is None or not started.created:
+                    raise Overtaken(started)
                 return started
-            continue
-        return started
+        except Overtaken as overtaken:
+            if overtaken.answer is not None and overtaken.answer.id is None:
+                return overtaken.answer
     raise SerializationFailure("others came in between, again and again")
 
 

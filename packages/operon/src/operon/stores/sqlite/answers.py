@@ -68,7 +68,10 @@ def _start(db: Connection, command: c.Start, now: float) -> Started:
         refused = Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
         raise Undone(refused)
     key, nonce, name, digest, *outcome = there
-    return Started(nonce == new.nonce, _outcome(*outcome), name, digest, id=None if key == new.id else key)
+    started = Started(nonce == new.nonce, _outcome(*outcome), name, digest, id=None if key == new.id else key)
+    if new.replace and not started.created:
+        raise Undone(started)
+    return started
 
 
 def _may_start(db: Connection, new: NewWorkflow) -> bool:

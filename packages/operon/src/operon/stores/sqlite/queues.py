@@ -52,18 +52,22 @@ def _room(db: Connection, queue: Any, executor: int, now: float) -> int:
 def _serve(db: Connection, queue: Any, room: int, wanted: dict[str, str], now: float) -> list[str]:
     """Serve partitions in turn, those behind the one that was served last first."""
     name = queue["name"]
-    lines: list[list[tuple[str, str]]] = []
+    rooms: dict[str, int] = {}
     last = queue["served"]
     for partition in _partitions(db, name, queue["served"]):
         last = partition
         limit = min(room, _partition_room(db, queue, partition, now))
         if limit > 0:
-            found = db.run("line", queue=name, partition=partition, limit=limit, **wanted)
-            if line := [(partition, key) for (key,) in found]:
-                lines.append(line)
-        if len(lines) >= room:
+            rooms[partition] = limit
+        if len(rooms) >= room:
             break
-    chosen = in_turn(lines, room)
+    chosen: list[tuple[str, str]] = []
+    # Few of each are enough, unless some lines are short; then look deeper.
+    for depth in (-(-room // max(1, len(rooms))), room):
+        lines = [_line(db, name, partition, min(limit, depth), wanted) for partition, limit in rooms.items()]
+        chosen = in_turn(lines, room)
+        if len(chosen) >= room:
+            break
     served = chosen[-1][0] if chosen else last
     if served != queue["served"]:
         db.run("serve", queue=name, served=served)
@@ -71,6 +75,11 @@ def _serve(db: Connection, queue: Any, room: int, wanted: dict[str, str], now: f
     if keys and (queue["rate"] is not None or queue["partition_rate"] is not None):
         db.run("admit", queue=name, ids=json.dumps(keys), now=now)
     return keys
+
+
+def _line(db: Connection, queue: str, partition: str, limit: int, wanted: dict[str, str]) -> list[tuple[str, str]]:
+    found = db.run("line", queue=queue, partition=partition, limit=limit, **wanted)
+    return [(partition, key) for (key,) in found]
 
 
 def _partitions(db: Connection, name: str, served: str) -> Iterator[str]:
