@@ -427,7 +427,10 @@ def test_a_dedupe_is_taken_until_its_run_has_ended(world: World) -> None:
     answer = world.start("b", dedupe="d")
     assert (answer.created, answer.id, answer.digest, answer.outcome.status) == (False, "a", "x", "running")
     assert world.start("a", dedupe="d").id is None
-    assert [it.id for it in world.ask(StartMany((start("e", dedupe="d").row, start("f", dedupe="e").row)))] == ["a", None]
+    assert [it.id for it in world.ask(StartMany((start("e", dedupe="d").row, start("f", dedupe="e").row)))] == [
+        "a",
+        None,
+    ]
     world.end(guard)
     assert world.start("b", dedupe="d").created
     assert world.start("c").created

@@ -222,7 +222,9 @@ class Operon(Serving, Routes):
         drain = 30.0 if kind is None else 0.0
         await asyncio.get_running_loop().run_in_executor(None, lambda: self.close(drain))
 
-    def _launch(self, loop: asyncio.AbstractEventLoop | None, *, run: bool | Sequence[str] | None, migrate: bool) -> None:
+    def _launch(
+        self, loop: asyncio.AbstractEventLoop | None, *, run: bool | Sequence[str] | None, migrate: bool
+    ) -> None:
         from operon.engine.engine import Engine
 
         run = self.runs if run is None else run

@@ -118,5 +118,3 @@ def enqueue_many(host: Host, queue: Queue | str, calls: Iterable[Call[R]], /) ->
 
 def _name(queue: Queue | str) -> str:
     return queue.name if isinstance(queue, Queue) else queue
-
-

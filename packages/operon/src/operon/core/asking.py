@@ -93,7 +93,16 @@ def find(
     if limit < 1:
         raise BadValue(f"find(limit={limit}) must be at least 1.")
     wanted = Filter(
-        name, _statuses(status), parent, user, _instant(since), _instant(until), _labels(attributes), limit, place, queue
+        name,
+        _statuses(status),
+        parent,
+        user,
+        _instant(since),
+        _instant(until),
+        _labels(attributes),
+        limit,
+        place,
+        queue,
     )
     return [record(host, row) for row in (yield from ask(Find(wanted)))]
 

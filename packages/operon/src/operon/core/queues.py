@@ -82,7 +82,9 @@ def in_turn(lines: Sequence[Sequence[T]], room: int) -> list[T]:
 # ── Verbs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def enqueue(host: Host, queue: str, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Handle[Any]]:
+def enqueue(
+    host: Host, queue: str, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Op[Handle[Any]]:
     """Start a workflow in a queue.
 
     Raises:
@@ -109,7 +111,7 @@ def enqueue_many(
     if around or any(declared.options.within is not None for declared, _, _ in plain):
         handles: list[Handle[Any]] = []
         for declared, args, kwargs in plain:
-            handles.append((yield from start_one(host, declared, args, kwargs)))  # noqa: PERF401 - it yields
+            handles.append((yield from start_one(host, declared, args, kwargs)))
         return handles
     rows = [new_row(host, declared, args, kwargs) for declared, args, kwargs in plain]
     answers = (yield from ask(StartMany(tuple(rows)))) if rows else ()

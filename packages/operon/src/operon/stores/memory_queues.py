@@ -167,7 +167,11 @@ def opening(store: MemoryStore, command: c.Opening, now: float) -> float | None:
     found: list[float] = []
     for name in command.queues:
         line = store.queues.get(name)
-        if line is None or line.paused or not any(in_line(w.row) for w in store.workflows.values() if w.row.queue == name):
+        if (
+            line is None
+            or line.paused
+            or not any(in_line(w.row) for w in store.workflows.values() if w.row.queue == name)
+        ):
             continue
         limits, instants = line.limits, sorted(at for _, at in line.admitted)
         if limits.rate and limits.period and len(instants) >= limits.rate:
