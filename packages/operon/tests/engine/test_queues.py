@@ -196,7 +196,7 @@ def test_a_client_enqueues_for_the_app(make: MakeApp, database: Any) -> None:
     with app, Client(database) as client:
         assert client.enqueue("q", body, 1).result(timeout=20) == 1
         assert [it.result(timeout=20) for it in client.enqueue_many("q", [body.bind(2)])] == [2]
-        with pytest.raises(NotFound, match="no queue 'nope'; there is q"):
+        with pytest.raises(NotFound, match=r"no queue 'nope'; there is q"):
             client.enqueue("nope", body, 1)
 
 
@@ -318,11 +318,11 @@ def test_an_option_that_cannot_be_meant_is_refused_and_nothing_recorded(make: Ma
         return number
 
     wrong: Any = 1.5
-    with pytest.raises(BadValue, match="priority=1.5"):
+    with pytest.raises(BadValue, match=r"priority=1\.5"):
         body.using(priority=wrong)
     assert body.using(priority=-5).options.priority == -5
     with app:
-        with pytest.raises(NotFound, match="no queue 'nope'; there is q"):
+        with pytest.raises(NotFound, match=r"no queue 'nope'; there is q"):
             enqueue("nope", body, 1)
         with pytest.raises(BadValue, match="needs dedupe"):
             enqueue(queue, body.using(on_duplicate="replace"), 1)

@@ -228,7 +228,7 @@ class Queues(Command[tuple[QueueRow, ...]], frozen=True):
 
 
 class Opening(Command[float | None], frozen=True):
-    """In how many seconds a rate, full by now, lets one more of these queues' lines begin; None: no rate is in the way."""
+    """In how many seconds a rate, full by now, lets one more of these queues begin; None: no rate is in the way."""
 
     queues: tuple[str, ...]
 

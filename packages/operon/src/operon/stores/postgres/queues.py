@@ -46,13 +46,17 @@ def replace(session: Session, command: c.Start) -> Started:
                     while session.rows("cancel", id=holder["id"], children=True, first=first):
                         first = False
                 started = writes.start(session, row) or writes.fetch(session, row)
-                if started is None or not started.created:
-                    raise Overtaken(started)
-                return started
+                return _own(started)
         except Overtaken as overtaken:
             if overtaken.answer is not None and overtaken.answer.id is None:
                 return overtaken.answer
     raise SerializationFailure("others came in between, again and again")
+
+
+def _own(started: Started | None) -> Started:
+    if started is None or not started.created:
+        raise Overtaken(started)
+    return started
 
 
 def seed(session: Session, command: c.Seed) -> str | None:

@@ -104,7 +104,8 @@ def _partition_room(db: Connection, queue: Any, partition: str, now: float) -> i
         return NO_LIMIT
     period = queue["partition_period"] or 0.0
     taken = db.one("taken_of_partition", queue=queue["name"], partition=partition, now=now, period=period)
-    return min(limit - used for limit, used in zip(limits, taken, strict=True) if limit is not None)
+    rooms = (int(limit - used) for limit, used in zip(limits, taken, strict=True) if limit is not None)
+    return min(rooms)
 
 
 def seed(db: Connection, command: c.Seed, now: float) -> str | None:
