@@ -14,14 +14,15 @@ from operon.core.commands import Queues, Seed
 from operon.core.rows import Limits
 from operon.stores import migrations
 from operon.stores.postgres import PostgresStore
-from operon.stores.postgres import schema as postgres_schema
 from operon.stores.sqlite import SqliteStore
 from operon.stores.sqlite import store as sqlite_store
 
 OLD_SQLITE = """insert into operon_workflows (
     id, name, status, claim, ready_at, created_at, version, nonce, digest, input, attempts
 ) values (:id, 'greet', :status, :claim, :ready, 1.0, 'v0', 7, 'd', '[1]', 0)"""
-OLD_POSTGRES = """insert into operon.workflows (id, name, status, claim, ready_at, created_at, version, nonce, digest, input)
+OLD_POSTGRES = """insert into operon.workflows (
+    id, name, status, claim, ready_at, created_at, version, nonce, digest, input
+)
 values (%(id)s, 'greet', %(status)s, %(claim)s, to_timestamp(%(ready)s), to_timestamp(1), 'v0', 7, 'd', '[1]')"""
 ROWS = (
     {"id": "queued", "status": 0, "claim": 0, "ready": 1.0},
@@ -33,8 +34,13 @@ ROWS = (
 @pytest.fixture(params=["sqlite", "postgres"])
 def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sqlite_path: Path) -> Iterator[World]:
     """A database of the first migration, with rows in it, migrated."""
-    place: Any = sqlite_store if request.param == "sqlite" else postgres_schema
-    monkeypatch.setattr(place, "shipped", lambda package: migrations.shipped(package)[:1])
+    shipped = migrations.shipped
+
+    def first(package: str) -> tuple[migrations.Migration, ...]:
+        return shipped(package)[:1]
+
+    for place in (sqlite_store, migrations):
+        monkeypatch.setattr(place, "shipped", first)
     url = str(request.getfixturevalue("postgres_url")) if request.param == "postgres" else f"sqlite:///{sqlite_path}"
     kind: Any = SqliteStore if request.param == "sqlite" else PostgresStore
     with closing(kind(url)) as old:

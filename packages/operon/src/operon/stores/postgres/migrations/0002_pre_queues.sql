@@ -207,10 +207,6 @@ begin
         end if;
         continue when cardinality(picked) = 0;
 
-        if q.rate is not null or q.partition_rate is not null then
-            insert into operon.admissions (queue, partition, at)
-            select q.name, w.partition, clock_timestamp() from operon.workflows w where w.id = any(picked);
-        end if;
         places := places - cardinality(picked);
         return query
         with taken as (
@@ -222,6 +218,12 @@ begin
         )
         select taken.* from taken join unnest(picked) with ordinality as o (id, place) on o.id = taken.id
         order by o.place;
+
+        -- After they have begun, by the clock: the other way round, the window would open a moment too early.
+        if q.rate is not null or q.partition_rate is not null then
+            insert into operon.admissions (queue, partition, at)
+            select q.name, w.partition, clock_timestamp() from operon.workflows w where w.id = any(picked);
+        end if;
     end loop;
 end
 $$;
