@@ -7,16 +7,19 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from operon.app.databases import Databases
+from operon.app.queues import Queue
 from operon.app.routes import Routes
 from operon.app.serving import Serving
 from operon.app.stores import default_url, store_for
 from operon.core.codec import Codec
+from operon.core.ids import checked
+from operon.core.queues import limits as queue_limits
 from operon.core.verbs import seconds
 from operon.engine.settings import Settings
 from operon.errors import DeclarationError, NotFound
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from operon.core.function import Function
     from operon.core.host import Host, Opened
     from operon.core.ledger import Done, Ledger, Work
+    from operon.core.queues import Rate
+    from operon.core.rows import Limits
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
@@ -87,12 +92,13 @@ class Operon(Serving, Routes):
         self.codec = Codec(max_payload=max_payload, key=encryption_key)
         self.host: Host | None = None
         self.pin = pin
-        self.runs = True
+        self.runs: bool | Sequence[str] = True
         """What a launch that does not say runs here; `operon run --paused` sets it to False."""
         self._version = version
         self._lifespan = lifespan
         self._around = around
         self._settings = Settings(threads=threads, grace=grace, ttl=lease)
+        self._queues: dict[str, Queue] = {}
         self._instances: dict[str, object] = {}
         self._names: dict[int, str] = {}
         self._databases = Databases(datasources or {}, idle=lease)
@@ -122,13 +128,51 @@ class Operon(Serving, Routes):
         self._names[id(instance)] = full
         return instance
 
+    def queue(
+        self,
+        name: str,
+        *,
+        concurrency: int | None = None,
+        worker_concurrency: int | None = None,
+        rate: Rate | None = None,
+        partition_concurrency: int | None = None,
+        partition_rate: Rate | None = None,
+    ) -> Queue:
+        """Declare a queue; its limits hold over all processes, and those changed elsewhere win until `reset`.
+
+        Args:
+            name: names it in the database.
+            concurrency: how many may run.
+            worker_concurrency: how many may run in each process.
+            rate: how many may begin in any period: `(100, timedelta(minutes=1))`, or in seconds.
+            partition_concurrency: how many of each partition may run.
+            partition_rate: how many of each partition may begin in any period.
+
+        Raises:
+            DeclarationError: it is declared otherwise already, or the app is launched.
+            BadValue: a limit below one, or a rate without a period.
+        """
+        limits = queue_limits(
+            concurrency=concurrency,
+            worker_concurrency=worker_concurrency,
+            rate=rate,
+            partition_concurrency=partition_concurrency,
+            partition_rate=partition_rate,
+        )
+        if name in self._queues and self._queues[name].limits != limits:
+            raise DeclarationError(f"{self.name} declares the queue {name!r} twice, with different limits.")
+        if self._engine is not None:
+            raise DeclarationError(f"Declare the queue {name!r} before launch: work may be claimed at once.")
+        return self._queues.setdefault(checked(name), Queue(self, name, limits))
+
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def launch(self, *, run: bool | None = None, migrate: bool = True) -> None:
+    def launch(self, *, run: bool | Sequence[str] | None = None, migrate: bool = True) -> None:
         """Connect, take up what was left, and begin to run. Importing never launches anything; this does.
 
         Args:
-            run: False serves, starts and waits, but runs nothing here; None is what `runs` says: True.
+            run: False serves, starts and waits, but runs nothing here; a list of queues runs those and what is in no
+                queue; None is what `runs` says: True.
             migrate: bring the schema up to date; False raises SchemaMismatch if it is not.
 
         Raises:
@@ -178,10 +222,15 @@ class Operon(Serving, Routes):
         drain = 30.0 if kind is None else 0.0
         await asyncio.get_running_loop().run_in_executor(None, lambda: self.close(drain))
 
-    def _launch(self, loop: asyncio.AbstractEventLoop | None, *, run: bool | None, migrate: bool) -> None:
+    def _launch(
+        self, loop: asyncio.AbstractEventLoop | None, *, run: bool | Sequence[str] | None, migrate: bool
+    ) -> None:
         from operon.engine.engine import Engine
 
         run = self.runs if run is None else run
+        only = None if isinstance(run, bool) else tuple(run)
+        if unknown := next((name for name in only or () if name not in self._queues), None):
+            raise DeclarationError(f"{self.name} has no queue {unknown!r} to run; it has {', '.join(self._queues)}.")
         with self._lock:
             if self._engine is not None:
                 raise DeclarationError(f"{self.name} is launched already.")
@@ -191,7 +240,7 @@ class Operon(Serving, Routes):
                 store.open(migrate=migrate)
                 self._databases.open(database, store, self.each())
                 self._enter()
-                engine = Engine(self, store, replace(self._settings, run=run))
+                engine = Engine(self, store, replace(self._settings, run=run is not False, only=only))
                 engine.launch(loop)
             except BaseException:
                 self._databases.close()
@@ -224,6 +273,11 @@ class Operon(Serving, Routes):
         """Learn of a function, at whatever time."""
         for name in (function.name, *function.rules.aliases):
             self.functions[name] = function
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """The declared queues, and their limits."""
+        return {name: queue.limits for name, queue in self._queues.items()}
 
     def instances(self) -> tuple[str, ...]:
         """The names of the registered objects."""

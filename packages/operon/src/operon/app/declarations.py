@@ -18,6 +18,7 @@ from operon.core import context
 from operon.core.commands import Op
 from operon.core.function import Function, Using
 from operon.core.host import Host, locate
+from operon.core.ids import checked
 from operon.core.results import call
 from operon.core.steps import step
 from operon.core.transactions import transaction
@@ -113,7 +114,7 @@ class Call(Struct, Generic[R_co], frozen=True):
 
 
 Seconds = float | timedelta
-OnDuplicate = Literal["join", "first", "reject"]
+OnDuplicate = Literal["join", "first", "reject", "replace"]
 
 
 class Durable(Declaration, Generic[P, R_co]):
@@ -129,6 +130,9 @@ class Durable(Declaration, Generic[P, R_co]):
         key: str | None = None,
         timeout: Seconds | None = None,
         delay: Seconds = 0.0,
+        priority: int | None = None,
+        partition: str | None = None,
+        dedupe: str | None = None,
         on_duplicate: OnDuplicate | None = None,
         attributes: Mapping[str, Any] | None = None,
         user: str | None = None,
@@ -142,8 +146,12 @@ class Durable(Declaration, Generic[P, R_co]):
             key: the workflow's id; once and only once per key.
             timeout: seconds from the start to the deadline; children inherit it.
             delay: seconds until it may begin.
-            on_duplicate: when the key is taken: "join" that run if it is the same call (KeyConflict if not), take
-                "first" whatever is there, or "reject" with Duplicate.
+            priority: in a queue, higher is sooner; a level is worth a minute of waiting.
+            partition: in a queue, whose share of it: partitions are served in turn.
+            dedupe: a key that is free again once the run has ended.
+            on_duplicate: when the key or the dedupe is taken: "join" that run if it is the same call (KeyConflict if
+                not), take "first" whatever is there, "reject" with Duplicate, or "replace" who has the dedupe: cancel
+                it and start anew, in one commit.
             attributes: labels to find it by; JSON values.
             user: on whose behalf; children inherit it.
             roles: the user's roles.
@@ -157,6 +165,9 @@ class Durable(Declaration, Generic[P, R_co]):
             "key": key,
             "timeout": None if timeout is None else seconds(timeout, "timeout="),
             "delay": seconds(delay, "delay=") or None,
+            "priority": None if priority is None else whole("priority", priority),
+            "partition": None if partition is None else (partition and checked(partition)),
+            "dedupe": None if dedupe is None else checked(dedupe),
             "on_duplicate": on_duplicate,
             "attributes": None if attributes is None else labels(attributes),
             "user": user,
@@ -165,6 +176,17 @@ class Durable(Declaration, Generic[P, R_co]):
             "within": within,
         }
         return self._with(given)
+
+
+def whole(what: str, value: object) -> int:
+    """Hold a number against what every database can.
+
+    Raises:
+        BadValue: it is no whole number, or one of more than 31 bits.
+    """
+    if type(value) is not int or not -(2**31) < value < 2**31:
+        raise BadValue(f"{what}={value!r} must be a whole number.")
+    return value
 
 
 def labels(attributes: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from operon.app.declarations import Declaration, Durable
+from operon.app.queues import Queue
 from operon.core import asking, results
 from operon.core.commands import Op
 from operon.core.host import Host, locate
@@ -19,7 +20,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
-OWNED: tuple[type, ...] = (Declaration, Handle)
+OWNED: tuple[type, ...] = (Declaration, Handle, Queue)
 """What belongs to an app, and says so."""
 
 

@@ -160,7 +160,7 @@ class Declared(Protocol):
     options: Using
 
 
-OnDuplicate = Literal["join", "first", "reject"]
+OnDuplicate = Literal["join", "first", "reject", "replace"]
 
 
 class Using(Struct, frozen=True):
@@ -179,3 +179,7 @@ class Using(Struct, frozen=True):
     traceparent: str | None = None
     name: str | None = None
     retries: int | None = None
+    queue: str | None = None
+    partition: str = ""
+    priority: int = 0
+    dedupe: str | None = None

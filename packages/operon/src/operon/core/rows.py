@@ -94,6 +94,15 @@ class NewWorkflow(Struct, frozen=True):
     """Only this code version may run it."""
     attributes: str | None = None
     """A JSON object of the user's own labels."""
+    queue: str | None = None
+    """Runs when this queue admits it, and never at once."""
+    partition: str = ""
+    priority: int = 0
+    """Higher sooner, within a queue's partition; a level is worth a minute of waiting."""
+    dedupe: str | None = None
+    """No other workflow with this text is started until this one has ended."""
+    replace: bool = False
+    """Cancel whoever has the `dedupe`, with what descends from it, in the same commit."""
 
 
 class Outcome(Struct, frozen=True):
@@ -120,6 +129,8 @@ class Started(Struct, frozen=True):
     digest: str
     refused: bool = False
     """The parent is no longer running under its claim; nothing was inserted."""
+    id: str | None = None
+    """The workflow that has the `dedupe`, where that is another one."""
 
 
 class Advanced(Struct, frozen=True):
@@ -164,6 +175,10 @@ class WorkflowRow(Struct, frozen=True):
     """How often it was claimed."""
     nonce: int = 0
     """The one it was inserted with."""
+    queue: str | None = None
+    partition: str = ""
+    priority: int = 0
+    dedupe: str | None = None
 
 
 class Filter(Struct, frozen=True):
@@ -180,6 +195,36 @@ class Filter(Struct, frozen=True):
     limit: int = 100
     after: tuple[float, str] | None = None
     """Continue behind this (`created_at`, `id`); newest first."""
+    queue: str | None = None
+
+
+class Limits(Struct, frozen=True):
+    """How much of a queue may run, over all processes; None is no limit, periods are seconds."""
+
+    concurrency: int | None = None
+    worker_concurrency: int | None = None
+    """In each process."""
+    rate: int | None = None
+    """How many may begin in any `period`."""
+    period: float | None = None
+    partition_concurrency: int | None = None
+    partition_rate: int | None = None
+    partition_period: float | None = None
+
+
+class QueueRow(Struct, frozen=True):
+    """A queue as it stands."""
+
+    name: str
+    app: str
+    """The app whose code declared it last."""
+    limits: Limits
+    seed: Limits
+    """What the code declared."""
+    paused: bool
+    queued: int
+    """How many wait: in line, delayed, or to be taken up again."""
+    running: int
 
 
 class Process(Struct, frozen=True):
@@ -266,4 +311,8 @@ def workflow_parameters(row: NewWorkflow) -> dict[str, str | int | float | None]
         "version": row.version,
         "pin": row.pin,
         "attributes": row.attributes,
+        "queue": row.queue,
+        "partition": row.partition,
+        "priority": row.priority,
+        "dedupe": row.dedupe,
     }

@@ -15,12 +15,12 @@ from typing import Any, Protocol, TypeVar
 from operon.core import context
 from operon.core import host as hosts
 from operon.core.codec import Codec
-from operon.core.commands import HandBack, Load, Op, Wake, ask
+from operon.core.commands import HandBack, Load, Op, Seed, Wake, ask
 from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.journal import Run
-from operon.core.rows import Advanced, NewWorkflow, Outcome, Park, WorkflowRow
+from operon.core.rows import Advanced, Limits, NewWorkflow, Outcome, Park, WorkflowRow
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
@@ -34,7 +34,7 @@ from operon.engine.pen import Pen
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
 from operon.engine.waits import Waits
-from operon.errors import Cancelled, ForkedProcess, NotLaunched, Suspended
+from operon.errors import Cancelled, DeclarationError, ForkedProcess, NotLaunched, Suspended
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -58,6 +58,11 @@ class Program(Protocol):
     @property
     def functions(self) -> Mapping[str, Function]:
         """The declared functions by recorded name, aliases included."""
+        ...
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """The declared queues, and their limits."""
         ...
 
     def instances(self) -> tuple[str, ...]:
@@ -90,6 +95,7 @@ class Engine:
         self.runs: dict[str, Run] = {}
         self._lives: dict[str, int] = {}
         """The claims that are run here, or will be as soon as a thread or the loop is free."""
+        self.queues: set[str] = set()
         self._pens: dict[str, Pen] = {}
         self._deadlines: dict[str, Timer] = {}
         self._reserved = {False: 0, True: 0}
@@ -114,10 +120,25 @@ class Engine:
         self.clockwork.start()
         needed = any(function.asynchronous for function in self.program.functions.values())
         self.loop.open(loop, needed=needed)
+        self._seed()
         self._accepting = True
         self.store.listen(self.heard)
         self.service.start()
         hosts.launched.append(self)
+
+    def _seed(self) -> None:
+        """Declare the program's queues.
+
+        Raises:
+            DeclarationError: another app, which is running, declares one of them otherwise.
+        """
+        for name, limits in self.program.limits.items():
+            if rival := self.store.ask(Seed(name, limits, self.name)):
+                raise DeclarationError(
+                    f"The apps {rival} and {self.name} declare the queue {name!r} with different limits, and {rival} "
+                    "is running: declare it alike, or give one of them another name."
+                )
+            self.queues.add(name)
 
     def connect(self) -> None:
         """Let verbs work and run nothing: this process is no executor, and no other learns of it."""
@@ -351,12 +372,13 @@ class Engine:
             run.die(Suspended(f"{row.id} has left."))
         self.loop.cancel(run)
         self.release(function)
+        if row.queue is not None or outcome is None or outcome.status is Status.QUEUED:
+            self.service.nudge(news=row.queue is not None)
         if outcome is None or outcome.status is Status.QUEUED:
-            self.service.nudge()
             return
         self.waits.ended(row.id, outcome)
         parent = None if row.parent is None else self.runs.get(row.parent)
-        if outcome.status.ended and row.parent is not None and (parent is None or parent.parking):
+        if row.parent is not None and (parent is None or parent.parking):
             self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
 
     def pen(self, run: Run) -> Pen:
@@ -397,6 +419,7 @@ class Engine:
             attributes=new.attributes,
             takeovers=0,
             attempts=1,
+            dedupe=new.dedupe,
         )
 
     # ── Interrupting ─────────────────────────────────────────────────────────────────────────────────────────────────

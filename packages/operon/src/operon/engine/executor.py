@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from operon.core.commands import Beat, Bury, Claim, Enlist, Executors, Look, Retire, Running, TakeOver, Wake
+from operon.core.commands import Beat, Bury, Claim, Enlist, Executors, Look, Opening, Retire, Running, TakeOver, Wake
 from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
 from operon.core.states import Status
 from operon.engine import processes
@@ -27,6 +27,8 @@ BEATS_A_LEASE = 5
 SWEEP = 500
 PATIENCE = 2.0
 """Seconds that closing waits for a database that does not answer."""
+SOON = 0.001
+"""Seconds that a window which is about to open is given, so that it is open."""
 
 
 class Executor:
@@ -154,6 +156,9 @@ class Executor:
         self.backlog = False
         news, self._news = self._news, False
         claimed = sum(self._claim_colour(asynchronous=it) for it in (False, True))
+        queues = self._queues()
+        if queues and not self.backlog and (opening := self._engine.store.ask(Opening(queues))) is not None:
+            self.nudge(max(opening, SOON))
         if news and (self.backlog or not claimed):
             self._engine.store.shout("ready")
 
@@ -167,8 +172,9 @@ class Executor:
             if free <= 0:
                 self.backlog = True
                 break
+            queues = tuple((name, free) for name in self._queues())
             rows = self._engine.store.ask(
-                Claim(self.id, names, self._engine.program.instances(), self._engine.version, free)
+                Claim(self.id, names, self._engine.program.instances(), self._engine.version, free, queues)
             )
             for row in rows:
                 self._run_here(row)
@@ -176,6 +182,11 @@ class Executor:
             if len(rows) < free:
                 break
         return claimed
+
+    def _queues(self) -> tuple[str, ...]:
+        """The queues that this process runs."""
+        only = self._settings.only
+        return tuple(self._engine.program.limits) if only is None else only
 
     def _run_here(self, row: WorkflowRow) -> None:
         function = self._engine.program.functions[row.name]

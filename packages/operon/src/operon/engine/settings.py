@@ -20,4 +20,6 @@ class Settings:
     poison: int = 5
     cleanup: float = 60.0
     run: bool = True
+    only: tuple[str, ...] | None = None
+    """The queues it runs; None is all that its program declares."""
     clock: Clock = field(default_factory=WallClock)
