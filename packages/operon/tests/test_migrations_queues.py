@@ -53,9 +53,9 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sqlit
     else:
         import psycopg
 
-        with psycopg.connect(url) as connection:
+        with psycopg.connect(url) as server:
             for row in ROWS:
-                connection.execute(OLD_POSTGRES, row)
+                server.execute(OLD_POSTGRES, row)
     monkeypatch.undo()
     with closing(kind(url)) as store:
         store.open()
