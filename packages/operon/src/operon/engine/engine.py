@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -72,6 +73,19 @@ class Program(Protocol):
         """Run one execution inside what the app puts around each."""
         ...
 
+    @property
+    def awaits(self) -> bool:
+        """Whether `enter` needs an event loop."""
+        ...
+
+    def enter(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Enter what lives as long as the launched app, before anything is claimed."""
+        ...
+
+    def leave(self) -> None:
+        """Leave it, after the drain; harmless when it was not entered."""
+        ...
+
 
 class Engine:
     """A launched app; also what a verb sees of it (`core.host.Host`)."""
@@ -97,7 +111,8 @@ class Engine:
         self._abandoned: set[Future[Any]] = set()
         self._idle = threading.Condition(self.lock)
         self._accepting = False
-        self._forked = False
+        self.forked = False
+        """This is a child of the process that launched: nothing works here any more."""
         self._nested = threading.local()
         self.clockwork = Clockwork(settings.clock)
         self.clock = settings.clock.monotonic
@@ -112,11 +127,17 @@ class Engine:
     def launch(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin: enlist, and claim what is ready. Async bodies run on `loop`, or on one of our own."""
         self.clockwork.start()
-        needed = any(function.asynchronous for function in self.program.functions.values())
-        self.loop.open(loop, needed=needed)
-        self._accepting = True
-        self.store.listen(self.heard)
-        self.service.start()
+        try:
+            if loop is not None:
+                self.loop.use(loop)
+            self.program.enter(self.loop.running() if self.program.awaits else None)
+            self._accepting = True
+            self.store.listen(self.heard)
+            self.service.start()
+        except BaseException:
+            self._accepting = False
+            self._end()
+            raise
         hosts.launched.append(self)
 
     def connect(self) -> None:
@@ -146,10 +167,16 @@ class Engine:
             self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
         self._drain(min(1.0, drain))
         self.service.close()
-        self.waits.close()
-        self.clockwork.stop()
-        self.threads.close()
-        self.loop.close()
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self.program.leave()
+        finally:
+            self.waits.close()
+            self.clockwork.stop()
+            self.threads.close()
+            self.loop.close()
 
     def _drain(self, seconds: float) -> None:
         deadline = self.clock() + seconds
@@ -157,9 +184,10 @@ class Engine:
             while self._lives and self.clock() < deadline:
                 self._idle.wait(max(0.0, min(0.5, deadline - self.clock())))
 
-    def fork(self) -> None:
-        """Note that this is a child of the process that launched: nothing works here any more."""
-        self._forked = True
+    def forget(self) -> None:
+        """Have nothing more to do with this, in the child of a process that launched: all of it is the parent's."""
+        if self in hosts.launched:
+            hosts.launched.remove(self)
 
     # ── What a verb sees ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -194,12 +222,21 @@ class Engine:
         self._alive()
         return drivers.adrive(self, op)
 
-    def _alive(self) -> None:
-        if self._forked:
+    def here(self) -> None:
+        """Refuse to work in a child of the process that launched.
+
+        Raises:
+            ForkedProcess: this is one.
+        """
+        if self.forked:
             raise ForkedProcess(
-                f"{self.name} was launched before this process was forked. Launch in each worker instead: with "
-                "gunicorn, call app.launch() in post_fork or leave it to the ASGI lifespan; preload no launched app."
+                f"{self.name} was launched before this process was forked, and threads do not come along. Launch in "
+                "each worker: with gunicorn, call app.launch() in post_fork(server, worker) of gunicorn.conf.py, or "
+                "leave it to the ASGI lifespan of uvicorn's workers; with preload_app = True, import the app only."
             )
+
+    def _alive(self) -> None:
+        self.here()
         if not self._accepting and context_is_outside():
             raise NotLaunched(f"{self.name} is closed.")
 
@@ -306,7 +343,15 @@ class Engine:
             done.set_exception(error)
 
     def _blocking(self, row: WorkflowRow, function: Function, *, inline: bool) -> Outcome | None:
-        return self.program.around(lambda: drivers.drive(self, self._life(row, function, inline=inline)))
+        life = self._life(row, function, inline=inline)
+        try:
+            return self.program.around(lambda: drivers.drive(self, life))
+        except Exception:
+            if inspect.getgeneratorstate(life) != inspect.GEN_CREATED:
+                raise
+            log.exception("What is put around %s failed; it is taken up again.", row.id)
+            self._leave(row, None, function, None)
+            return None
 
     def _life(self, row: WorkflowRow, function: Function, *, inline: bool) -> Op[Outcome | None]:
         """Run one claim of a workflow from its journal to its outcome."""
