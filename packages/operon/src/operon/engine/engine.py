@@ -7,15 +7,14 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from random import Random, SystemRandom
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from operon.core import context
 from operon.core import host as hosts
-from operon.core.codec import Codec
 from operon.core.commands import HandBack, Load, Op, Wake, ask
 from operon.core.execution import execute, timed_out
 from operon.core.function import Function
@@ -32,6 +31,7 @@ from operon.engine.ids import Ids
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.pen import Pen
+from operon.engine.program import Program
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
 from operon.engine.waits import Waits
@@ -43,48 +43,6 @@ NESTED = 16
 """Workflows that run inline in one another on one thread's stack."""
 LINGER = 0.003
 """Seconds a record may wait for company while its workflow computes on."""
-
-
-class Program(Protocol):
-    """What the engine runs: the app, as its declarations made it."""
-
-    name: str
-    codec: Codec
-
-    @property
-    def version(self) -> str:
-        """The version of the code."""
-        ...
-
-    @property
-    def functions(self) -> Mapping[str, Function]:
-        """The declared functions by recorded name, aliases included."""
-        ...
-
-    def instances(self) -> tuple[str, ...]:
-        """The names of the registered objects."""
-        ...
-
-    def within(self, connection: object) -> Opened:
-        """See an open transaction of the caller."""
-        ...
-
-    def around(self, body: Callable[[], T]) -> T:
-        """Run one execution inside what the app puts around each."""
-        ...
-
-    @property
-    def awaits(self) -> bool:
-        """Whether `enter` needs an event loop."""
-        ...
-
-    def enter(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Enter what lives as long as the launched app, before anything is claimed."""
-        ...
-
-    def leave(self) -> None:
-        """Leave it, after the drain; harmless when it was not entered."""
-        ...
 
 
 class Engine:
