@@ -188,7 +188,7 @@ class Operon(Serving, Routes):
         run = self.runs if run is None else run
         with self._lock:
             if self._engine is not None:
-                self._engine.here()
+                self._engine.unforked()
                 raise DeclarationError(f"{self.name} is launched already.")
             database = self.database if self.database is not None else default_url(self.name)
             store = store_for(database)

@@ -180,7 +180,7 @@ class Engine:
         self._alive()
         return drivers.adrive(self, op)
 
-    def here(self) -> None:
+    def unforked(self) -> None:
         """Refuse to work in a child of the process that launched.
 
         Raises:
@@ -194,7 +194,7 @@ class Engine:
             )
 
     def _alive(self) -> None:
-        self.here()
+        self.unforked()
         if not self._accepting and context_is_outside():
             raise NotLaunched(f"{self.name} is closed.")
 
