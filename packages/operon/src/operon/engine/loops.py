@@ -57,8 +57,8 @@ class Loop:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a loop to run anything on."""
-        return self._loop is not None and not self._loop.is_closed()
+        """Whether there is a loop to run anything on, or can be."""
+        return not self._closed if self._loop is None else not self._loop.is_closed()
 
     def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
         """Run a body as a task in a context of its own; from any thread."""
