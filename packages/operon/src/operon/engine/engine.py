@@ -359,7 +359,7 @@ class Engine:
             return
         self.waits.ended(row.id, outcome)
         parent = None if row.parent is None else self.runs.get(row.parent)
-        if outcome.status.ended and row.parent is not None and (parent is None or parent.parking):
+        if row.parent is not None and (parent is None or parent.parking):
             self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
 
     def pen(self, run: Run) -> Pen:
