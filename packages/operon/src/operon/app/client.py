@@ -59,6 +59,14 @@ class Nothing:
         """Nothing is put around what is never run."""
         return body()
 
+    awaits = False
+
+    def enter(self, loop: object) -> None:
+        """Nothing lives as long as a client but its connection."""
+
+    def leave(self) -> None:
+        """Likewise."""
+
     def within(self, connection: object) -> Opened:
         """See an open transaction of the caller."""
         return self.datasource.within(connection)

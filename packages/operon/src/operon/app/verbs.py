@@ -15,6 +15,7 @@ from operon.core import asking, results
 from operon.core.commands import Op
 from operon.core.host import Host, locate
 from operon.core.results import Handle
+from operon.errors import DeclarationError
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -55,7 +56,10 @@ def start(host: Host, workflow: Durable[Q, R], /, *args: Q.args, **kwargs: Q.kwa
         KeyConflict: the key of `.using(key=...)` names other work.
         Duplicate: the key is taken, and `on_duplicate="reject"`.
         NotSerializable: an argument cannot be recorded.
+        DeclarationError: a step, or a function that is not declared.
     """
+    if not isinstance(workflow, Durable):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
+        raise DeclarationError(f"start() takes a workflow or a transaction, and {workflow!r} is none.")
     return results.start(host, workflow, args, kwargs)
 
 
@@ -73,5 +77,10 @@ def retrieve(host: Host, workflow_id: str, of: Durable[..., R] | None = None, /)
 
 
 def _owner(args: tuple[Any, ...]) -> object:
-    """Find the argument that says which app is meant: a declaration, or a handle."""
-    return next((it for it in args[:2] if isinstance(it, OWNED)), None)
+    """Find the argument that says which app is meant; what only gives a handle its type need not be launched."""
+    first: object
+    second: object
+    first, second = (*args, None, None)[:2]
+    if isinstance(first, OWNED):
+        return first
+    return second if isinstance(second, Declaration) and second.host is not None else None

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from operon.core import context
-from operon.core.commands import Command, Invoke, Look, Op, Start, ask
+from operon.core.commands import Command, Invoke, Op, Start, ask
 from operon.core.function import Declared, Function, Using
 from operon.core.host import Host
 from operon.core.ids import checked
@@ -136,12 +136,14 @@ def _child(
         row = replace(
             new_row(host, declared, args, kwargs),
             id=checked(declared.options.key) if declared.options.key is not None else derived(run, position),
-            nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()),
             parent=run.guard,
         )
-        # The nonce says that a child is this position's, not that it is new: one that is there has a life of its own.
-        there = run.guard.claim > 1 and row.id in (yield from ask(Look((row.id,))))
-        begun = yield from _started(host, declared, row, inline=inline, run=run, fresh=not there)
+        claimable = declared.options.on_duplicate == "reject"
+        if claimable:
+            # A replay must know its own child from another's. It is left to whoever claims it: a nonce that two owners
+            # of this run share would let both run it.
+            row = replace(row, nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()))
+        begun = yield from _started(host, declared, row, inline=inline, run=run, here=not claimable)
     except OperonError as error:
         run.check()
         text = host.codec.encode_error(error, home="operon", where=f"the start of {function.name}")
@@ -166,10 +168,10 @@ def _started(
     *,
     inline: bool,
     run: Run | None = None,
-    fresh: bool = True,
+    here: bool = True,
 ) -> Op[Begun]:
     function = declared.function
-    mine = fresh and row.queue is None and row.delay <= 0 and row.pin in (None, host.version)
+    mine = here and row.queue is None and row.delay <= 0 and row.pin in (None, host.version)
     executor = host.reserve(function, inline=inline) if mine else None
     row = replace(row, executor=executor)
     try:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from random import Random, SystemRandom
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from operon.core import context
 from operon.core import host as hosts
-from operon.core.codec import Codec
 from operon.core.commands import HandBack, Load, Op, Seed, Wake, ask
 from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.journal import Run
-from operon.core.rows import Advanced, Limits, NewWorkflow, Outcome, Park, WorkflowRow
+from operon.core.rows import Advanced, NewWorkflow, Outcome, Park, WorkflowRow
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
@@ -31,6 +31,7 @@ from operon.engine.ids import Ids
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.pen import Pen
+from operon.engine.program import Program
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
 from operon.engine.waits import Waits
@@ -42,40 +43,6 @@ NESTED = 16
 """Workflows that run inline in one another on one thread's stack."""
 LINGER = 0.003
 """Seconds a record may wait for company while its workflow computes on."""
-
-
-class Program(Protocol):
-    """What the engine runs: the app, as its declarations made it."""
-
-    name: str
-    codec: Codec
-
-    @property
-    def version(self) -> str:
-        """The version of the code."""
-        ...
-
-    @property
-    def functions(self) -> Mapping[str, Function]:
-        """The declared functions by recorded name, aliases included."""
-        ...
-
-    @property
-    def limits(self) -> Mapping[str, Limits]:
-        """The declared queues, and their limits."""
-        ...
-
-    def instances(self) -> tuple[str, ...]:
-        """The names of the registered objects."""
-        ...
-
-    def within(self, connection: object) -> Opened:
-        """See an open transaction of the caller."""
-        ...
-
-    def around(self, body: Callable[[], T]) -> T:
-        """Run one execution inside what the app puts around each."""
-        ...
 
 
 class Engine:
@@ -103,7 +70,8 @@ class Engine:
         self._abandoned: set[Future[Any]] = set()
         self._idle = threading.Condition(self.lock)
         self._accepting = False
-        self._forked = False
+        self.forked = False
+        """This is a child of the process that launched: nothing works here any more."""
         self._nested = threading.local()
         self.clockwork = Clockwork(settings.clock)
         self.clock = settings.clock.monotonic
@@ -118,12 +86,18 @@ class Engine:
     def launch(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin: enlist, and claim what is ready. Async bodies run on `loop`, or on one of our own."""
         self.clockwork.start()
-        needed = any(function.asynchronous for function in self.program.functions.values())
-        self.loop.open(loop, needed=needed)
-        self._seed()
-        self._accepting = True
-        self.store.listen(self.heard)
-        self.service.start()
+        try:
+            if loop is not None:
+                self.loop.use(loop)
+            self.program.enter(self.loop.running() if self.program.awaits else None)
+            self._seed()
+            self._accepting = True
+            self.store.listen(self.heard)
+            self.service.start()
+        except BaseException:
+            self._accepting = False
+            self._end()
+            raise
         hosts.launched.append(self)
 
     def _seed(self) -> None:
@@ -167,10 +141,16 @@ class Engine:
             self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
         self._drain(min(1.0, drain))
         self.service.close()
-        self.waits.close()
-        self.clockwork.stop()
-        self.threads.close()
-        self.loop.close()
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self.program.leave()
+        finally:
+            self.waits.close()
+            self.clockwork.stop()
+            self.threads.close()
+            self.loop.close()
 
     def _drain(self, seconds: float) -> None:
         deadline = self.clock() + seconds
@@ -178,9 +158,10 @@ class Engine:
             while self._lives and self.clock() < deadline:
                 self._idle.wait(max(0.0, min(0.5, deadline - self.clock())))
 
-    def fork(self) -> None:
-        """Note that this is a child of the process that launched: nothing works here any more."""
-        self._forked = True
+    def forget(self) -> None:
+        """Have nothing more to do with this, in the child of a process that launched: all of it is the parent's."""
+        if self in hosts.launched:
+            hosts.launched.remove(self)
 
     # ── What a verb sees ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -215,12 +196,21 @@ class Engine:
         self._alive()
         return drivers.adrive(self, op)
 
-    def _alive(self) -> None:
-        if self._forked:
+    def unforked(self) -> None:
+        """Refuse to work in a child of the process that launched.
+
+        Raises:
+            ForkedProcess: this is one.
+        """
+        if self.forked:
             raise ForkedProcess(
-                f"{self.name} was launched before this process was forked. Launch in each worker instead: with "
-                "gunicorn, call app.launch() in post_fork or leave it to the ASGI lifespan; preload no launched app."
+                f"{self.name} was launched before this process was forked, and threads do not come along. Launch in "
+                "each worker: with gunicorn, call app.launch() in post_fork(server, worker) of gunicorn.conf.py, or "
+                "leave it to the ASGI lifespan of uvicorn's workers; with preload_app = True, import the app only."
             )
+
+    def _alive(self) -> None:
+        self.unforked()
         if not self._accepting and context_is_outside():
             raise NotLaunched(f"{self.name} is closed.")
 
@@ -327,7 +317,15 @@ class Engine:
             done.set_exception(error)
 
     def _blocking(self, row: WorkflowRow, function: Function, *, inline: bool) -> Outcome | None:
-        return self.program.around(lambda: drivers.drive(self, self._life(row, function, inline=inline)))
+        life = self._life(row, function, inline=inline)
+        try:
+            return self.program.around(lambda: drivers.drive(self, life))
+        except Exception:
+            if inspect.getgeneratorstate(life) != inspect.GEN_CREATED:
+                raise
+            log.exception("What is put around %s failed; it is taken up again.", row.id)
+            self._leave(row, None, function, None)
+            return None
 
     def _life(self, row: WorkflowRow, function: Function, *, inline: bool) -> Op[Outcome | None]:
         """Run one claim of a workflow from its journal to its outcome."""

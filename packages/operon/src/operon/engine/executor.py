@@ -17,6 +17,7 @@ from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
 from operon.core.states import Status
 from operon.engine import processes
 from operon.engine.heart import Heart
+from operon.engine.strangers import Strangers
 from operon.errors import Cancelled, StoreError, Suspended, WorkflowHeld
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Executor:
         self._stopped = False
         self._suspects: dict[int, int] = {}
         self._strays: frozenset[tuple[str, int]] = frozenset()
+        self._strangers = Strangers(engine)
         self._offset = 0.0
         self._thread = threading.Thread(target=self._run, name="operon-executor", daemon=True)
         self._heart = Heart(self._clock, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
@@ -221,6 +223,7 @@ class Executor:
         self._await_due(pulse)
         self._watch(pulse)
         self._reconcile(pulse)
+        self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
         if pulse.stirred:
             self._engine.store.ask(Wake(None))
             self._take_over()

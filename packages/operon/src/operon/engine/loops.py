@@ -29,30 +29,40 @@ class Loop:
         self._thread: threading.Thread | None = None
         self._factory: BranchingFactory | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
 
-    def open(self, loop: asyncio.AbstractEventLoop | None, *, needed: bool) -> None:
-        """Use this loop; without one, run our own on a thread if it is needed."""
-        if loop is None and not needed:
-            return
-        if loop is None:
-            loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=_serve, args=(loop,), name="operon-loop", daemon=True)
+    def use(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        """Use this loop, and none of our own."""
         self._loop = loop
         self._factory = BranchingFactory(loop)
         self._factory.install()
-        if self._thread is not None:
+        return loop
+
+    def running(self) -> asyncio.AbstractEventLoop:
+        """Give the loop; without one, run our own on a thread.
+
+        Raises:
+            NotLaunched: it is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise NotLaunched("The app is closed, and so is the loop of its async workflows.")
+            if self._loop is not None:
+                return self._loop
+            loop = self.use(asyncio.new_event_loop())
+            self._thread = threading.Thread(target=_serve, args=(loop,), name="operon-loop", daemon=True)
             self._thread.start()
+            return loop
 
     @property
     def alive(self) -> bool:
-        """Whether there is a loop to run anything on."""
-        return self._loop is not None and not self._loop.is_closed()
+        """Whether there is a loop to run anything on, or can be."""
+        return not self._closed if self._loop is None else not self._loop.is_closed()
 
     def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
         """Run a body as a task in a context of its own; from any thread."""
-        loop = self._loop
-        if loop is None:
-            raise NotLaunched("No event loop runs async workflows here; launch with `async with app:`.")
+        loop = self.running()
 
         def begin() -> None:
             task = loop.create_task(body(), context=contextvars.Context())
@@ -97,7 +107,9 @@ class Loop:
 
     def close(self) -> None:
         """Give the loop back as it was; stop our own."""
-        loop, self._loop = self._loop, None
+        with self._lock:
+            self._closed = True
+            loop, self._loop = self._loop, None
         if loop is None or self._factory is None:
             return
         if self._thread is None:
