@@ -168,19 +168,20 @@ class Operon(Serving, Routes):
 
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def launch(self, *, run: bool | Sequence[str] | None = None, migrate: bool = True) -> None:
+    def launch(self, *, run: bool | Sequence[str] | None = None, migrate: bool = True, adopt: bool = False) -> None:
         """Connect, take up what was left, and begin to run. Importing never launches anything; this does.
 
         Args:
             run: False serves, starts and waits, but runs nothing here; a list of queues runs those and what is in no
                 queue; None is what `runs` says: True.
             migrate: bring the schema up to date; False raises SchemaMismatch if it is not.
+            adopt: go on with the work of a database that was copied, restored or moved here; the original must be gone.
 
         Raises:
             StoreUnavailable: the database is out of reach.
             SchemaMismatch, ForeignDatabase: this database is not for this code.
         """
-        self._launch(None, run=run, migrate=migrate)
+        self._launch(None, run=run, migrate=migrate, adopt=adopt)
 
     def close(self, drain: float | timedelta = 30.0) -> None:
         """Claim nothing more, let what runs end for `drain` seconds, hand the rest back. Closing twice is harmless."""
@@ -214,7 +215,7 @@ class Operon(Serving, Routes):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, lambda: self._launch(loop, run=None, migrate=True))
+        await loop.run_in_executor(None, lambda: self._launch(loop))
         return self
 
     async def __aexit__(
@@ -227,7 +228,12 @@ class Operon(Serving, Routes):
         await asyncio.get_running_loop().run_in_executor(None, lambda: self.close(drain))
 
     def _launch(
-        self, loop: asyncio.AbstractEventLoop | None, *, run: bool | Sequence[str] | None, migrate: bool
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        *,
+        run: bool | Sequence[str] | None = None,
+        migrate: bool = True,
+        adopt: bool = False,
     ) -> None:
         from operon.engine.engine import Engine
 
@@ -242,7 +248,7 @@ class Operon(Serving, Routes):
             database = self.database if self.database is not None else default_url(self.name)
             store = store_for(database)
             try:
-                store.open(migrate=migrate)
+                store.open(migrate=migrate, adopt=adopt)
                 self._databases.open(database, store, self.each())
                 self._entered = Lifespan(None if self._lifespan is None else self._lifespan(self))
                 engine = Engine(self, store, replace(self._settings, run=run is not False, only=only))

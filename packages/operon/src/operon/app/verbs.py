@@ -5,6 +5,7 @@ A verb is bound to its colour here, once; `operon/__init__.py` and `operon/aio.p
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -21,6 +22,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 OWNED: tuple[type, ...] = (Declaration, Handle, Queue)
 """What belongs to an app, and says so."""
 
@@ -33,7 +35,7 @@ def blocking(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[P, T]:
         host = locate(_owner(args))
         return host.drive(verb(host, *args, **kwargs))
 
-    return call
+    return _seen(call, verb)
 
 
 def awaited(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -44,6 +46,13 @@ def awaited(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[P, Coroutin
         host = locate(_owner(args))
         return await host.adrive(verb(host, *args, **kwargs))
 
+    return _seen(call, verb)
+
+
+def _seen(call: F, verb: Callable[..., Any]) -> F:
+    """Let `help()` show what the caller passes: not the host."""
+    signature = inspect.signature(verb)
+    vars(call)["__signature__"] = signature.replace(parameters=[*signature.parameters.values()][1:])
     return call
 
 
