@@ -465,13 +465,15 @@ class Engine:
 
     def linger(self, run: Run) -> None:
         """See that what is pending is written within a few milliseconds, whatever the body does."""
-        first = not self._lingering
-        self._lingering.add(run)
+        with self.lock:
+            first = not self._lingering
+            self._lingering.add(run)
         if first:
             self.clockwork.after(LINGER, self._lingered)
 
     def _lingered(self) -> None:
-        lingering, self._lingering = self._lingering, set()
+        with self.lock:
+            lingering, self._lingering = self._lingering, set()
         for run in lingering:
             if run.pending and run.dead is None and (pen := self._pens.get(run.id)) is not None:
                 pen.submit()
