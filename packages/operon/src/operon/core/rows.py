@@ -270,6 +270,45 @@ class Pulse(Struct, frozen=True):
     """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something: `TakeOver` repeats that."""
 
 
+def first_row(new: NewWorkflow, now: float) -> WorkflowRow:
+    """See a workflow as it stands when it has just been started, at this instant."""
+    runs = new.executor is not None
+    ends = (new.deadline, None if new.timeout is None else now + new.timeout)
+    return WorkflowRow(
+        id=new.id,
+        name=new.name,
+        status=Status.RUNNING if runs else Status.QUEUED,
+        claim=int(runs),
+        input=new.input,
+        digest=new.digest,
+        output=None,
+        error=None,
+        executor=new.executor,
+        created_at=now,
+        started_at=now if runs else None,
+        ended_at=None,
+        ready_at=None if runs or (new.queue is not None and new.delay <= 0) else now + new.delay,
+        deadline=min((end for end in ends if end is not None), default=None),
+        instance=new.instance,
+        parent=new.parent.workflow_id if new.parent else None,
+        root=new.root,
+        user=new.user,
+        roles=new.roles,
+        request_id=new.request_id,
+        traceparent=new.traceparent,
+        version=new.version,
+        pin=new.pin,
+        attributes=new.attributes,
+        takeovers=0,
+        attempts=int(runs),
+        nonce=new.nonce,
+        queue=new.queue,
+        partition=new.partition,
+        priority=new.priority,
+        dedupe=new.dedupe,
+    )
+
+
 def record_parameters(guard: Guard, entry: Entry) -> dict[str, str | int | float | None]:
     """Spell an entry as the parameters of a store's `record` statement."""
     return {

@@ -20,7 +20,7 @@ from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.journal import Run
-from operon.core.rows import Advanced, NewWorkflow, Outcome, Park, WorkflowRow
+from operon.core.rows import Advanced, Outcome, Park, WorkflowRow, first_row
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
@@ -260,7 +260,7 @@ class Engine:
 
     def execute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for a blocking caller."""
-        row, function = self._row(command.row), command.function
+        row, function = first_row(command.row, self.now()), command.function
         if not command.inline:
             self.spawn(row, function)
             return None
@@ -291,7 +291,7 @@ class Engine:
 
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
-        future = self.spawn(self._row(command.row), command.function, inline=command.inline)
+        future = self.spawn(first_row(command.row, self.now()), command.function, inline=command.inline)
         if not command.inline:
             return None
         await arrived(future)
@@ -385,40 +385,6 @@ class Engine:
         if pen is None or self.runs.get(run.id) is not run:
             raise run.die(Suspended(f"{run.id} has left."))
         return pen
-
-    def _row(self, new: NewWorkflow) -> WorkflowRow:
-        """See what was just started as the store has it."""
-        now = self.now()
-        deadlines = [new.deadline, None if new.timeout is None else now + new.timeout]
-        return WorkflowRow(
-            id=new.id,
-            name=new.name,
-            status=Status.RUNNING,
-            claim=1,
-            input=new.input,
-            digest=new.digest,
-            output=None,
-            error=None,
-            executor=new.executor,
-            created_at=now,
-            started_at=now,
-            ended_at=None,
-            ready_at=None,
-            deadline=min((it for it in deadlines if it is not None), default=None),
-            instance=new.instance,
-            parent=new.parent.workflow_id if new.parent else None,
-            root=new.root,
-            user=new.user,
-            roles=new.roles,
-            request_id=new.request_id,
-            traceparent=new.traceparent,
-            version=new.version,
-            pin=new.pin,
-            attributes=new.attributes,
-            takeovers=0,
-            attempts=1,
-            dedupe=new.dedupe,
-        )
 
     # ── Interrupting ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -20,13 +20,13 @@ from operon.core.rows import (
     Entry,
     Filter,
     Guard,
-    NewWorkflow,
     Outcome,
     Park,
     Peer,
     Pulse,
     Started,
     WorkflowRow,
+    first_row,
 )
 from operon.core.states import MOVES, Status
 from operon.stores import memory_queues as lines
@@ -138,7 +138,7 @@ class MemoryStore:
                 return Started(created=False, outcome=_outcome(row), name=row.name, digest=row.digest, id=row.id)
             if holder:
                 self.cancel(c.Cancel(holder.row.id))
-            there = self.workflows[new.id] = Workflow(_first_row(new, self.clock()))
+            there = self.workflows[new.id] = Workflow(first_row(new, self.clock()))
             if new.parent:
                 self._children[new.parent.workflow_id].append(new.id)
         row = there.row
@@ -396,44 +396,6 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
 }
-
-
-def _first_row(new: NewWorkflow, now: float) -> WorkflowRow:
-    runs = new.executor is not None
-    ends = (new.deadline, None if new.timeout is None else now + new.timeout)
-    return WorkflowRow(
-        id=new.id,
-        name=new.name,
-        status=Status.RUNNING if runs else Status.QUEUED,
-        claim=int(runs),
-        input=new.input,
-        digest=new.digest,
-        output=None,
-        error=None,
-        executor=new.executor,
-        created_at=now,
-        started_at=now if runs else None,
-        ended_at=None,
-        ready_at=None if runs or (new.queue is not None and new.delay <= 0) else now + new.delay,
-        deadline=min((end for end in ends if end is not None), default=None),
-        instance=new.instance,
-        parent=new.parent.workflow_id if new.parent else None,
-        root=new.root,
-        user=new.user,
-        roles=new.roles,
-        request_id=new.request_id,
-        traceparent=new.traceparent,
-        version=new.version,
-        pin=new.pin,
-        attributes=new.attributes,
-        takeovers=0,
-        attempts=int(runs),
-        nonce=new.nonce,
-        queue=new.queue,
-        partition=new.partition,
-        priority=new.priority,
-        dedupe=new.dedupe,
-    )
 
 
 def _recorded(entry: Entry, now: float) -> Entry:
