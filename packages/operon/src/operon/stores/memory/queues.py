@@ -1,4 +1,4 @@
-"""What the commands about queues mean, in plain Python; part of the store in memory."""
+"""What the commands about queues mean, in plain Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from operon.core import commands as c
-    from operon.stores.memory import MemoryStore, Workflow
+    from operon.stores.memory.store import MemoryStore, Workflow
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ from operon.core.rows import (
     first_row,
 )
 from operon.core.states import MOVES, Status
-from operon.stores import memory_queues as lines
+from operon.stores.memory import queues as lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
