@@ -105,10 +105,12 @@ def measure(url: str, seconds: float) -> None:
     with app:
         for steps in (1, 10):
             p50 = latency(lambda steps=steps: app.flow(steps), seconds)  # type: ignore[misc, attr-defined]
-            print(f"workflow, {steps:2} steps     p50 {p50:8.3f} ms = {p50 / commit / (steps + 1):4.2f} x {steps + 1} bare commits")
+            ratio = p50 / commit / (steps + 1)
+            print(f"workflow, {steps:2} steps     p50 {p50:8.3f} ms = {ratio:4.2f} x {steps + 1} bare commits")
         print(f"starts, 1 step, threads    {starts(app, seconds):8.0f} workflows/s")
     for steps in (1, 10):
-        print(f"async, {steps:2} steps           {asyncio.run(throughput(app_of(url), steps, seconds)):8.0f} workflows/s")
+        rate = asyncio.run(throughput(app_of(url), steps, seconds))
+        print(f"async, {steps:2} steps           {rate:8.0f} workflows/s")
 
 
 def main() -> None:

@@ -139,6 +139,14 @@ def test_excuses_are_needed() -> None:
     assert MANY_PARAMETERS.keys() <= there
 
 
+def test_import_brings_nothing_that_only_a_launch_needs() -> None:
+    """The engine, event loops and drivers come with the first launch, FastAPI with the first request for it."""
+    late = "asyncio concurrent.futures logging ssl sqlite3 psycopg asyncpg sqlalchemy pydantic fastapi cyclopts rich"
+    ask = f"import sys; old = set(sys.modules); import operon; print(*set('{late}'.split()) & set(sys.modules) - old)"
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    assert said.split() == []
+
+
 def test_import_is_cheap() -> None:
     """`import operon` takes less than 150 ms of processor time, beyond what starting Python takes.
 

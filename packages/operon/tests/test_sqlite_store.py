@@ -409,7 +409,7 @@ def test_a_start_joins_the_users_transaction(world: World, user: sqlite3.Connect
         user.execute(ending)
         assert world.ask(Count(Filter())) == expected
     assert execute(user, world, "join", dict(workflow_parameters(NEW))) == []
-    assert execute(user, world, "joined", {"id": "w"}) == [("debit", "d", Status.QUEUED.code)]
+    assert execute(user, world, "joined", {"id": "w", "dedupe": None}) == [("debit", "d", 0, "w")]
     row = world.row("w")
     assert (row.deadline or 0) - row.created_at == pytest.approx(60)
     assert world.claim(world.enlist(), names=("debit",)) == ["w"]

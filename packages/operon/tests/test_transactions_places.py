@@ -155,7 +155,9 @@ def test_a_start_joins_the_callers_transaction(
         opened = place.source.within(handle)
         assert len(await given(opened.execute("join", row))) == 1
         assert len(await given(opened.execute("join", row))) == 0
-        assert [tuple(it) for it in await given(opened.execute("joined", {"id": "joined"}))] == [("flow", "", 0)]
+        assert [tuple(it) for it in await given(opened.execute("joined", {"id": "joined", "dedupe": None}))] == [
+            ("flow", "", 0, "joined")
+        ]
         assert place.store.ask(Describe("joined")) is None
         await given(getattr(manual or handle, end)())
         await given(handle.close())
@@ -175,7 +177,7 @@ def test_the_callers_transaction_in_another_database_is_refused(
     async def scenario(place: Bench) -> None:
         handle = await given(connect(way, other))
         with pytest.raises(WrongDatabase, match="one commit cannot hold both"):
-            await given(place.source.within(handle).execute("joined", {"id": "w"}))
+            await given(place.source.within(handle).execute("joined", {"id": "w", "dedupe": None}))
         await given(handle.close())
 
     with bench(dialect, url, loop) as place:

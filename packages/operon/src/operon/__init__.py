@@ -7,11 +7,13 @@ from typing import cast as _cast
 
 from operon import aio
 from operon.app import Operon, Routes
+from operon.app import queues as app_queues
 from operon.app import verbs as app_verbs
 from operon.app.client import AsyncClient, Client
 from operon.app.declarations import Call
 from operon.app.overloads import Gather as _Gather
 from operon.app.overloads import Retrieve as _Retrieve
+from operon.app.queues import Queue
 from operon.app.remote import remote
 from operon.app.verbs import blocking
 from operon.core import asking, results, verbs
@@ -29,6 +31,7 @@ __all__ = [
     "Handle",
     "Operon",
     "OperonError",
+    "Queue",
     "Routes",
     "Secret",
     "StepRecord",
@@ -39,6 +42,8 @@ __all__ = [
     "context",
     "count",
     "describe",
+    "enqueue",
+    "enqueue_many",
     "find",
     "gather",
     "now",
@@ -62,5 +67,7 @@ describe = blocking(asking.describe)
 steps = blocking(asking.steps)
 find = blocking(asking.find)
 count = blocking(asking.count)
+enqueue = blocking(app_queues.enqueue)
+enqueue_many = blocking(app_queues.enqueue_many)
 cancel = blocking(asking.cancel)
 context = _context.snapshot

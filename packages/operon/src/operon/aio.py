@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from operon.app import calling
+from operon.app import queues as app_queues
 from operon.app import verbs as app_verbs
 from operon.app.overloads import AsyncGather, AsyncRetrieve
 from operon.app.verbs import awaited
@@ -17,6 +18,8 @@ __all__ = [
     "context",
     "count",
     "describe",
+    "enqueue",
+    "enqueue_many",
     "find",
     "gather",
     "now",
@@ -39,6 +42,8 @@ describe = awaited(asking.describe)
 steps = awaited(asking.steps)
 find = awaited(asking.find)
 count = awaited(asking.count)
+enqueue = awaited(app_queues.enqueue)
+enqueue_many = awaited(app_queues.enqueue_many)
 cancel = awaited(asking.cancel)
 call = calling.call
 context = _context.snapshot

@@ -42,6 +42,10 @@ class WorkflowRecord:
     roles: tuple[str, ...]
     request_id: str | None
     attributes: Mapping[str, Any]
+    queue: str | None = None
+    partition: str = ""
+    priority: int = 0
+    dedupe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

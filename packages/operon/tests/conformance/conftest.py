@@ -96,8 +96,11 @@ def moving_the_past_of(url: str) -> Callable[[float], None]:
         by = {"by": timedelta(seconds=seconds)}
         with psycopg.connect(url) as connection:
             connection.execute(
-                "update operon.workflows set created_at = created_at - %(by)s, ready_at = ready_at - %(by)s", by
+                "update operon.workflows set created_at = created_at - %(by)s, ready_at = ready_at - %(by)s, "
+                "rank = rank - %(by)s",
+                by,
             )
+            connection.execute("update operon.admissions set at = at - %(by)s", by)
             connection.execute("update operon.executors set lease_until = lease_until - %(by)s", by)
 
     return pass_time

@@ -215,13 +215,14 @@ class Campaign:
         )
 
     def judge(self) -> Report:
-        """Hold the evidence against the laws; then replay everything."""
+        """Hold the evidence against the laws; if it is sound, replay everything."""
         evidence = self.evidence()
         self.report.workflows = len(evidence.workflows)
         self.report.again = executions_again(evidence)
         self.report.violations += violations(evidence)
         self.report.takeovers = sorted(_takeovers(self.report.kills, evidence))
-        self.replay()
+        if not self.report.violations:
+            self.replay()
         return self.report
 
     def close(self) -> None:

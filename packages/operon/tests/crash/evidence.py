@@ -126,7 +126,8 @@ class Database:
 
     def patience(self) -> float:
         """Say for how long, at most, a takeover put off what has not ended: it was taken over too often of late."""
-        return 2.0 ** int(self.rows("select coalesce(max(takeovers), 0) from $workflows where status < 4")[0][0])
+        (takeovers,) = self.rows("select coalesce(max(takeovers), 0) from $workflows where status < 4")[0]
+        return 2.0 ** min(int(takeovers), 5)
 
     def held_by(self, executor: int) -> list[tuple[str, int, int]]:
         """List what an executor runs: (id, claim, takeovers)."""

@@ -14,6 +14,7 @@ from crash.stage import LEASE, Stage
 from crash.worker import Order
 
 ORDER = Order("order-1", "order", ("order-1", 1))
+PLAIN = Order("plain-1", "plain", (3,))
 MOVE = Order("move-1", "move", ("move-1", 1, 5, []), call=True)
 COMMIT = b"commit\x00"
 BEAT = b"with renewed as"
@@ -34,25 +35,25 @@ def test_a_zombie_changes_nothing(kind: str, after: bool, postgres_url: str, tmp
         _wake(stage, zombie)
 
 
-@pytest.mark.parametrize("kind", ["begin", "record", "end", "Start"])
-def test_who_has_lost_the_claim_writes_nothing(kind: str, postgres_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "order"), [("begin", ORDER), ("record", PLAIN), ("end", PLAIN), ("Start", ORDER)])
+def test_who_has_lost_the_claim_writes_nothing(kind: str, order: Order, postgres_url: str, tmp_path: Path) -> None:
     """Only its heartbeat is lost, so it does not know; and the heir has the claim, but has written nothing yet."""
     beat = Rule(BEAT, Fault.HELD, armed=False)
     with Stage(postgres_url, tmp_path) as stage, Proxy(postgres_url, beat) as proxy:
         heir = stage.worker(Point("Claim", after=True, signal=signal.SIGSTOP))
-        nth = 2 if kind == "Start" else 1
+        nth = 2 if kind == "Start" else 1  # the first is the order's own
         loser = stage.worker(Point(kind, after=False, nth=nth, signal=signal.SIGSTOP), url=proxy.url)
-        stage.give(loser, ORDER)
+        stage.give(loser, order)
         stage.until(loser.stopped, "the loser stops")
         beat.armed = True
         stage.until(heir.stopped, "the heir has claimed")
         records, moves = stage.database.records(), stage.database.moves()
         loser.signal(signal.SIGCONT)
         beat.await_met()
-        stage.give(loser, Order("plain-2", "plain", (3,)))
-        stage.until(lambda: _status(stage, "plain-2") == SUCCEEDED, "the loser has come to its next work")
-        assert _status(stage, ORDER.key) == RUNNING
-        assert [it for it in stage.database.records() if it.workflow != "plain-2"] == list(records)
+        stage.give(loser, Order("plain-9", "plain", (3,)))
+        stage.until(lambda: _status(stage, "plain-9") == SUCCEEDED, "the loser has come to its next work")
+        assert _status(stage, order.key) == RUNNING
+        assert [it for it in stage.database.records() if it.workflow != "plain-9"] == list(records)
         assert stage.database.moves() == moves
         beat.released.set()
         heir.signal(signal.SIGCONT)

@@ -11,12 +11,12 @@ import pytest
 import operon
 from engine.conftest import MakeApp
 from engine.stubborn import Stubborn
-from operon.core.commands import Advance, Command, Start
+from operon.core.commands import Advance, Cancel, Command, Start
 from operon.core.journal import Run
 from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Park
 from operon.core.states import Status
 from operon.engine.pen import Pen
-from operon.errors import StoreError, Suspended
+from operon.errors import Cancelled, StoreError, Suspended, WorkflowCancelled
 
 
 @pytest.fixture
@@ -109,3 +109,33 @@ def test_a_closed_store_reaches_everybody_who_waits(run: Run, database: Stubborn
     assert isinstance(second.exception(10), StoreError)
     run.pending.append(Entry("3", 3, Kind.STEP, "three"))
     assert isinstance(pen.submit().exception(10), StoreError)
+
+
+def test_a_refused_record_says_why(make: MakeApp, database: Stubborn) -> None:
+    """Who writes before he is told that he was cancelled learns it from the refusal, and cleans up."""
+    app = make()
+    inside, cancelled = threading.Event(), threading.Event()
+    cleaned: list[str] = []
+
+    @app.step
+    def clean() -> None:
+        cleaned.append("clean")
+
+    @app.workflow
+    def flow() -> None:
+        inside.set()
+        assert cancelled.wait(10)
+        try:
+            operon.now()
+        except Cancelled:
+            clean()
+            raise
+
+    with app:
+        handle = operon.start(flow.using(key="w"))
+        assert inside.wait(10)
+        database.ask(Cancel("w"))
+        cancelled.set()
+        with pytest.raises(WorkflowCancelled):
+            handle.result(10)
+    assert cleaned == ["clean"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ import operon
 from operon import Operon
 from operon.embedded import Postgres
 
+_marks = count()
 STATEMENT = re.compile(r"LOG:\s+(?:statement|execute [^:]*): (.*)")
 
 
@@ -43,7 +45,7 @@ class Log:
         self.statements = [found[1] for found in STATEMENT.finditer(between) if "mark:" not in found[1]]
 
     def _mark(self, name: str) -> str:
-        mark = f"mark:{name}:{id(self)}:{len(self.statements)}"
+        mark = f"mark:{name}:{next(_marks)}:"
         with psycopg.connect(self._server.url, autocommit=True) as connection:
             connection.execute(f"select '{mark}'".encode())
         for _ in range(1000):

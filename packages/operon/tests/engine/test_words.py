@@ -82,7 +82,8 @@ def test_a_cancellation_in_another_process_is_heard(make: MakeApp, database: Any
 
 
 def app_function(app: Operon, name: str) -> Any:
-    return Workflow(app.functions[name])
+    found: Workflow[..., Any] = Workflow(app.functions[name])
+    return found
 
 
 def test_who_lost_his_ear_hears_again(postgres_url: str) -> None:

@@ -12,14 +12,14 @@ from operon.core import commands as c
 from operon.core import steps
 from operon.core.commands import Op, ask
 from operon.core.journal import Run
-from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, Pulse, Started
+from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, Pulse, Started, WorkflowRow
 from operon.core.states import Status
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
 from operon.engine.pen import Pen
 from operon.engine.waits import Waits
-from operon.stores import memory
 from operon.stores.memory import MemoryStore
+from operon.stores.memory import store as memory
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Plant] = {}
@@ -49,7 +49,10 @@ def the_fence_is_dropped(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def an_ended_workflow_is_written_to(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(MemoryStore, "_holds", lambda self, guard: guard.workflow_id in self.workflows)
+    def holds(self: MemoryStore, guard: Guard) -> bool:
+        return guard.workflow_id in self.workflows
+
+    patch.setattr(MemoryStore, "_holds", holds)
 
 
 @mutant
@@ -59,6 +62,7 @@ def the_last_writer_wins(patch: pytest.MonkeyPatch) -> None:
         if row.status is Status.RUNNING and row.claim != it.claim and it.entries:
             for entry in it.entries:
                 self.workflows[it.workflow_id].journal[entry.position] = memory._recorded(entry, self.clock())
+                self.workflows[it.workflow_id].claims[entry.position] = it.claim
             return Advanced(written=False)
         return self.advance(it)
 
@@ -98,7 +102,10 @@ def a_lease_is_checked_by_another_clock(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_wake_is_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(MemoryStore, "_is_stirred", lambda self, workflow, targets: False)
+    def is_stirred(self: MemoryStore, workflow: memory.Workflow, targets: tuple[str, ...] | None) -> bool:
+        return False
+
+    patch.setattr(MemoryStore, "_is_stirred", is_stirred)
 
 
 @mutant
@@ -122,12 +129,14 @@ def a_cancelled_owner_is_not_fenced(patch: pytest.MonkeyPatch) -> None:
             ended(workflow, outcome, now)
 
     def holds(self: MemoryStore, guard: Guard) -> bool:
+        if right(self, guard):
+            return True
         found = self.workflows.get(guard.workflow_id)
         return found is not None and found.row.claim in (guard.claim, guard.claim + 1) and found.row.executor is None
 
     ended, right = memory._end, MemoryStore._holds
     patch.setattr(memory, "_end", end)
-    patch.setattr(MemoryStore, "_holds", lambda self, guard: right(self, guard) or holds(self, guard))
+    patch.setattr(MemoryStore, "_holds", holds)
 
 
 @mutant
@@ -144,7 +153,7 @@ def a_claim_takes_what_runs(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def a_claim_has_no_number_of_its_own(patch: pytest.MonkeyPatch) -> None:
     def claim(self: MemoryStore, it: c.Claim) -> Any:
-        rows = []
+        rows: list[WorkflowRow] = []
         for row in self.claim(it):
             there = self.workflows[row.id]
             there.row = replace(row, claim=max(1, row.claim - 1))
@@ -218,8 +227,12 @@ def two_commits_are_swapped(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def the_dead_flag_is_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Run, "check", lambda self: None)
-    patch.setattr(Waits, "abandon", lambda self, run, cause: None)
+    def check(self: Run) -> None: ...
+
+    def abandon(self: Waits, run: Run, cause: BaseException) -> None: ...
+
+    patch.setattr(Run, "check", check)
+    patch.setattr(Waits, "abandon", abandon)
 
 
 @mutant
@@ -242,7 +255,9 @@ def what_runs_is_handed_back(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def lingering_entries_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Engine, "linger", lambda self, run: None)
+    def linger(self: Engine, run: Run) -> None: ...
+
+    patch.setattr(Engine, "linger", linger)
 
 
 @mutant
@@ -276,4 +291,7 @@ def failed_attempts_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def records_are_replayed_out_of_turn(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Run, "its_turn", lambda self, ordinal: True)
+    def its_turn(self: Run, ordinal: int) -> bool:
+        return True
+
+    patch.setattr(Run, "its_turn", its_turn)

@@ -13,16 +13,10 @@ from operon import aio
 from operon.core.commands import Cancel
 from operon.errors import WorkflowCancelled
 from operon.stores.memory import MemoryStore
-from operon.testing.simulate import LawBroken, World, simulate
+from operon.testing.simulate import World, simulate
 
 __all__ = ["make"]
 CHUNKS, SEEDS = 10, 50
-OPEN = {
-    19: "a zombie's child start that comes after the heir's is answered `created`, having the same nonce: two run",
-    25: "a run is parked while one of its branches awaits a commit, and that branch begins its next step all the same",
-    190: "a branch is given a record out of its turn",
-}
-"""Harsh seeds that break a law today, and how."""
 
 
 @pytest.fixture
@@ -41,13 +35,6 @@ def test_no_law_is_broken(chunk: int) -> None:
             raise
 
 
-@pytest.mark.xfail(raises=LawBroken, reason="open: see OPEN")
-@pytest.mark.parametrize("seed", OPEN)
-def test_what_is_open(seed: int) -> None:
-    """Known, and not mended yet; once it is, this fails and becomes a test like the others."""
-    simulate(seed, harsh=True)
-
-
 @pytest.mark.parametrize("seed", [0, 3, 12, 77])
 def test_a_seed_is_a_run(seed: int) -> None:
     """The same seed is the same run: event for event, word for word."""
@@ -60,7 +47,7 @@ def test_a_seed_is_a_run(seed: int) -> None:
 
 def test_a_child_does_not_end_with_its_parents_park(make: MakeApp) -> None:
     """A parent that leaves to wait takes no child's task along: the child's step runs once."""
-    app, ran = make(), []
+    app, ran = make(), list[int]()
 
     @app.step
     async def work() -> None:

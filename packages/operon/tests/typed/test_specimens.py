@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -71,3 +72,12 @@ def test_aio_has_every_verb() -> None:
     """`aio` has what `operon` has, to be awaited, and `call` besides; only nouns and declarations are `operon`'s."""
     nouns = {name for name in operon.__all__ if name[0].isupper()} | {"aio", "remote"}
     assert set(aio.__all__) == set(operon.__all__) - nouns | {"call"}
+
+
+@pytest.mark.parametrize("name", [name for name in aio.__all__ if name not in {"call", "context"}])
+def test_help_shows_what_the_caller_passes(name: str) -> None:
+    """Both colours alike, and nothing that the library fills in."""
+    blocking, awaited = (inspect.signature(getattr(module, name)) for module in (operon, aio))
+    assert blocking == awaited
+    assert "host" not in blocking.parameters
+    assert inspect.iscoroutinefunction(getattr(aio, name))

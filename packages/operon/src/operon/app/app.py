@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from operon.app.databases import Databases
+from operon.app.lifespan import Lifespan, Manager
+from operon.app.queues import Queue
 from operon.app.routes import Routes
 from operon.app.serving import Serving
 from operon.app.stores import default_url, store_for
+from operon.app.versions import digest, spelled
 from operon.core.codec import Codec
+from operon.core.ids import checked
+from operon.core.queues import limits as queue_limits
 from operon.core.verbs import seconds
 from operon.engine.settings import Settings
 from operon.errors import DeclarationError, NotFound
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from operon.core.function import Function
     from operon.core.host import Host, Opened
     from operon.core.ledger import Done, Ledger, Work
+    from operon.core.queues import Rate
+    from operon.core.rows import Limits
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
@@ -44,7 +49,8 @@ class Operon(Serving, Routes):
         database: a URL, a SQLAlchemy engine, or a psycopg pool; by default `OPERON_DATABASE_URL`, else
             `DATABASE_URL`, else `sqlite:///<name>.db`.
         datasources: other databases that transactions may name.
-        lifespan: `lifespan(app)` is entered before anything is claimed, and left after the drain.
+        lifespan: `lifespan(app)`, a context manager, sync or async, is entered before anything is claimed, and left
+            after the drain; an async one on the loop of the async bodies.
         authenticate: `authenticate(request)` gives the `User` who makes an HTTP request, or None; sync or async.
         around: `around()` is entered around each execution of a blocking body.
         version: the version of the code; by default a digest of the declared functions' sources.
@@ -63,7 +69,7 @@ class Operon(Serving, Routes):
         *,
         database: object = None,
         datasources: Mapping[str, object] | None = None,
-        lifespan: Callable[[Any], AbstractContextManager[Any]] | None = None,
+        lifespan: Callable[[Any], Manager] | None = None,
         around: Callable[[], AbstractContextManager[Any]] | None = None,
         authenticate: Callable[..., Any] | None = None,
         version: str | None = None,
@@ -87,17 +93,18 @@ class Operon(Serving, Routes):
         self.codec = Codec(max_payload=max_payload, key=encryption_key)
         self.host: Host | None = None
         self.pin = pin
-        self.runs = True
+        self.runs: bool | Sequence[str] = True
         """What a launch that does not say runs here; `operon run --paused` sets it to False."""
         self._version = version
         self._lifespan = lifespan
         self._around = around
         self._settings = Settings(threads=threads, grace=grace, ttl=lease)
+        self._queues: dict[str, Queue] = {}
         self._instances: dict[str, object] = {}
         self._names: dict[int, str] = {}
         self._databases = Databases(datasources or {}, idle=lease)
         self._engine: Engine | None = None
-        self._entered: AbstractContextManager[Any] | None = None
+        self._entered: Lifespan | None = None
         self._lock = threading.Lock()
         self.settle(self)
         _apps.add(self)
@@ -122,31 +129,73 @@ class Operon(Serving, Routes):
         self._names[id(instance)] = full
         return instance
 
+    def queue(
+        self,
+        name: str,
+        *,
+        concurrency: int | None = None,
+        worker_concurrency: int | None = None,
+        rate: Rate | None = None,
+        partition_concurrency: int | None = None,
+        partition_rate: Rate | None = None,
+    ) -> Queue:
+        """Declare a queue; its limits hold over all processes, and those changed elsewhere win until `reset`.
+
+        Args:
+            name: names it in the database.
+            concurrency: how many may run.
+            worker_concurrency: how many may run in each process.
+            rate: how many may begin in any period: `(100, timedelta(minutes=1))`, or in seconds.
+            partition_concurrency: how many of each partition may run.
+            partition_rate: how many of each partition may begin in any period.
+
+        Raises:
+            DeclarationError: it is declared otherwise already, or the app is launched.
+            BadValue: a limit below one, or a rate without a period.
+        """
+        limits = queue_limits(
+            concurrency=concurrency,
+            worker_concurrency=worker_concurrency,
+            rate=rate,
+            partition_concurrency=partition_concurrency,
+            partition_rate=partition_rate,
+        )
+        if name in self._queues and self._queues[name].limits != limits:
+            raise DeclarationError(f"{self.name} declares the queue {name!r} twice, with different limits.")
+        if self._engine is not None:
+            raise DeclarationError(f"Declare the queue {name!r} before launch: work may be claimed at once.")
+        return self._queues.setdefault(checked(name), Queue(self, name, limits))
+
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def launch(self, *, run: bool | None = None, migrate: bool = True) -> None:
+    def launch(self, *, run: bool | Sequence[str] | None = None, migrate: bool = True, adopt: bool = False) -> None:
         """Connect, take up what was left, and begin to run. Importing never launches anything; this does.
 
         Args:
-            run: False serves, starts and waits, but runs nothing here; None is what `runs` says: True.
+            run: False serves, starts and waits, but runs nothing here; a list of queues runs those and what is in no
+                queue; None is what `runs` says: True.
             migrate: bring the schema up to date; False raises SchemaMismatch if it is not.
+            adopt: go on with the work of a database that was copied, restored or moved here; the original must be gone.
 
         Raises:
             StoreUnavailable: the database is out of reach.
             SchemaMismatch, ForeignDatabase: this database is not for this code.
         """
-        self._launch(None, run=run, migrate=migrate)
+        self._launch(None, run=run, migrate=migrate, adopt=adopt)
 
     def close(self, drain: float | timedelta = 30.0) -> None:
         """Claim nothing more, let what runs end for `drain` seconds, hand the rest back. Closing twice is harmless."""
+        length = seconds(drain, "drain=")
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is None:
             return
+        if engine.forked:  # threads, connections and lease are the parent's
+            engine.forget()
+            self.host = self._entered = None
+            return
         try:
-            engine.close(seconds(drain, "drain="))
-            if self._entered is not None:
-                self._entered.__exit__(None, None, None)
+            engine.close(length)
         finally:
             self.host = self._entered = None
             self._databases.close()
@@ -166,7 +215,7 @@ class Operon(Serving, Routes):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, lambda: self._launch(loop, run=None, migrate=True))
+        await loop.run_in_executor(None, lambda: self._launch(loop))
         return self
 
     async def __aexit__(
@@ -178,33 +227,39 @@ class Operon(Serving, Routes):
         drain = 30.0 if kind is None else 0.0
         await asyncio.get_running_loop().run_in_executor(None, lambda: self.close(drain))
 
-    def _launch(self, loop: asyncio.AbstractEventLoop | None, *, run: bool | None, migrate: bool) -> None:
+    def _launch(
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        *,
+        run: bool | Sequence[str] | None = None,
+        migrate: bool = True,
+        adopt: bool = False,
+    ) -> None:
         from operon.engine.engine import Engine
 
         run = self.runs if run is None else run
+        only = None if isinstance(run, bool) else tuple(run)
+        if unknown := next((name for name in only or () if name not in self._queues), None):
+            raise DeclarationError(f"{self.name} has no queue {unknown!r} to run; it has {', '.join(self._queues)}.")
         with self._lock:
             if self._engine is not None:
+                self._engine.unforked()
                 raise DeclarationError(f"{self.name} is launched already.")
             database = self.database if self.database is not None else default_url(self.name)
             store = store_for(database)
             try:
-                store.open(migrate=migrate)
+                store.open(migrate=migrate, adopt=adopt)
                 self._databases.open(database, store, self.each())
-                self._enter()
-                engine = Engine(self, store, replace(self._settings, run=run))
+                self._entered = Lifespan(None if self._lifespan is None else self._lifespan(self))
+                engine = Engine(self, store, replace(self._settings, run=run is not False, only=only))
                 engine.launch(loop)
             except BaseException:
+                self._entered = None
                 self._databases.close()
                 store.close()
                 raise
             self._engine = engine
             self.host = engine
-
-    def _enter(self) -> None:
-        if self._lifespan is not None:
-            entered = self._lifespan(self)
-            entered.__enter__()
-            self._entered = entered
 
     # ── What the engine asks of a program ────────────────────────────────────────────────────────────────────────────
 
@@ -212,18 +267,32 @@ class Operon(Serving, Routes):
     def version(self) -> str:
         """The version of the code: what was given, or a digest of the declared functions and of Python's version."""
         if self._version is None:
-            import hashlib
+            self._version = digest(self.each())
+        return spelled(self._version)
 
-            digest = hashlib.blake2b(digest_size=8)
-            for name, function in sorted((it.name, it) for it in self.each()):
-                digest.update(f"{name}\0{_source(function.fn)}\0".encode(errors="replace"))
-            self._version = digest.hexdigest()
-        return f"{self._version}+py{sys.version_info.major}.{sys.version_info.minor}"
+    @property
+    def awaits(self) -> bool:
+        """Whether an event loop is needed at once: the lifespan is async."""
+        return self._entered is not None and self._entered.asynchronous
+
+    def enter(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Enter the lifespan."""
+        if self._entered is not None:
+            self._entered.enter(loop)
+
+    def leave(self) -> None:
+        """Leave the lifespan."""
+        if self._entered is not None:
+            self._entered.leave()
 
     def declared(self, function: Function) -> None:
-        """Learn of a function, at whatever time."""
-        for name in (function.name, *function.rules.aliases):
-            self.functions[name] = function
+        """Learn of a function, at whatever time: the executor's thread may be reading, so the table is made anew."""
+        self.functions = self.functions | dict.fromkeys(function.names, function)
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """The declared queues, and their limits."""
+        return {name: queue.limits for name, queue in self._queues.items()}
 
     def instances(self) -> tuple[str, ...]:
         """The names of the registered objects."""
@@ -270,19 +339,12 @@ class Operon(Serving, Routes):
         return self._databases.remembers(function)
 
 
-def _source(fn: Callable[..., Any]) -> str:
-    try:
-        return inspect.getsource(fn)
-    except (OSError, TypeError):
-        code = getattr(fn, "__code__", None)
-        return repr(fn) if code is None else f"{code.co_code!r}{code.co_consts!r}"
-
-
 def _forked() -> None:
     """Tell the apps of a forked child that their threads did not come along."""
     for app in _apps:
-        if app._engine is not None:  # noqa: SLF001 - this module's own class
-            app._engine.fork()  # noqa: SLF001
+        app._lock = threading.Lock()  # noqa: SLF001 - this module's own class; a thread of the parent may have held it
+        if app._engine is not None:  # noqa: SLF001
+            app._engine.forked = True  # noqa: SLF001
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -8,7 +8,6 @@ from typing import ParamSpec, TypeVar
 
 from operon.core import context
 from operon.core.commands import Invoke, Op, ask
-from operon.engine.landing import arrived
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +23,8 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         Exception: whatever the function raises.
     """
     from concurrent.futures import Future
+
+    from operon.engine.landing import arrived
 
     here = context.current()
     host = None if here is None else here.run.host

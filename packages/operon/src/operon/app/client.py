@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
+from operon.app import queues
 from operon.app.declarations import Durable
 from operon.app.overloads import AsyncGather, AsyncRetrieve, Gather, Retrieve
 from operon.app.remote import named
@@ -15,6 +16,7 @@ from operon.core import asking, results
 from operon.core.codec import Codec
 from operon.core.commands import Op
 from operon.core.results import Handle
+from operon.core.rows import Limits
 from operon.engine.settings import Settings
 from operon.errors import BadValue, NotLaunched
 
@@ -44,6 +46,11 @@ class Nothing:
         self._database = database
         self._store = store
 
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """No queues of its own."""
+        return {}
+
     def instances(self) -> tuple[str, ...]:
         """No objects."""
         return ()
@@ -51,6 +58,14 @@ class Nothing:
     def around(self, body: Callable[[], T]) -> T:
         """Nothing is put around what is never run."""
         return body()
+
+    awaits = False
+
+    def enter(self, loop: object) -> None:
+        """Nothing lives as long as a client but its connection."""
+
+    def leave(self) -> None:
+        """Likewise."""
 
     def within(self, connection: object) -> Opened:
         """See an open transaction of the caller."""
@@ -157,6 +172,8 @@ class Client(Connection):
     steps = blocking(asking.steps)
     find = blocking(asking.find)
     count = blocking(asking.count)
+    enqueue = blocking(queues.enqueue)
+    enqueue_many = blocking(queues.enqueue_many)
     cancel = blocking(asking.cancel)
     gather = cast("Gather", blocking(results.gather))
 
@@ -195,6 +212,8 @@ class AsyncClient(Connection):
     steps = awaited(asking.steps)
     find = awaited(asking.find)
     count = awaited(asking.count)
+    enqueue = awaited(queues.enqueue)
+    enqueue_many = awaited(queues.enqueue_many)
     cancel = awaited(asking.cancel)
     gather = cast("AsyncGather", awaited(results.gather))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -26,26 +27,27 @@ class Databases:
         self._others = dict(others)
         self._idle = idle
         self._open: dict[str | None, Datasource] = {}
+        self._lock = threading.Lock()
+        self._home: tuple[object, Store] | None = None
 
     def open(self, database: object, store: Store, functions: Iterator[Function]) -> None:
         """Make every datasource; find now which function names one that does not exist, or a type with no adapter."""
-        transactions = [it for it in functions if it.kind == "transaction"]
-        if not transactions and not self._others:
-            return
-        from operon.datasources import Datasource
+        self._home = None if store.dialect == "memory" else (database, store)
+        if self._others:
+            from operon.datasources import Datasource
 
-        if store.dialect != "memory":
-            self._open[None] = Datasource(database, store.queries, store.writer, idle=self._idle)
-        for name, other in self._others.items():
-            self._open[name] = Datasource(other, idle=self._idle)
-        for function in transactions:
-            self._of(function).adapter(function.fn)
+            for name, other in self._others.items():
+                self._open[name] = Datasource(other, idle=self._idle)
+        for function in functions:
+            if function.kind == "transaction":
+                self._of(function).adapter(function.fn)
 
     def close(self) -> None:
         """Close what was opened here; the user's own engines and pools stay open."""
         for datasource in self._open.values():
             datasource.close()
         self._open.clear()
+        self._home = None
 
     def within(self, connection: object) -> Opened:
         """See an open transaction of the caller as one that a start can join.
@@ -64,9 +66,16 @@ class Databases:
         return self._of(function).main
 
     def _main(self) -> Datasource:
-        if None not in self._open:
-            raise NotLaunched("Transactions need a launched app with a database of its own.")
-        return self._open[None]
+        """Make it when it is first asked for: a program may declare no transaction, or only later."""
+        with self._lock:
+            if None not in self._open:
+                if self._home is None:
+                    raise NotLaunched("Transactions need a launched app with a database of its own.")
+                from operon.datasources import Datasource
+
+                database, store = self._home
+                self._open[None] = Datasource(database, store.queries, store.writer, idle=self._idle)
+            return self._open[None]
 
     def _of(self, function: Function) -> Datasource:
         name = function.rules.datasource

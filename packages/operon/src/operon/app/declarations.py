@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, get_args, overload
+from uuid import uuid4
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from operon.app.versions import spelled
 from operon.core import context
 from operon.core.commands import Op
-from operon.core.function import Function, Using
+from operon.core.function import Function, OnDuplicate, Using
 from operon.core.host import Host, locate
+from operon.core.ids import checked
 from operon.core.results import call
 from operon.core.steps import step
 from operon.core.transactions import transaction
 from operon.core.verbs import seconds
-from operon.errors import BadValue
+from operon.errors import BadValue, DeclarationError, WrongColour
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
+M = TypeVar("M", bound=Callable[..., Any])
 S = TypeVar("S")
 
 Verb = Callable[[Host, Any, tuple[Any, ...], dict[str, Any]], Op[Any]]
@@ -79,6 +83,11 @@ class Declaration:
         return type(self).verb(host, self, args, kwargs)
 
     def _bound(self, instance: object) -> Self:
+        if isinstance(instance, type):
+            raise DeclarationError(
+                f"{self.name} is called as a classmethod, and a row can name a registered object, but no class. "
+                "Make it a staticmethod, with @staticmethod outside."
+            )
         return self if instance is None else type(self)(self.function, instance, self.options)
 
     def _with(self, options: Mapping[str, Any]) -> Self:
@@ -93,6 +102,34 @@ class Blocking(Declaration):
         """Run it here and now, durably."""
         host = locate(self)
         return host.drive(self._op(host, args, kwargs))
+
+
+class Awaitable:
+    """The `__call__` of an async declaration: refuses, as it is looked up, to be called in a blocking workflow.
+
+    Otherwise the caller would be given a coroutine that nobody awaits. Whoever inspects it sees an async method.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+
+    def __get__(self, declared: Declaration | None, owner: type) -> Callable[..., Any]:
+        """Give the method."""
+        if declared is not None and context.current() is not None:
+            from asyncio import _get_running_loop
+
+            if _get_running_loop() is None:
+                raise WrongColour(
+                    f"{declared.name} is async and was called in a blocking workflow; make that one async, too, "
+                    "or start() it and wait for its result()."
+                )
+        method: Callable[..., Any] = self._method.__get__(declared, owner)
+        return method
+
+
+def awaitable(method: M) -> M:
+    """Mark the `__call__` of an async declaration."""
+    return cast("M", Awaitable(method))
 
 
 class Awaited(Declaration):
@@ -113,7 +150,6 @@ class Call(Struct, Generic[R_co], frozen=True):
 
 
 Seconds = float | timedelta
-OnDuplicate = Literal["join", "first", "reject"]
 
 
 class Durable(Declaration, Generic[P, R_co]):
@@ -129,6 +165,9 @@ class Durable(Declaration, Generic[P, R_co]):
         key: str | None = None,
         timeout: Seconds | None = None,
         delay: Seconds = 0.0,
+        priority: int | None = None,
+        partition: str | None = None,
+        dedupe: str | None = None,
         on_duplicate: OnDuplicate | None = None,
         attributes: Mapping[str, Any] | None = None,
         user: str | None = None,
@@ -142,8 +181,12 @@ class Durable(Declaration, Generic[P, R_co]):
             key: the workflow's id; once and only once per key.
             timeout: seconds from the start to the deadline; children inherit it.
             delay: seconds until it may begin.
-            on_duplicate: when the key is taken: "join" that run if it is the same call (KeyConflict if not), take
-                "first" whatever is there, or "reject" with Duplicate.
+            priority: in a queue, higher is sooner; a level is worth a minute of waiting.
+            partition: in a queue, whose share of it: partitions are served in turn.
+            dedupe: a key that is free again once the run has ended.
+            on_duplicate: when the key or the dedupe is taken: "join" that run if it is the same call (KeyConflict if
+                not), take "first" whatever is there, "reject" with Duplicate, or "replace" who has the dedupe: cancel
+                it and start anew, in one commit.
             attributes: labels to find it by; JSON values.
             user: on whose behalf; children inherit it.
             roles: the user's roles.
@@ -153,22 +196,46 @@ class Durable(Declaration, Generic[P, R_co]):
         Raises:
             BadValue: an option that cannot be meant.
         """
+        if on_duplicate not in {None, *get_args(OnDuplicate)}:
+            raise BadValue(f"on_duplicate={on_duplicate!r}: there are {', '.join(get_args(OnDuplicate))}.")
         given = {
-            "key": key,
+            "key": None if key is None else checked(key),
             "timeout": None if timeout is None else seconds(timeout, "timeout="),
             "delay": seconds(delay, "delay=") or None,
+            "priority": None if priority is None else whole("priority", priority),
+            "partition": None if partition is None else (partition and checked(partition)),
+            "dedupe": None if dedupe is None else checked(dedupe),
             "on_duplicate": on_duplicate,
             "attributes": None if attributes is None else labels(attributes),
-            "user": user,
-            "roles": None if roles is None else tuple(roles),
-            "version": version,
+            "user": None if user is None else checked(user, "user=", BadValue),
+            "roles": None if roles is None else _roles(roles),
+            "version": None if version is None else spelled(checked(version, "version=", BadValue)),
             "within": within,
         }
         return self._with(given)
 
 
+def whole(what: str, value: object) -> int:
+    """Hold a number against what every database can.
+
+    Raises:
+        BadValue: it is no whole number, or one of more than 31 bits.
+    """
+    if type(value) is not int or not -(2**31) < value < 2**31:
+        raise BadValue(f"{what}={value!r} must be a whole number.")
+    return value
+
+
+def _roles(roles: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(roles, str):
+        raise BadValue(f"roles= takes several texts, and {roles!r} is one; write [{roles!r}].")
+    return tuple(checked(role, "A role", BadValue) for role in roles)
+
+
 def labels(attributes: Mapping[str, Any]) -> str:
     """Spell a workflow's labels as JSON text."""
+    if unnamed := [name for name in cast("Iterable[object]", attributes) if not isinstance(name, str)]:
+        raise BadValue(f"attributes= are labels by name, and {unnamed[0]!r} is no text.")
     try:
         return json.dumps(dict(attributes), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -198,6 +265,7 @@ class AsyncWorkflow(Durable[P, R_co], Awaited, Generic[P, R_co]):
 
     verb = staticmethod(call)
 
+    @awaitable
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Start it, run it here if possible, and give its result; inside a workflow it is a child of that."""
         return cast("R_co", await super().__call__(*args, **kwargs))
@@ -238,6 +306,7 @@ class AsyncTransaction(Durable[P, R_co], Awaited, Generic[P, R_co]):
 
     verb = staticmethod(transaction)
 
+    @awaitable
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run it: in a workflow as a step of that, elsewhere as a workflow of one commit."""
         return cast("R_co", await super().__call__(*args, **kwargs))
@@ -262,14 +331,20 @@ class Step(Declaration, Generic[P, R_co]):
         """Run it; in a workflow's body its output is recorded, elsewhere it is a plain call."""
         here = context.current()
         if here is None:
-            return cast("R_co", self._plain()(*args, **kwargs))
+            with context.outside(self.name, str(uuid4())):
+                return cast("R_co", self._plain()(*args, **kwargs))
         host = here.run.host or locate(self)
         return cast("R_co", host.drive(self._op(host, args, kwargs)))
 
     def using(self, *, name: str | None = None, retries: int | None = None, timeout: Seconds | None = None) -> Self:
         """Give the same step with another recorded name, number of retries, or timeout in seconds."""
-        limit = None if timeout is None else seconds(timeout, "timeout=")
-        given = {"name": name, "retries": retries, "timeout": limit}
+        if retries is not None and retries < 0:
+            raise BadValue(f"retries={retries!r} of a step must be at least 0.")
+        given = {
+            "name": None if name is None else checked(name, "The name of a step", BadValue),
+            "retries": retries,
+            "timeout": None if timeout is None else seconds(timeout, "timeout="),
+        }
         return self._with(given)
 
     def _plain(self) -> Callable[..., Any]:
@@ -288,10 +363,12 @@ class Step(Declaration, Generic[P, R_co]):
 class AsyncStep(Step[P, R_co], Generic[P, R_co]):
     """An async step, as it runs; its type is that of `Step`."""
 
+    @awaitable
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override] # R_co is the coroutine
         """Run it; in a workflow's body its output is recorded, elsewhere it is a plain call."""
         here = context.current()
         if here is None:
-            return await self._plain()(*args, **kwargs)
+            with context.outside(self.name, str(uuid4())):
+                return await self._plain()(*args, **kwargs)
         host = here.run.host or locate(self)
         return await host.adrive(self._op(host, args, kwargs))

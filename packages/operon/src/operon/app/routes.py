@@ -18,7 +18,9 @@ from operon.app.declarations import (
     Workflow,
 )
 from operon.app.endpoints import Endpoint, Endpoints, refuse_served
+from operon.app.names import Names
 from operon.core.function import Function, FunctionKind, Rules
+from operon.core.ids import checked
 from operon.core.retry import Retry, RetryOn
 from operon.core.verbs import seconds
 from operon.errors import DeclarationError
@@ -74,7 +76,12 @@ class Routes(Endpoints):
         self.prefix = f"{prefix}." if prefix else ""
         self._own: list[Function] = []
         self._parts: list[Routes] = []
+        self.names = Names()
+        """The recorded names that are taken here."""
         self._home: Home | None = None
+
+    def __repr__(self) -> str:
+        return f"<Routes {self.prefix.removesuffix('.')!r}>"
 
     # ── Workflows ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -194,13 +201,21 @@ class Routes(Endpoints):
     # ── Parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def include(self, part: Routes) -> None:
-        """Take in the functions of a part, those declared later too.
+        """Take in the functions of a part, those declared later too; to say it twice is harmless.
 
         Raises:
-            DeclarationError: a function of that name is there, or the part belongs to another app.
+            DeclarationError: a function of that name is there, or the part is included elsewhere.
         """
-        for function in part.each():
-            self._claim(function)
+        if part in self._parts:
+            return
+        if part.names.outer is not None or not part.free or part.names in self.names.outwards():
+            raise DeclarationError(f"{part!r} has its place already; declare another Routes(...) for this one.")
+        functions = tuple(part.each())
+        for function in functions:
+            self.names.refuse_second(function)
+        for function in functions:
+            self.names.add(function)
+        part.names.outer = self.names
         part.settle(self._home)
         self._parts.append(part)
 
@@ -216,10 +231,13 @@ class Routes(Endpoints):
         for part in self._parts:
             yield from part.endpoints()
 
+    @property
+    def free(self) -> bool:
+        """Whether this belongs to no app yet."""
+        return self._home is None
+
     def settle(self, home: Home | None) -> None:
         """Give every function its app."""
-        if self._home is not None and home is not self._home:
-            raise DeclarationError(f"The routes {self.prefix!r} are included in an app already.")
         self._home = home
         for function in self._own:
             function.home = home
@@ -233,34 +251,49 @@ class Routes(Endpoints):
     def _declare(self, kind: FunctionKind, fn: Any, *, options: dict[str, Any]) -> Any:
         if fn is None:
             return partial(self._declare, kind, options=options)
-        if isinstance(fn, Declaration):
-            raise DeclarationError(
-                f"{fn.name} is a {fn.function.kind} already; one function has one kind. Declare the inner part apart."
-            )
-        if not callable(fn):
-            raise DeclarationError(
-                f"{kind} decorates a function, and {fn!r} is none; staticmethod and HTTP go outside."
-            )
-        refuse_served(fn)
-        function = Function(fn, kind, options.pop("name", None), _rules(kind, options))
-        function.name = self.prefix + function.name
+        _refuse(kind, fn)
+        options = dict(options)
+        name = options.pop("name", None)
+        function = Function(
+            fn, kind, self.prefix + _own_name(kind, fn) if name is None else name, _rules(kind, options)
+        )
         function.home = self._home
+        for each in function.names:
+            checked(each, f"The name of a {kind}", DeclarationError)
         if kind == "transaction" and not _leading(fn):
             raise DeclarationError(f"{function.name} needs a first parameter: the connection or session it is given.")
-        self._claim(function)
-        self._own.append(function)
-        if self._home is not None:
-            self._home.declared(function)
+        self.names.refuse_second(function)
+        if self._home is None or function.name not in self.names:
+            self.names.add(function)
+            self._own.append(function)
+            if self._home is not None:
+                self._home.declared(function)
         return CLASSES[kind, function.asynchronous](function)
 
-    def _claim(self, function: Function) -> None:
-        for name in (function.name, *function.rules.aliases):
-            there = next((it for it in self.each() if name in (it.name, *it.rules.aliases)), None)
-            if there is not None and not _same_source(there, function):
-                raise DeclarationError(
-                    f"Two functions are recorded as {name!r}: one of {there.module}, one of {function.module}. "
-                    "Give one of them name=..., for rows find their function by it."
-                )
+
+def _refuse(kind: FunctionKind, fn: Any) -> None:
+    """Say what stands in the wrong order, or cannot be declared at all."""
+    if isinstance(fn, Declaration):
+        raise DeclarationError(
+            f"{fn.name} is a {fn.function.kind} already; one function has one kind. Declare the inner part apart."
+        )
+    if isinstance(fn, staticmethod):
+        raise DeclarationError(f"@staticmethod goes outside: write it above the {kind}'s decorator.")
+    if isinstance(fn, classmethod):
+        raise DeclarationError(
+            f"A classmethod cannot be a {kind}: a row names a registered object, and a class is none. Make it a method "
+            "of an object that app.register(...) knows, or a staticmethod, with @staticmethod outside."
+        )
+    if not callable(fn) or isinstance(fn, type):
+        raise DeclarationError(f"{kind} decorates a function, and {fn!r} is none; HTTP decorators go outside.")
+    refuse_served(fn)
+
+
+def _own_name(kind: FunctionKind, fn: Any) -> str:
+    name: object = getattr(fn, "__qualname__", None)
+    if not isinstance(name, str):
+        raise DeclarationError(f"{fn!r} has no name of its own to be recorded by: write {kind}(name=...).")
+    return name
 
 
 def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
@@ -280,17 +313,3 @@ def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
 def _leading(fn: Callable[..., Any]) -> bool:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(parameter.kind in kinds for parameter in inspect.signature(fn).parameters.values())
-
-
-def _same_source(one: Function, other: Function) -> bool:
-    """Whether these are one function: a script's module may be imported again under its own name."""
-    if one.fn is other.fn:
-        return True
-    here, there = getattr(one.fn, "__code__", None), getattr(other.fn, "__code__", None)
-    return (
-        {one.module, other.module} >= {"__main__"}
-        and one.module != other.module
-        and here is not None
-        and there is not None
-        and (here.co_filename, here.co_firstlineno) == (there.co_filename, there.co_firstlineno)
-    )

@@ -5,21 +5,25 @@ A verb is bound to its colour here, once; `operon/__init__.py` and `operon/aio.p
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from operon.app.declarations import Declaration, Durable
+from operon.app.queues import Queue
 from operon.core import asking, results
 from operon.core.commands import Op
 from operon.core.host import Host, locate
 from operon.core.results import Handle
+from operon.errors import DeclarationError
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
-OWNED: tuple[type, ...] = (Declaration, Handle)
+F = TypeVar("F", bound=Callable[..., Any])
+OWNED: tuple[type, ...] = (Declaration, Handle, Queue)
 """What belongs to an app, and says so."""
 
 
@@ -31,7 +35,7 @@ def blocking(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[P, T]:
         host = locate(_owner(args))
         return host.drive(verb(host, *args, **kwargs))
 
-    return call
+    return _seen(call, verb)
 
 
 def awaited(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -42,6 +46,13 @@ def awaited(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[P, Coroutin
         host = locate(_owner(args))
         return await host.adrive(verb(host, *args, **kwargs))
 
+    return _seen(call, verb)
+
+
+def _seen(call: F, verb: Callable[..., Any]) -> F:
+    """Let `help()` show what the caller passes: not the host."""
+    signature = inspect.signature(verb)
+    vars(call)["__signature__"] = signature.replace(parameters=[*signature.parameters.values()][1:])
     return call
 
 
@@ -54,7 +65,10 @@ def start(host: Host, workflow: Durable[Q, R], /, *args: Q.args, **kwargs: Q.kwa
         KeyConflict: the key of `.using(key=...)` names other work.
         Duplicate: the key is taken, and `on_duplicate="reject"`.
         NotSerializable: an argument cannot be recorded.
+        DeclarationError: a step, or a function that is not declared.
     """
+    if not isinstance(workflow, Durable):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
+        raise DeclarationError(f"start() takes a workflow or a transaction, and {workflow!r} is none.")
     return results.start(host, workflow, args, kwargs)
 
 
@@ -72,5 +86,10 @@ def retrieve(host: Host, workflow_id: str, of: Durable[..., R] | None = None, /)
 
 
 def _owner(args: tuple[Any, ...]) -> object:
-    """Find the argument that says which app is meant: a declaration, or a handle."""
-    return next((it for it in args[:2] if isinstance(it, OWNED)), None)
+    """Find the argument that says which app is meant; what only gives a handle its type need not be launched."""
+    first: object
+    second: object
+    first, second = (*args, None, None)[:2]
+    if isinstance(first, OWNED):
+        return first
+    return second if isinstance(second, Declaration) and second.host is not None else None

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "run": "Serve the app in production.",
     "migrate": "Bring the database up to date.",
     "workflows": "Look at workflows, start and cancel them.",
+    "queues": "Look at queues, pause and resume them, change their limits.",
     "executors": "See the processes that run workflows.",
     "postgres": "Run a real Postgres for development, in .operon/postgres.",
 }

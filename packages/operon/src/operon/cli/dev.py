@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,8 @@ def command(
         postgres: On a real Postgres of this project's own, in .operon/postgres; else on SQLite.
         reload: With --no-reload, files are not watched.
     """
+    # Compiled files are told apart by whole seconds and sizes: two quick edits of one length look alike.
+    sys.dont_write_bytecode = True
     place = program.locate(app)
     serving = Serving(app, host, port, drain=2.0)
     with ExitStack() as open_things:

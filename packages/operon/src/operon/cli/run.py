@@ -27,6 +27,7 @@ def command(
     workers: Annotated[int, Parameter(env_var=("OPERON_WORKERS", "WEB_CONCURRENCY"))] = 1,
     http: bool = True,
     paused: Annotated[bool, Parameter(negative=())] = False,
+    queues: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
 ) -> int:
     """Serve the app, and run its workflows. SIGTERM lets them come to a safe point; a second one exits at once.
 
@@ -36,11 +37,12 @@ def command(
         workers: How many processes.
         http: With --no-http, only the engine runs.
         paused: Serve, start and wait, but run no workflow here.
+        queues: Run only these queues, and what is in no queue.
     """
     if workers < 1:
         raise Complaint("--workers is at least 1.")
     program.locate(app)
-    serving = Serving(app, host, port, http, runs=not paused)
+    serving = Serving(app, host, port, http, runs=False if paused else queues or True)
     listener = listen(serving) if http else None
     if workers == 1:
         serve(serving, listener)

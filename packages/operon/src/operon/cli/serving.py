@@ -37,7 +37,7 @@ class Serving:
     host: str = "127.0.0.1"
     port: int = 8000
     http: bool = True
-    runs: bool = True
+    runs: bool | list[str] = True
     drain: float = 30.0
 
     @property

@@ -68,6 +68,7 @@ def find(
     since: datetime | None = None,
     until: datetime | None = None,
     attributes: Mapping[str, Any] | None = None,
+    queue: str | None = None,
     limit: int = 100,
     after: WorkflowRecord | None = None,
 ) -> Op[list[WorkflowRecord]]:
@@ -81,6 +82,7 @@ def find(
         since: created then or later.
         until: created before then.
         attributes: labels they all have.
+        queue: the queue they were enqueued in.
         limit: how many at most.
         after: go on behind this one, the last of the page before.
 
@@ -91,7 +93,16 @@ def find(
     if limit < 1:
         raise BadValue(f"find(limit={limit}) must be at least 1.")
     wanted = Filter(
-        name, _statuses(status), parent, user, _instant(since), _instant(until), _labels(attributes), limit, place
+        name,
+        _statuses(status),
+        parent,
+        user,
+        _instant(since),
+        _instant(until),
+        _labels(attributes),
+        limit,
+        place,
+        queue,
     )
     return [record(host, row) for row in (yield from ask(Find(wanted)))]
 
@@ -106,10 +117,13 @@ def count(
     since: datetime | None = None,
     until: datetime | None = None,
     attributes: Mapping[str, Any] | None = None,
+    queue: str | None = None,
 ) -> Op[int]:
     """Count workflows; takes what `find` takes."""
     del host
-    wanted = Filter(name, _statuses(status), parent, user, _instant(since), _instant(until), _labels(attributes))
+    wanted = Filter(
+        name, _statuses(status), parent, user, _instant(since), _instant(until), _labels(attributes), queue=queue
+    )
     return (yield from ask(Count(wanted)))
 
 
@@ -194,6 +208,10 @@ def record(host: Host, row: WorkflowRow) -> WorkflowRecord:
         roles=row.roles,
         request_id=row.request_id,
         attributes=json.loads(row.attributes) if row.attributes else {},
+        queue=row.queue,
+        partition=row.partition,
+        priority=row.priority,
+        dedupe=row.dedupe,
     )
 
 

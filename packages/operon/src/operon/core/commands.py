@@ -15,12 +15,14 @@ from operon.core.rows import (
     Advanced,
     Entry,
     Filter,
+    Limits,
     NewWorkflow,
     Outcome,
     Park,
     Peer,
     Process,
     Pulse,
+    QueueRow,
     Started,
     WorkflowRow,
 )
@@ -78,6 +80,9 @@ class Claim(Command[tuple[WorkflowRow, ...]], frozen=True):
     """Take up to `limit` ready workflows of these names: oldest ready first, each by exactly one claimer.
 
     A row is ready when it is queued or waiting and its `ready_at` has passed; `pin`ned rows only by their version.
+    What has a queue gets in line there when it is ready, and is taken from it only if that is in `queues`, and as far
+    as its limits allow at this instant: the partitions in turn, and in each the lowest rank first, which is the time of
+    its creation less a minute for each level of priority.
     """
 
     executor: int
@@ -85,6 +90,8 @@ class Claim(Command[tuple[WorkflowRow, ...]], frozen=True):
     instances: tuple[str, ...]
     version: str
     limit: int
+    queues: tuple[tuple[str, int], ...] = ()
+    """The queues that this process runs, and how many more of each it has room for."""
 
 
 class Look(Command[Mapping[str, Outcome]], frozen=True):
@@ -182,6 +189,48 @@ class Retire(Command[None], frozen=True):
     """Leave: hand back what is still held and end the lease."""
 
     executor: int
+
+
+# ── To the store: queues ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StartMany(Command[tuple[Started, ...]], frozen=True):
+    """Insert workflows in one commit, or say of each what already has its id; none of them has `replace`."""
+
+    rows: tuple[NewWorkflow, ...]
+
+
+class Seed(Command[str | None], frozen=True):
+    """Declare a queue: create it, or give it the code's new limits, unless somebody has changed those it had.
+
+    Answers the name of the app, alive in some process, that declares it otherwise; then nothing has changed.
+    """
+
+    name: str
+    limits: Limits
+    app: str
+
+
+class SetQueue(Command[bool], frozen=True):
+    """Change a queue's limits, pause or resume it, from the next claim on; None leaves as it is. False: there is none.
+
+    With `reset`, its limits are again what the code declared, and follow the code.
+    """
+
+    name: str
+    limits: Limits | None = None
+    paused: bool | None = None
+    reset: bool = False
+
+
+class Queues(Command[tuple[QueueRow, ...]], frozen=True):
+    """Every queue, by name, and how many workflows wait and run there."""
+
+
+class Opening(Command[float | None], frozen=True):
+    """In how many seconds a rate, full by now, lets one more of these queues begin; None: no rate is in the way."""
+
+    queues: tuple[str, ...]
 
 
 # ── To the driver ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -44,6 +46,19 @@ def within_workflow(verb: str) -> Branch:
         raise NotInWorkflow(f"{verb}() was called {where}; call it in the body of a workflow.")
     here.run.check()
     return here
+
+
+@contextmanager
+def outside(name: str, key: str) -> Generator[None]:
+    """Run a step that no workflow is around: once, unrecorded, under a key that is nobody else's."""
+    if step.get() is not None or branch.get() is not None:
+        yield
+        return
+    token = step.set(Step(name, "", 1, key))
+    try:
+        yield
+    finally:
+        step.reset(token)
 
 
 def copied() -> Context:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from operon.core import context
 from operon.core.commands import Invoke, Op
 from operon.core.function import Function
@@ -10,7 +12,17 @@ from operon.core.journal import Run, write
 from operon.core.rows import Outcome
 from operon.core.states import Status
 from operon.core.transactions import as_workflow
-from operon.errors import Cancelled, Divergence, Forbidden, NotDeserializable, NotFound, Suspended, WorkflowTimedOut
+from operon.errors import (
+    Cancelled,
+    Divergence,
+    Forbidden,
+    NotDeserializable,
+    NotFound,
+    StepFailed,
+    StoreError,
+    Suspended,
+    WorkflowTimedOut,
+)
 
 
 def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
@@ -44,7 +56,10 @@ def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
         else:
             output = function.signature.encode_result((yield invoke))
     except (KeyboardInterrupt, SystemExit):
-        yield from write(run, end=Outcome(Status.QUEUED))
+        with suppress(Suspended):
+            yield from write(run, end=Outcome(Status.QUEUED))
+        raise
+    except GeneratorExit:
         raise
     except BaseException as error:
         outcome = _failure(run, function, error)
@@ -64,6 +79,8 @@ def _body(run: Run, function: Function) -> Invoke[object]:
 def _failure(run: Run, function: Function, error: BaseException) -> Outcome:
     if run.dead is not None:
         return Outcome(Status.FAILED)
+    if not isinstance(error, Exception):
+        error = StepFailed(type(error).__name__, str(error))
     run.failure = error
     text, _ = function.round_trip_error(error)
     return Outcome(Status.FAILED, error=text)
@@ -81,7 +98,7 @@ def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
                 f"has at position {leftover.position}. Bring the old code back, or fork the workflow."
             )
         )
-    if isinstance(run.dead, Divergence):
+    if isinstance(run.dead, Divergence | StoreError):
         cause, run.dead = run.dead, None
         run.pending.clear()
         return held(host, cause)

@@ -77,7 +77,7 @@ class Function:
     def __init__(self, fn: Callable[..., Any], kind: FunctionKind, name: str | None, rules: Rules) -> None:
         self.fn = fn
         self.kind: FunctionKind = kind
-        self.name: str = name or str(getattr(fn, "__qualname__", fn))
+        self.name: str = str(getattr(fn, "__qualname__", fn)) if name is None else name
         self.rules = rules
         self.module: str = getattr(fn, "__module__", "") or ""
         self.asynchronous = inspect.iscoroutinefunction(fn)
@@ -88,6 +88,11 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}>"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its recorded name, and those that older rows know it by."""
+        return (self.name, *self.rules.aliases)
 
     @property
     def host(self) -> Host | None:
@@ -160,7 +165,7 @@ class Declared(Protocol):
     options: Using
 
 
-OnDuplicate = Literal["join", "first", "reject"]
+OnDuplicate = Literal["join", "first", "reject", "replace"]
 
 
 class Using(Struct, frozen=True):
@@ -179,3 +184,7 @@ class Using(Struct, frozen=True):
     traceparent: str | None = None
     name: str | None = None
     retries: int | None = None
+    queue: str | None = None
+    partition: str = ""
+    priority: int = 0
+    dedupe: str | None = None

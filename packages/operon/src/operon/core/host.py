@@ -40,6 +40,8 @@ class Host(Protocol):
     store: Store
     locks: bool
     """Whether the store has a `lock` statement."""
+    queues: set[str]
+    """The queues that are known to exist."""
 
     @property
     def executor(self) -> int:

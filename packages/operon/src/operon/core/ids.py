@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operon.errors import InvalidId
+from operon.errors import InvalidId, OperonError
 
 LONGEST = 255
 
@@ -15,17 +15,17 @@ def possible(workflow_id: str) -> bool:
         return False
 
 
-def checked(key: str) -> str:
+def checked(key: str, what: str = "A key", error: type[OperonError] = InvalidId) -> str:
     """Give the key back if every database can hold it.
 
     Raises:
         InvalidId: it is not a text, empty, longer than 255 characters, or has control characters or lone surrogates.
     """
     if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
-        raise InvalidId(f"A key is a text, and {key!r} is a {type(key).__name__}; write key=str(...).")
+        raise error(f"{what} is a text, and {key!r} is a {type(key).__name__}; write str(...).")
     if not 0 < len(key) <= LONGEST:
-        raise InvalidId(f"A key has 1 to {LONGEST} characters, and this one has {len(key)}: {key[:40]!r}…")
+        raise error(f"{what} has 1 to {LONGEST} characters, and this one has {len(key)}: {key[:40]!r}…")
     for at, character in enumerate(key):
         if ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000:
-            raise InvalidId(f"Character {at} of key {key[:40]!r} is {character!r}: control characters name nothing.")
+            raise error(f"{what} has no control characters, and character {at} of {key[:40]!r} is {character!r}.")
     return key

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from operon.core.commands import Command, Op, ask
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, WorkflowRow
-from operon.errors import Cancelled, Divergence
+from operon.errors import Cancelled, Divergence, Suspended
 
 if TYPE_CHECKING:
     from operon.core.host import Host
@@ -90,6 +90,9 @@ class Run:
         self.root = Branch(self, "")
         self.forked = False
         self.ordinal = 0
+        self.cancelled: list[Entry] = []
+        self._first = 1
+        """No smaller ordinal is outstanding."""
         for entry in entries:
             self._remember(entry)
 
@@ -100,6 +103,8 @@ class Run:
             return
         self.journal[entry.position] = entry
         self.outstanding.add(entry.ordinal)
+        if entry.kind is Kind.CANCELLED:
+            self.cancelled.append(entry)
         if entry.position.endswith(WAKE):
             return
         path, _, number = entry.position.rpartition("/")
@@ -129,13 +134,21 @@ class Run:
 
     def its_turn(self, ordinal: int) -> bool:
         """Whether every smaller ordinal has been given to the code."""
-        return min(self.outstanding, default=ordinal) >= ordinal
+        return self.first() >= ordinal
+
+    def first(self) -> int:
+        """The smallest ordinal that is outstanding, or the next one: found by going up from where it was last."""
+        first = self._first
+        while first <= self.ordinal and first not in self.outstanding:
+            first += 1
+        self._first = first
+        return first
 
     def given(self, ordinal: int) -> None:
         """Note that the code has the result with this ordinal, or never will; call whoever waits for its turn now."""
         self.outstanding.discard(ordinal)
         if self.turns:
-            turn = self.turns.pop(min(self.outstanding, default=0), None)
+            turn = self.turns.pop(self.first(), None)
             if turn is not None:
                 turn()
 
@@ -171,8 +184,8 @@ class Branch:
         """Note that this branch asks for nothing more: it may be cancelled before it comes to where it was then."""
         run = self.run
         run.tasks.discard(task)
-        for entry in run.journal.values() if run.outstanding else ():
-            if entry.kind is Kind.CANCELLED and entry.position.startswith(self.path):
+        for entry in run.cancelled:
+            if entry.position.startswith(self.path):
                 run.given(entry.ordinal)
 
 
@@ -197,12 +210,8 @@ def recall(branch: Branch, position: str, kind: Kind, name: str, digest: str = "
 
 def _hand_out(run: Run, entry: Entry) -> Op[None]:
     """Give a record to the code, in its turn; a cancelled operation waits to be cancelled again."""
-    if entry.kind is not Kind.CANCELLED:
-        yield Turn(run, entry.ordinal)
-        run.given(entry.ordinal)
-        return
     try:
-        yield Stall(run)
+        yield Stall(run) if entry.kind is Kind.CANCELLED else Turn(run, entry.ordinal)
     finally:
         run.given(entry.ordinal)
 
@@ -234,12 +243,19 @@ def note(run: Run, entry: Entry) -> Op[None]:
     Its value is handed to the code in the turn of its ordinal.
     """
     run.pending.append(entry)
-    yield Turn(run, entry.ordinal)
-    run.given(entry.ordinal)
+    try:
+        yield Turn(run, entry.ordinal)
+    finally:
+        run.given(entry.ordinal)
 
 
-def interrupted(run: Run, entry: Entry) -> None:
-    """Note that an operation was cancelled by the code around it, so that a replay cancels it too."""
+def interrupted(run: Run, entry: Entry, error: BaseException) -> None:
+    """Note that an operation was cancelled by the code around it, so that a replay cancels it too.
+
+    What interrupts the whole process is no part of the workflow's history: the run is left.
+    """
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        run.die(Suspended(f"{run.id} was interrupted."))
     if run.dead is None:
         run.pending.append(entry)
     run.given(entry.ordinal)
@@ -254,9 +270,9 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
         return {}
     try:
         seen = yield from ask(Wait(run, until, awaits))
-    except BaseException:
+    except BaseException as error:
         if run.dead is None:
-            interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"))
+            interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
         raise
     if run.forked:
         yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
@@ -18,7 +18,15 @@ from operon.core.rows import Entry, Kind, Outcome
 from operon.core.starting import begin
 from operon.core.states import Status
 from operon.core.verbs import alarm, seconds
-from operon.errors import BadValue, NotFound, StepFailed, StillRunning, WorkflowCancelled, WorkflowHeld
+from operon.errors import (
+    BadValue,
+    NotFound,
+    OperonError,
+    StepFailed,
+    StillRunning,
+    WorkflowCancelled,
+    WorkflowHeld,
+)
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -120,19 +128,22 @@ def result(
     recorded = yield from recall(branch, position, Kind.RESULT, "result", handle.id)
     if recorded is not None:
         if recorded.error is not None:
-            raise StillRunning(_still(handle.id))
+            raise host.codec.decode_error(recorded.error, home="operon")
         return handle.decode((yield from look(handle.id)))
     yield from settle(run)
     blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
     try:
         outcome = known or (yield from ended(host, run, handle.id, until))
-    except StillRunning:
-        yield from note(run, replace(blank, ordinal=run.number(), error="null"))
+        if outcome.status is Status.HELD:
+            handle.decode(outcome)
+    except OperonError as error:
+        # What may be otherwise tomorrow is part of the history: not there, not ended yet, held.
+        run.check()
+        text = host.codec.encode_error(error, home="operon", where="a result")
+        yield from note(run, replace(blank, ordinal=run.number(), error=text))
         raise
-    except Exception:
-        raise
-    except BaseException:
-        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED))
+    except BaseException as error:
+        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
         raise
     yield from note(run, replace(blank, ordinal=run.number(), output="null"))
     return handle.decode(outcome)
@@ -140,7 +151,7 @@ def result(
 
 def look(workflow_id: str) -> Op[Outcome]:
     """Ask where a workflow stands."""
-    found = (yield from ask(Look((workflow_id,)))) if possible(workflow_id) else {}
+    found: Mapping[str, Outcome] = (yield from ask(Look((workflow_id,)))) if possible(workflow_id) else {}
     if workflow_id not in found:
         raise NotFound(f"No workflow has the id {workflow_id!r}.")
     return found[workflow_id]

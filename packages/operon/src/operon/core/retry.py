@@ -26,8 +26,8 @@ class Retry(Struct, frozen=True):
         """Refuse what cannot be meant."""
         for name, least in (("retries", 0), ("backoff", 0), ("factor", 1), ("cap", 0)):
             value = getattr(self, name)
-            if not value >= least:
-                raise DeclarationError(f"{name}={value!r} of a step must be at least {least}.")
+            if not (isinstance(value, int | float) and value >= least):
+                raise DeclarationError(f"{name}={value!r} of a step must be a number, at least {least}.")
 
     def again(self, attempt: int, error: BaseException) -> bool:
         """Whether a step that failed in this attempt (1 is the first) is tried once more."""

@@ -94,6 +94,15 @@ class NewWorkflow(Struct, frozen=True):
     """Only this code version may run it."""
     attributes: str | None = None
     """A JSON object of the user's own labels."""
+    queue: str | None = None
+    """Runs when this queue admits it, and never at once."""
+    partition: str = ""
+    priority: int = 0
+    """Higher sooner, within a queue's partition; a level is worth a minute of waiting."""
+    dedupe: str | None = None
+    """No other workflow with this text is started until this one has ended."""
+    replace: bool = False
+    """Cancel whoever has the `dedupe`, with what descends from it, in the same commit."""
 
 
 class Outcome(Struct, frozen=True):
@@ -120,6 +129,8 @@ class Started(Struct, frozen=True):
     digest: str
     refused: bool = False
     """The parent is no longer running under its claim; nothing was inserted."""
+    id: str | None = None
+    """The workflow that has the `dedupe`, where that is another one."""
 
 
 class Advanced(Struct, frozen=True):
@@ -164,6 +175,10 @@ class WorkflowRow(Struct, frozen=True):
     """How often it was claimed."""
     nonce: int = 0
     """The one it was inserted with."""
+    queue: str | None = None
+    partition: str = ""
+    priority: int = 0
+    dedupe: str | None = None
 
 
 class Filter(Struct, frozen=True):
@@ -180,6 +195,36 @@ class Filter(Struct, frozen=True):
     limit: int = 100
     after: tuple[float, str] | None = None
     """Continue behind this (`created_at`, `id`); newest first."""
+    queue: str | None = None
+
+
+class Limits(Struct, frozen=True):
+    """How much of a queue may run, over all processes; None is no limit, periods are seconds."""
+
+    concurrency: int | None = None
+    worker_concurrency: int | None = None
+    """In each process."""
+    rate: int | None = None
+    """How many may begin in any `period`."""
+    period: float | None = None
+    partition_concurrency: int | None = None
+    partition_rate: int | None = None
+    partition_period: float | None = None
+
+
+class QueueRow(Struct, frozen=True):
+    """A queue as it stands."""
+
+    name: str
+    app: str
+    """The app whose code declared it last."""
+    limits: Limits
+    seed: Limits
+    """What the code declared."""
+    paused: bool
+    queued: int
+    """How many wait: in line, delayed, or to be taken up again."""
+    running: int
 
 
 class Process(Struct, frozen=True):
@@ -225,6 +270,45 @@ class Pulse(Struct, frozen=True):
     """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something: `TakeOver` repeats that."""
 
 
+def first_row(new: NewWorkflow, now: float) -> WorkflowRow:
+    """See a workflow as it stands when it has just been started, at this instant."""
+    runs = new.executor is not None
+    ends = (new.deadline, None if new.timeout is None else now + new.timeout)
+    return WorkflowRow(
+        id=new.id,
+        name=new.name,
+        status=Status.RUNNING if runs else Status.QUEUED,
+        claim=int(runs),
+        input=new.input,
+        digest=new.digest,
+        output=None,
+        error=None,
+        executor=new.executor,
+        created_at=now,
+        started_at=now if runs else None,
+        ended_at=None,
+        ready_at=None if runs or (new.queue is not None and new.delay <= 0) else now + new.delay,
+        deadline=min((end for end in ends if end is not None), default=None),
+        instance=new.instance,
+        parent=new.parent.workflow_id if new.parent else None,
+        root=new.root,
+        user=new.user,
+        roles=new.roles,
+        request_id=new.request_id,
+        traceparent=new.traceparent,
+        version=new.version,
+        pin=new.pin,
+        attributes=new.attributes,
+        takeovers=0,
+        attempts=int(runs),
+        nonce=new.nonce,
+        queue=new.queue,
+        partition=new.partition,
+        priority=new.priority,
+        dedupe=new.dedupe,
+    )
+
+
 def record_parameters(guard: Guard, entry: Entry) -> dict[str, str | int | float | None]:
     """Spell an entry as the parameters of a store's `record` statement."""
     return {
@@ -266,4 +350,8 @@ def workflow_parameters(row: NewWorkflow) -> dict[str, str | int | float | None]
         "version": row.version,
         "pin": row.pin,
         "attributes": row.attributes,
+        "queue": row.queue,
+        "partition": row.partition,
+        "priority": row.priority,
+        "dedupe": row.dedupe,
     }

@@ -9,14 +9,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from operon.core import context
-from operon.core.commands import Command, Invoke, Look, Op, Start, ask
-from operon.core.function import Declared, Function
+from operon.core.commands import Command, Invoke, Op, Start, ask
+from operon.core.function import Declared, Function, Using
 from operon.core.host import Host
 from operon.core.ids import checked
 from operon.core.journal import Branch, Run, note, recall, settle
 from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Started, workflow_parameters
 from operon.core.states import STATUSES
-from operon.errors import DeclarationError, Duplicate, KeyConflict, Suspended
+from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, OperonError, Suspended
 
 
 class Execute(Command[Outcome | None], frozen=True):
@@ -90,7 +90,19 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         version=host.version,
         pin=using.version or _pinned(host, function),
         attributes=using.attributes,
+        queue=using.queue,
+        partition=using.partition,
+        priority=using.priority,
+        dedupe=using.dedupe,
+        replace=_replaces(using),
     )
+
+
+def _replaces(using: Using) -> bool:
+    """Whether the holder of the dedupe is to be cancelled."""
+    if using.on_duplicate == "replace" and using.dedupe is None:
+        raise BadValue('on_duplicate="replace" needs dedupe=: a key belongs to one workflow until that is deleted.')
+    return using.on_duplicate == "replace"
 
 
 def _pinned(host: Host, function: Function) -> str | None:
@@ -114,20 +126,30 @@ def _child(
     position = branch.advance()
     digest = function.signature.digest((args, kwargs))
     recorded = yield from recall(branch, position, Kind.START, function.name, digest)
+    if recorded is not None and recorded.error is not None:
+        raise host.codec.decode_error(recorded.error, home="operon")
     if recorded is not None:
         return Begun(recorded.child or "")
     yield from settle(run)
-    row = replace(
-        new_row(host, declared, args, kwargs),
-        id=checked(declared.options.key) if declared.options.key is not None else derived(run, position),
-        nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()),
-        parent=run.guard,
-    )
-    # The nonce says that a child is this position's, not that it is new: one that is there has a life of its own.
-    there = run.guard.claim > 1 and row.id in (yield from ask(Look((row.id,))))
-    begun = yield from _started(host, declared, row, inline=inline, run=run, fresh=not there)
-    entry = Entry(position, run.number(), Kind.START, function.name, digest, child=row.id, version=host.version)
-    yield from note(run, entry)
+    blank = Entry(position, 0, Kind.START, function.name, digest, version=host.version)
+    try:
+        row = replace(
+            new_row(host, declared, args, kwargs),
+            id=checked(declared.options.key) if declared.options.key is not None else derived(run, position),
+            parent=run.guard,
+        )
+        claimable = declared.options.on_duplicate == "reject"
+        if claimable:
+            # A replay must know its own child from another's. It is left to whoever claims it: a nonce that two owners
+            # of this run share would let both run it.
+            row = replace(row, nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()))
+        begun = yield from _started(host, declared, row, inline=inline, run=run, here=not claimable)
+    except OperonError as error:
+        run.check()
+        text = host.codec.encode_error(error, home="operon", where=f"the start of {function.name}")
+        yield from note(run, replace(blank, ordinal=run.number(), error=text))
+        raise
+    yield from note(run, replace(blank, ordinal=run.number(), child=begun.id))
     return begun
 
 
@@ -146,10 +168,10 @@ def _started(
     *,
     inline: bool,
     run: Run | None = None,
-    fresh: bool = True,
+    here: bool = True,
 ) -> Op[Begun]:
     function = declared.function
-    mine = fresh and row.delay <= 0 and row.pin in (None, host.version)
+    mine = here and row.queue is None and row.delay <= 0 and row.pin in (None, host.version)
     executor = host.reserve(function, inline=inline) if mine else None
     row = replace(row, executor=executor)
     try:
@@ -168,7 +190,7 @@ def _started(
         outcome = yield from ask(Execute(function, row, inline))
     elif answer.created:
         host.nudge(row.delay)
-    return Begun(row.id, outcome, joined=not answer.created)
+    return Begun(answer.id or row.id, outcome, joined=not answer.created)
 
 
 def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:
@@ -176,12 +198,13 @@ def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:
     if answer.created:
         return
     on_duplicate = declared.options.on_duplicate
+    key = row.dedupe if answer.id is not None else row.id
     if on_duplicate == "reject":
-        raise Duplicate(f"{row.id!r} is taken by {answer.name}, {answer.outcome.status}; use another key, or join it.")
+        raise Duplicate(f"{key!r} is taken by {answer.name}, {answer.outcome.status}; use another key, or join it.")
     if (answer.name, answer.digest) != (row.name, row.digest) and on_duplicate != "first":
         other = "with other arguments" if answer.name == row.name else f"for {answer.name}"
         raise KeyConflict(
-            f"The key {row.id!r} of this call of {row.name} already started a workflow {other}. "
+            f"The key {key!r} of this call of {row.name} already started a workflow {other}. "
             f'Use a key of its own, or on_duplicate="first" to take whatever is there.'
         )
 
@@ -190,10 +213,14 @@ def _join(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
     """Start within an open transaction of the caller: it starts when that commits, and never was if it rolls back."""
     opened = host.within(transaction)
     row = new_row(host, declared, args, kwargs)
+    if row.replace:
+        raise BadValue('on_duplicate="replace" cancels another workflow, which a start within a transaction cannot.')
     rows: Any = yield Invoke(opened.execute, ("join", workflow_parameters(row)))
+    key = row.id
     if not rows:
-        there: Any = yield Invoke(opened.execute, ("joined", {"id": row.id}))
-        name, digest, code = there[0]
-        compare(declared, row, Started(created=False, outcome=Outcome(STATUSES[int(code)]), name=name, digest=digest))
+        there: Any = yield Invoke(opened.execute, ("joined", {"id": row.id, "dedupe": row.dedupe}))
+        name, digest, code, key = there[0]
+        outcome, other = Outcome(STATUSES[int(code)]), None if key == row.id else key
+        compare(declared, row, Started(created=False, outcome=outcome, name=name, digest=digest, id=other))
     opened.after_commit(host.nudge)
-    return Begun(row.id)
+    return Begun(key)

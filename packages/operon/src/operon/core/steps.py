@@ -70,6 +70,7 @@ class Attempts:
                 value = yield from self._once(invoke, attempt)
                 output, value = self.function.round_trip(value)
             except Exception as error:
+                self.run.check()
                 elapsed = self.host.clock() - begun
                 if not self.retry.again(attempt, error) or isinstance(error, NotSerializable):
                     text, rebuilt = self.function.round_trip_error(error)
@@ -85,15 +86,16 @@ class Attempts:
         here = context.Step(self.blank.name, self.position, attempt, f"{self.run.id}:{self.position}")
         token = context.step.set(here)
         try:
-            return (yield invoke)
-        except Exception:
-            raise
-        except BaseException:
-            interrupted(self.run, replace(self._entry(attempt, 0.0), kind=Kind.CANCELLED))
+            value = yield invoke
+        except BaseException as error:
+            self.run.check()
+            if not isinstance(error, Exception):
+                interrupted(self.run, replace(self._entry(attempt, 0.0), kind=Kind.CANCELLED), error)
             raise
         finally:
             context.step.reset(token)
-            self.run.check()
+        self.run.check()
+        return value
 
     def _record_failure(self, attempt: int, elapsed: float, error: Exception) -> Op[None]:
         text, _ = self.function.round_trip_error(error)

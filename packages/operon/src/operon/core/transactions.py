@@ -32,7 +32,14 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
     if cleaning or (function.rules.read_only and declared.options.key is None):
         work = _work(function, _bound(declared, args, kwargs))
         return (yield from _of(function).transact(function, work, None)).value
-    if declared.options.delay or function.rules.read_only or not _of(function).remembers(function):
+    options = declared.options
+    if (
+        options.delay
+        or options.queue
+        or options.dedupe
+        or function.rules.read_only
+        or not _of(function).remembers(function)
+    ):
         return (yield from call(host, declared, args, kwargs))
     return (yield from _alone(host, declared, args, kwargs))
 
@@ -68,8 +75,8 @@ def in_workflow(
         text, rebuilt = function.round_trip_error(error)
         yield from note(run, replace(blank, ordinal=run.number(), error=text, elapsed=ledger.elapsed()))
         raise rebuilt from error.__cause__
-    except BaseException:
-        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED))
+    except BaseException as error:
+        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
         raise
     yield from _hand_over(run, ledger, blank, done)
     run.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 
 from operon.core.commands import Command
 from operon.engine.clock import Clock
@@ -29,31 +30,29 @@ class Bell:
         if ear is not None:
             ear.set_result(None)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float | None) -> None:
         """Block this thread until it rings, or for so many seconds."""
         with self._changed:
             if not self._rung:
-                self._clock.wait(self._changed, max(0.0, seconds))
+                self._clock.wait(self._changed, None if seconds is None else max(0.0, seconds))
             self._rung = False
 
-    async def heard(self, seconds: float) -> None:
+    async def heard(self, seconds: float | None) -> None:
         """Await that it rings, or that so many seconds pass."""
         with self._changed:
-            ear: Future[None] | None = None
             if not self._rung:
-                ear = self._ear = Future()
+                self._ear = Future()
+            ear = self._ear
         if ear is not None:
-            try:
-                async with asyncio.timeout(max(0.0, seconds)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if seconds is None else max(0.0, seconds)):
                     await arrived(ear)
-            except TimeoutError:
-                pass
         with self._changed:
             self._rung, self._ear = False, None
 
 
 class Rest(Command[None], frozen=True):
-    """Rest until the bell rings, or for so many seconds."""
+    """Rest until the bell rings, or for so many seconds if they are limited."""
 
     bell: Bell
-    seconds: float
+    seconds: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 import time
@@ -17,7 +18,7 @@ from operon.core.journal import Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine.bell import Rest
 from operon.engine.landing import arrived, settled
-from operon.errors import Divergence, StepTimedOut, WrongColour
+from operon.errors import Divergence, StepFailed, StepTimedOut, StoreError, Suspended, WrongColour
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
@@ -41,11 +42,15 @@ def drive(engine: Engine, op: Op[T]) -> T:
             "A blocking verb, step or workflow was called on a running event loop. Await its twin from operon.aio, "
             "or `await aio.call(function, ...)`, which runs it on a thread."
         )
-    return work(engine, op)
+    return _driven(engine, op)
 
 
-def work(engine: Engine, op: Op[T]) -> T:
-    """Run an operation on this thread, even if a loop runs here: for what blocks it only shortly."""
+def serve(engine: Engine, op: Op[T]) -> T:
+    """Run an operation of the engine's own on this thread, outside of any workflow, even if a loop runs here."""
+    return contextvars.Context().run(_driven, engine, op)
+
+
+def _driven(engine: Engine, op: Op[T]) -> T:
     try:
         command = op.send(None)
         while True:
@@ -87,21 +92,34 @@ def awaited(command: Command[Any]) -> Callable[[Engine, Any], Awaitable[Any]]:
 
 
 @contextmanager
-def busy(engine: Engine, run: Run | None) -> Generator[None]:
-    """Keep a run from being parked while it does something."""
-    if run is None:
+def busy(engine: Engine, *, waits: bool = False) -> Generator[None]:
+    """Run something of the user's for a workflow, and keep that from being parked unless it only `waits`.
+
+    To exit is for the process to be asked by a signal, in its main thread; elsewhere `sys.exit()` is a failure.
+    """
+    here = context.branch.get()
+    if here is None:
         yield
         return
-    engine.waits.enter(run)
+    if not waits:
+        engine.waits.enter(here.run)
     try:
         yield
+    except SystemExit as error:
+        if threading.current_thread() is threading.main_thread():
+            raise
+        raise StepFailed("SystemExit", f"sys.exit({error.code!r}) was called, which ends nothing here") from error
     finally:
-        engine.waits.leave(run)
+        if not waits:
+            engine.waits.leave(here.run)
 
 
-def _run_here() -> Run | None:
-    here = context.branch.get()
-    return None if here is None else here.run
+def out_of_reach(engine: Engine, error: StoreError) -> BaseException:
+    """What a verb raises when the store fails: a workflow cannot decide on that, and is left."""
+    here = context.current()
+    if here is None:
+        return error
+    return engine.kill(here.run, Suspended(f"{here.run.id} was left: {error}") if error.transient else error)
 
 
 class Telling:
@@ -124,11 +142,14 @@ class Telling:
 
 
 def _ask(engine: Engine, command: Command[Any]) -> Any:
-    return engine.store.ask(command)
+    try:
+        return engine.store.ask(command)
+    except StoreError as error:
+        raise out_of_reach(engine, error) from error
 
 
 def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with busy(engine, _run_here()):
+    with busy(engine):
         if invoke.timeout is not None:
             return _limited(engine, invoke)
         value = invoke.fn(*invoke.args, **invoke.kwargs)
@@ -157,7 +178,7 @@ def _limited(engine: Engine, invoke: Invoke[Any]) -> Any:
         return done.result(invoke.timeout)
     except TimeoutError:
         if done.done():
-            raise
+            return done.result()
         engine.abandoned(done)
         raise StepTimedOut(_too_long(invoke)) from None
 
@@ -180,15 +201,24 @@ def _turn(engine: Engine, command: Turn) -> None:
     if run.pending:
         engine.linger(run)
     if not run.its_turn(command.ordinal):
-        _turn_future(run, command.ordinal).result(STUCK)
+        try:
+            _turn_future(run, command.ordinal).result(STUCK)
+        except TimeoutError:
+            raise run.die(_never(run, command.ordinal)) from None
         run.check()
+
+
+def _never(run: Run, ordinal: int) -> Divergence:
+    return Divergence(f"{run.id}: the turn of record {ordinal} never came; branches met in another order.")
 
 
 def _turn_future(run: Run, ordinal: int) -> Future[None]:
     if not run.forked:
-        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {min(run.outstanding)}."))
+        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {run.first()}."))
     future: Future[None] = Future()
     run.turns[ordinal] = lambda: future.set_result(None)
+    if run.its_turn(ordinal) and run.turns.pop(ordinal, None) is not None:
+        future.set_result(None)  # it came on another thread, between the look and the note
     return future
 
 
@@ -239,17 +269,32 @@ BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
 
 
 async def _submit(engine: Engine, command: Command[Any]) -> Any:
-    return await settled(engine.store.submit(command))
+    try:
+        return await settled(engine.store.submit(command))
+    except StoreError as error:
+        raise out_of_reach(engine, error) from error
 
 
 async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with busy(engine, None if invoke.body else _run_here()):
+    with busy(engine, waits=invoke.body), left_by_its_loop(engine, invoke):
         value = invoke.fn(*invoke.args, **invoke.kwargs)
         if not inspect.isawaitable(value):
             return value
         if invoke.timeout is None:
             return await value
         return await _alimited(invoke, value)
+
+
+@contextmanager
+def left_by_its_loop(engine: Engine, invoke: Invoke[Any]) -> Generator[None]:
+    """Leave a run whose body is cancelled from outside, as by a loop that goes down: that is not the body's failure."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task, here = asyncio.current_task(), context.branch.get()
+        if invoke.body and here is not None and task is not None and task.cancelling():
+            engine.kill(here.run, Suspended(f"{here.run.id} was left: its task was cancelled."))
+        raise
 
 
 async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
@@ -284,9 +329,7 @@ async def _its_turn(run: Run, ordinal: int) -> None:
         async with asyncio.timeout(STUCK):
             await arrived(_turn_future(run, ordinal))
     except TimeoutError:
-        raise run.die(
-            Divergence(f"{run.id}: the turn of record {ordinal} never came; branches met in another order.")
-        ) from None
+        raise run.die(_never(run, ordinal)) from None
     finally:
         run.turns.pop(ordinal, None)
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from operon.core import context
 from operon.core import host as hosts
-from operon.core.codec import Codec
-from operon.core.commands import HandBack, Load, Op, Wake, ask
+from operon.core.commands import HandBack, Load, Op, Seed, Wake, ask
 from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.journal import Run
-from operon.core.rows import Advanced, NewWorkflow, Outcome, Park, WorkflowRow
+from operon.core.rows import Advanced, Outcome, Park, WorkflowRow, first_row
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
@@ -27,51 +28,26 @@ from operon.engine.clockwork import Timer
 from operon.engine.executor import Executor
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
+from operon.engine.machine import Machine
 from operon.engine.pen import Pen
+from operon.engine.program import Program
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
 from operon.engine.waits import Waits
-from operon.errors import Cancelled, ForkedProcess, NotLaunched, Suspended
+from operon.errors import Cancelled, DeclarationError, ForkedProcess, NotLaunched, Suspended
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
+NESTED = 16
+"""Workflows that run inline in one another on one thread's stack."""
 LINGER = 0.003
 """Seconds a record may wait for company while its workflow computes on."""
-
-
-class Program(Protocol):
-    """What the engine runs: the app, as its declarations made it."""
-
-    name: str
-    codec: Codec
-
-    @property
-    def version(self) -> str:
-        """The version of the code."""
-        ...
-
-    @property
-    def functions(self) -> Mapping[str, Function]:
-        """The declared functions by recorded name, aliases included."""
-        ...
-
-    def instances(self) -> tuple[str, ...]:
-        """The names of the registered objects."""
-        ...
-
-    def within(self, connection: object) -> Opened:
-        """See an open transaction of the caller."""
-        ...
-
-    def around(self, body: Callable[[], T]) -> T:
-        """Run one execution inside what the app puts around each."""
-        ...
 
 
 class Engine:
     """A launched app; also what a verb sees of it (`core.host.Host`)."""
 
-    def __init__(self, program: Program, store: Store, settings: Settings) -> None:
+    def __init__(self, program: Program, store: Store, settings: Settings, machine: Machine | None = None) -> None:
         self.program = program
         self.name = program.name
         self.codec = program.codec
@@ -80,10 +56,13 @@ class Engine:
         self.grace = settings.grace
         self.store = store
         self.locks = "lock" in store.queries
-        self.machine = settings.machine
+        self.machine = machine or Machine()
         self.random = self.machine.random
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}
+        self._lives: dict[str, int] = {}
+        """The claims that are run here, or will be as soon as a thread or the loop is free."""
+        self.queues: set[str] = set()
         self._pens: dict[str, Pen] = {}
         self._deadlines: dict[str, Timer] = {}
         self._reserved = {False: 0, True: 0}
@@ -91,7 +70,9 @@ class Engine:
         self._abandoned: set[Future[Any]] = set()
         self._idle = threading.Condition(self.lock)
         self._accepting = False
-        self._forked = False
+        self.forked = False
+        """This is a child of the process that launched: nothing works here any more."""
+        self._nested = threading.local()
         self.clockwork = self.machine.timers()
         self.clock = self.machine.clock.monotonic
         self.waits = Waits(self.clockwork, store, self, settings.grace)
@@ -105,12 +86,33 @@ class Engine:
     def launch(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin: enlist, and claim what is ready. Async bodies run on `loop`, or on one of our own."""
         self.clockwork.start()
-        needed = any(function.asynchronous for function in self.program.functions.values())
-        self.loop.open(loop, needed=needed)
-        self._accepting = True
-        self.store.listen(self.heard)
-        self.service.start()
+        try:
+            if loop is not None:
+                self.loop.use(loop)
+            self.program.enter(self.loop.running() if self.program.awaits else None)
+            self._seed()
+            self._accepting = True
+            self.store.listen(self.heard)
+            self.service.start()
+        except BaseException:
+            self._accepting = False
+            self._end()
+            raise
         hosts.launched.append(self)
+
+    def _seed(self) -> None:
+        """Declare the program's queues.
+
+        Raises:
+            DeclarationError: another app, which is running, declares one of them otherwise.
+        """
+        for name, limits in self.program.limits.items():
+            if rival := self.store.ask(Seed(name, limits, self.name)):
+                raise DeclarationError(
+                    f"The apps {rival} and {self.name} declare the queue {name!r} with different limits, and {rival} "
+                    "is running: declare it alike, or give one of them another name."
+                )
+            self.queues.add(name)
 
     def connect(self) -> None:
         """Let verbs work and run nothing: this process is no executor, and no other learns of it."""
@@ -139,20 +141,27 @@ class Engine:
             self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
         self._drain(min(1.0, drain))
         self.service.close()
-        self.waits.close()
-        self.clockwork.stop()
-        self.threads.close()
-        self.loop.close()
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self.program.leave()
+        finally:
+            self.waits.close()
+            self.clockwork.stop()
+            self.threads.close()
+            self.loop.close()
 
     def _drain(self, seconds: float) -> None:
         deadline = self.clock() + seconds
         with self._idle:
-            while self.runs and self.clock() < deadline:
+            while self._lives and self.clock() < deadline:
                 self._idle.wait(max(0.0, min(0.5, deadline - self.clock())))
 
-    def fork(self) -> None:
-        """Note that this is a child of the process that launched: nothing works here any more."""
-        self._forked = True
+    def forget(self) -> None:
+        """Have nothing more to do with this, in the child of a process that launched: all of it is the parent's."""
+        if self in hosts.launched:
+            hosts.launched.remove(self)
 
     # ── What a verb sees ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -187,12 +196,21 @@ class Engine:
         self._alive()
         return drivers.adrive(self, op)
 
-    def _alive(self) -> None:
-        if self._forked:
+    def unforked(self) -> None:
+        """Refuse to work in a child of the process that launched.
+
+        Raises:
+            ForkedProcess: this is one.
+        """
+        if self.forked:
             raise ForkedProcess(
-                f"{self.name} was launched before this process was forked. Launch in each worker instead: with "
-                "gunicorn, call app.launch() in post_fork or leave it to the ASGI lifespan; preload no launched app."
+                f"{self.name} was launched before this process was forked, and threads do not come along. Launch in "
+                "each worker: with gunicorn, call app.launch() in post_fork(server, worker) of gunicorn.conf.py, or "
+                "leave it to the ASGI lifespan of uvicorn's workers; with preload_app = True, import the app only."
             )
+
+    def _alive(self) -> None:
+        self.unforked()
         if not self._accepting and context_is_outside():
             raise NotLaunched(f"{self.name} is closed.")
 
@@ -202,12 +220,14 @@ class Engine:
         """How many more bodies of a colour can run here."""
         if not self._accepting or not self.settings.run:
             return 0
+        if asynchronous and not self.loop.alive:
+            return 0
         limit = self.settings.tasks if asynchronous else self.settings.threads
         return max(0, limit - self._reserved[asynchronous])
 
     def reserve(self, function: Function, *, inline: bool = False) -> int | None:
         """Take a place for a body, if this process runs it and has one free; inline, the caller's thread is it."""
-        if not self.settings.run or self.function(function.name) is None:
+        if not (self.settings.run and self.service.alive) or self.function(function.name) is None:
             return None
         with self.lock:
             if not inline and self.free(asynchronous=function.asynchronous) <= 0:
@@ -240,17 +260,38 @@ class Engine:
 
     def execute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for a blocking caller."""
-        row, function = self._row(command.row), command.function
+        row, function = first_row(command.row, self.now()), command.function
         if not command.inline:
             self.spawn(row, function)
             return None
         if function.asynchronous:
             return self.spawn(row, function, inline=True).result()
-        return contextvars.Context().run(self._blocking, row, function, inline=True)
+        return self._nest(row, function)
+
+    def here(self) -> frozenset[tuple[str, int]]:
+        """What runs here: ids and claims."""
+        with self.lock:
+            return frozenset(self._lives.items())
+
+    def _nest(self, row: WorkflowRow, function: Function) -> Outcome | None:
+        """Run in the caller's thread; where calls nest deeply, on a fresh stack."""
+        with self.lock:
+            self._lives[row.id] = row.claim
+        depth = getattr(self._nested, "depth", 0)
+        if depth >= NESTED:
+            done: Future[Outcome | None] = Future()
+            work = partial(self._threaded, row, function, done, inline=True)
+            threading.Thread(target=work, name="operon-nested", daemon=True).start()
+            return done.result()
+        self._nested.depth = depth + 1
+        try:
+            return contextvars.Context().run(self._blocking, row, function, inline=True)
+        finally:
+            self._nested.depth = depth
 
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
-        future = self.spawn(self._row(command.row), command.function, inline=command.inline)
+        future = self.spawn(first_row(command.row, self.now()), command.function, inline=command.inline)
         if not command.inline:
             return None
         await arrived(future)
@@ -259,20 +300,32 @@ class Engine:
     def spawn(self, row: WorkflowRow, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
         done: Future[Outcome | None] = Future()
+        with self.lock:
+            self._lives[row.id] = row.claim
         if function.asynchronous:
             self.loop.spawn(lambda: drivers.adrive(self, self._life(row, function, inline=inline)), done)
         else:
             self.threads.submit(lambda: self._threaded(row, function, done))
         return done
 
-    def _threaded(self, row: WorkflowRow, function: Function, done: Future[Outcome | None]) -> None:
+    def _threaded(
+        self, row: WorkflowRow, function: Function, done: Future[Outcome | None], *, inline: bool = False
+    ) -> None:
         try:
-            done.set_result(contextvars.Context().run(self._blocking, row, function, inline=False))
+            done.set_result(contextvars.Context().run(self._blocking, row, function, inline=inline))
         except BaseException as error:
             done.set_exception(error)
 
     def _blocking(self, row: WorkflowRow, function: Function, *, inline: bool) -> Outcome | None:
-        return self.program.around(lambda: drivers.drive(self, self._life(row, function, inline=inline)))
+        life = self._life(row, function, inline=inline)
+        try:
+            return self.program.around(lambda: drivers.drive(self, life))
+        except Exception:
+            if inspect.getgeneratorstate(life) != inspect.GEN_CREATED:
+                raise
+            log.exception("What is put around %s failed; it is taken up again.", row.id)
+            self._leave(row, None, function, None)
+            return None
 
     def _life(self, row: WorkflowRow, function: Function, *, inline: bool) -> Op[Outcome | None]:
         """Run one claim of a workflow from its journal to its outcome."""
@@ -310,16 +363,20 @@ class Engine:
                 self._pens.pop(row.id, None)
                 if (deadline := self._deadlines.pop(row.id, None)) is not None:
                     deadline.cancel()
+            if self._lives.get(row.id) == row.claim:
+                del self._lives[row.id]
             self._idle.notify_all()
         if run is not None and run.dead is None:
             run.die(Suspended(f"{row.id} has left."))
         self.loop.cancel(run)
         self.release(function)
+        if row.queue is not None or outcome is None or outcome.status is Status.QUEUED:
+            self.service.nudge(news=row.queue is not None)
         if outcome is None or outcome.status is Status.QUEUED:
-            self.service.nudge()
             return
         self.waits.ended(row.id, outcome)
-        if outcome.status.ended and row.parent is not None and row.parent not in self.runs:
+        parent = None if row.parent is None else self.runs.get(row.parent)
+        if row.parent is not None and (parent is None or parent.parking):
             self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
 
     def pen(self, run: Run) -> Pen:
@@ -328,39 +385,6 @@ class Engine:
         if pen is None or self.runs.get(run.id) is not run:
             raise run.die(Suspended(f"{run.id} has left."))
         return pen
-
-    def _row(self, new: NewWorkflow) -> WorkflowRow:
-        """See what was just started as the store has it."""
-        now = self.now()
-        deadlines = [new.deadline, None if new.timeout is None else now + new.timeout]
-        return WorkflowRow(
-            id=new.id,
-            name=new.name,
-            status=Status.RUNNING,
-            claim=1,
-            input=new.input,
-            digest=new.digest,
-            output=None,
-            error=None,
-            executor=new.executor,
-            created_at=now,
-            started_at=now,
-            ended_at=None,
-            ready_at=None,
-            deadline=min((it for it in deadlines if it is not None), default=None),
-            instance=new.instance,
-            parent=new.parent.workflow_id if new.parent else None,
-            root=new.root,
-            user=new.user,
-            roles=new.roles,
-            request_id=new.request_id,
-            traceparent=new.traceparent,
-            version=new.version,
-            pin=new.pin,
-            attributes=new.attributes,
-            takeovers=0,
-            attempts=1,
-        )
 
     # ── Interrupting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -407,13 +431,15 @@ class Engine:
 
     def linger(self, run: Run) -> None:
         """See that what is pending is written within a few milliseconds, whatever the body does."""
-        first = not self._lingering
-        self._lingering.add(run)
+        with self.lock:
+            first = not self._lingering
+            self._lingering.add(run)
         if first:
             self.clockwork.after(LINGER, self._lingered)
 
     def _lingered(self) -> None:
-        lingering, self._lingering = self._lingering, set()
+        with self.lock:
+            lingering, self._lingering = self._lingering, set()
         for run in lingering:
             if run.pending and run.dead is None and (pen := self._pens.get(run.id)) is not None:
                 pen.submit()

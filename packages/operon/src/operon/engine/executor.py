@@ -6,16 +6,33 @@ peers, and learns when something will be ready. Must not know what a workflow is
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from operon.core.commands import Beat, Bury, Claim, Enlist, Executors, Look, Op, Retire, Running, TakeOver, Wake, ask
+from operon.core.commands import (
+    Beat,
+    Bury,
+    Claim,
+    Enlist,
+    Executors,
+    Look,
+    Op,
+    Opening,
+    Retire,
+    Running,
+    TakeOver,
+    Wake,
+    ask,
+)
 from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
 from operon.core.states import Status
 from operon.engine import drivers
 from operon.engine.bell import Bell, Rest
+from operon.engine.heart import Heart
+from operon.engine.strangers import Strangers
 from operon.errors import Cancelled, StoreError, Suspended, WorkflowHeld
 
 if TYPE_CHECKING:
@@ -25,6 +42,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("operon")
 BEATS_A_LEASE = 5
 SWEEP = 500
+PATIENCE = 2.0
+"""Seconds that closing waits for a database that does not answer."""
+SOON = 0.001
+"""Seconds that a window which is about to open is given, so that it is open."""
 
 
 class Executor:
@@ -39,15 +60,22 @@ class Executor:
         self._nudged = True
         self._news = False
         self._doubted = False
-        self._due: float | None = None
-        self._beat_at = 0.0
+        self._dues: list[float] = []
+        """When something that was parked or delayed here will be ready: a heap."""
+        self._next_due: float | None = None
+        """When the next of all will be ready, as of the last heartbeat."""
+        self._felt: Pulse | None = None
         self._claiming = engine.settings.run
         self._stopped = False
         self._suspects: dict[int, int] = {}
-        self._strays: frozenset[str] = frozenset()
+        self._strays: frozenset[tuple[str, int]] = frozenset()
+        self._strangers = Strangers(engine)
         self._offset = 0.0
         self._service: Service | None = None
+        self._heart = Heart(engine, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
         self.id = 0
+        self.alive = True
+        """False while others may run what is here, this executor having been declared dead."""
         self.backlog = False
         """Whether more was ready than could be claimed."""
 
@@ -57,8 +85,9 @@ class Executor:
 
     def start(self) -> None:
         """Enlist, bury what is provably gone, and begin to beat and claim."""
-        drivers.work(self._engine, self._arrive())
-        self._service = self._engine.machine.serve(self._engine, self._serve())
+        drivers.serve(self._engine, self._arrive())
+        self._heart.start()
+        self._service = self._engine.machine.serve(self._engine, "executor", self._serve())
 
     def look(self) -> None:
         """Learn the store's clock, without a lease."""
@@ -71,8 +100,7 @@ class Executor:
             if delay <= 0:
                 self._nudged = True
             else:
-                due = self._clock.monotonic() + delay
-                self._due = due if self._due is None else min(self._due, due)
+                heapq.heappush(self._dues, self._clock.monotonic() + delay)
         self._bell.ring()
 
     def doubt(self) -> None:
@@ -82,28 +110,32 @@ class Executor:
 
     def beat(self) -> None:
         """Say that something will be ready at a time that only the store knows: beat now, and not in a while."""
-        self._beat_at = 0.0
-        self._bell.ring()
+        self._heart.hurry()
 
     def stop_claiming(self) -> None:
         """Claim nothing more; the lease is still renewed."""
         self._claiming = False
 
+    def close(self) -> None:
+        """Hand back what is left, and end the lease."""
+        self._rest()
+        try:
+            self._engine.store.submit(Retire(self.id)).result(PATIENCE)
+            self._engine.store.shout("ready")
+        except (StoreError, TimeoutError) as error:
+            log.warning("Could not say goodbye to the database (%r); the lease will run out by itself.", error)
+        self._heart.stop(PATIENCE)
+
     def stop(self) -> None:
         """Do nothing more; the lease runs out by itself."""
+        self._rest()
+        self._heart.stop(PATIENCE)
+
+    def _rest(self) -> None:
         self._stopped = True
         self._bell.ring()
         if self._service is not None:
-            self._service.join()
-
-    def close(self) -> None:
-        """Hand back what is left, and end the lease."""
-        self.stop()
-        try:
-            self._engine.store.ask(Retire(self.id))
-            self._engine.store.shout("ready")
-        except StoreError as error:
-            log.warning("Could not say goodbye to the database (%s); the lease will run out by itself.", error)
+            self._service.join(PATIENCE)
 
     # ── The service ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -120,28 +152,35 @@ class Executor:
                 log.warning("The database did not answer (%s); trying again.", error)
             except Exception:
                 log.exception("The executor stumbled, and goes on.")
-            if not (self._nudged or self._doubted or self._stopped):
-                left = min(self._beat_at, self._due or self._beat_at) - self._clock.monotonic()
-                yield Rest(self._bell, left)
+            due = self._first_due()
+            yield Rest(self._bell, None if due is None else due - self._clock.monotonic())
 
     def _round(self) -> Op[None]:
-        if self._clock.monotonic() >= self._beat_at:
-            self._beat_at = self._clock.monotonic() + self._settings.ttl / BEATS_A_LEASE
-            yield from self._beat()
+        pulse, self._felt = self._felt, None
+        if pulse is not None:
+            yield from self._act_on(pulse)
         if self._doubted:
             self._doubted = False
             yield from self._dismiss()
         if self._ready():
             yield from self._claim()
 
+    def _first_due(self) -> float | None:
+        with self._lock:
+            return min(filter(None, (self._next_due, self._dues[0] if self._dues else None)), default=None)
+
     def _ready(self) -> bool:
         with self._lock:
-            due = self._due is not None and self._due <= self._clock.monotonic()
-            ready = (self._nudged or due) and self._claiming
-            self._nudged = False
-            if due:
-                self._due = None
-            return ready
+            now = self._clock.monotonic()
+            if self._next_due is not None and self._next_due <= now:
+                self._next_due = None
+                self._nudged = True
+                self._heart.hurry()  # to learn of the one after it
+            while self._dues and self._dues[0] <= now:
+                heapq.heappop(self._dues)
+                self._nudged = True
+            nudged, self._nudged = self._nudged, False
+            return nudged and self._claiming
 
     def _claim(self) -> Op[None]:
         self.backlog = False
@@ -149,6 +188,9 @@ class Executor:
         claimed = 0
         for asynchronous in (False, True):
             claimed += yield from self._claim_colour(asynchronous=asynchronous)
+        queues = self._queues()
+        if queues and not self.backlog and (opening := (yield from ask(Opening(queues)))) is not None:
+            self.nudge(max(opening, SOON))
         if news and (self.backlog or not claimed):
             self._engine.store.shout("ready")
 
@@ -162,7 +204,10 @@ class Executor:
             if free <= 0:
                 self.backlog = True
                 break
-            rows = yield from ask(Claim(self.id, names, self._engine.program.instances(), self._engine.version, free))
+            queues = tuple((name, free) for name in self._queues())
+            rows = yield from ask(
+                Claim(self.id, names, self._engine.program.instances(), self._engine.version, free, queues)
+            )
             for row in rows:
                 yield from self._run_here(row)
             claimed += len(rows)
@@ -170,9 +215,14 @@ class Executor:
                 break
         return claimed
 
+    def _queues(self) -> tuple[str, ...]:
+        """The queues that this process runs."""
+        only = self._settings.only
+        return tuple(self._engine.program.limits) if only is None else only
+
     def _run_here(self, row: WorkflowRow) -> Op[None]:
         function = self._engine.program.functions[row.name]
-        if self._engine.reserve(function, inline=True) is None:
+        if not self._claiming or self._engine.reserve(function, inline=True) is None:
             yield from self._engine.hand_back((row.id,))
             return
         self._engine.spawn(row, function)
@@ -183,35 +233,48 @@ class Executor:
         host, pid, born = self._engine.machine.identity()
         process = Process(self._engine.name, host, pid, born, self._engine.version, self._settings.ttl)
         self.id = yield from ask(Enlist(process))
-        self._pulse((yield from ask(Beat(self.id, self._settings.ttl))))
+        self.alive = True
+        self._feel((yield from self._beat()))
 
-    def _beat(self) -> Op[None]:
-        pulse = yield from ask(Beat(self.id, self._settings.ttl))
+    def _beat(self) -> Op[Pulse]:
+        return (yield from ask(Beat(self.id, self._settings.ttl)))
+
+    def _feel(self, pulse: Pulse) -> None:
+        """Take in a heartbeat: what is to be done about it is the other service's work."""
+        self._offset = pulse.now - self._clock.monotonic()
+        self._felt = pulse
+        self._bell.ring()
+
+    def _act_on(self, pulse: Pulse) -> Op[None]:
         if not pulse.alive:
             yield from self._reborn()
             return
-        self._pulse(pulse)
+        self._await_due(pulse)
         yield from self._watch(pulse)
         yield from self._reconcile(pulse)
+        yield from self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
         if pulse.stirred:
             yield from ask(Wake(None))
             yield from self._take_over()
 
-    def _pulse(self, pulse: Pulse) -> None:
-        now = self._clock.monotonic()
-        self._offset = pulse.now - now
-        if pulse.due is not None and not (pulse.due <= 0 and self.backlog):
-            self.nudge(pulse.due)
+    def _await_due(self, pulse: Pulse) -> None:
+        ready = pulse.due is not None and pulse.due <= 0
+        self._next_due = None if pulse.due is None or ready else self._clock.monotonic() + pulse.due
+        if ready and not self.backlog:
+            self.nudge()
 
     def _reborn(self) -> Op[None]:
         """Stop everything: this executor was declared dead, and others run its workflows by now."""
+        if (yield from self._beat()).alive:
+            return  # that was about who this was before
         log.warning("Executor %d was declared dead, having been out of touch; enlisting anew.", self.id)
+        self.alive = False
         with self._engine.lock:
             runs = tuple(self._engine.runs.values())
         for run in runs:
             self._engine.kill(run, Suspended(f"{run.id} was taken over."))
         yield from self._enlist()
-        self.nudge()
+        yield from self._take_over()
 
     def _watch(self, pulse: Pulse) -> Op[None]:
         """Bury the peers whose lease has run out and whose beat stood still since our last one."""
@@ -219,14 +282,13 @@ class Executor:
         self._suspects = dict(pulse.expired)
         if not still:
             return
-        buried = yield from ask(Bury(still))
-        if buried:
+        if (yield from ask(Bury(still))):
             yield from self._take_over()
 
     def _bury_the_gone(self) -> Op[None]:
         """Bury the peers of this machine whose process provably is no more; no lease is waited for."""
-        peers = yield from ask(Executors())
         gone = self._engine.machine.gone
+        peers = yield from ask(Executors())
         dead = tuple((peer.id, peer.beat) for peer in peers if peer.alive and peer.id != self.id and gone(peer))
         if dead:
             yield from ask(Bury(dead, proven=True))
@@ -243,28 +305,26 @@ class Executor:
 
     def _reconcile(self, pulse: Pulse) -> Op[None]:
         """Compare what the store says that runs here with what does; act on what stays different for two beats."""
-        here = frozenset(self._engine.runs)
+        here = self._engine.here()
         if pulse.running == len(here) and not self._strays:
             return
-        rows = {row.id for row in (yield from ask(Running(self.id)))}
-        here &= frozenset(self._engine.runs)
-        strays = frozenset((rows | here) - (rows & here))
+        rows = frozenset((row.id, row.claim) for row in (yield from ask(Running(self.id))))
+        here &= self._engine.here()
+        strays = rows ^ here
         lasting = strays & self._strays
         self._strays = strays - lasting
-        lost = tuple(sorted(lasting - here))
-        if lost:
+        if lost := tuple(sorted(workflow_id for workflow_id, _ in lasting & rows)):
             yield from self._engine.hand_back(lost)
-        if lasting & here:
-            yield from self._dismiss()
+        yield from self._dismiss(lasting & here)
 
-    def _dismiss(self) -> Op[None]:
-        """Stop the runs here that the store no longer gives to this executor."""
-        ids = tuple(self._engine.runs)
-        outcomes: Mapping[str, Outcome] = (yield from ask(Look(ids))) if ids else {}
-        for workflow_id in ids:
-            run = self._engine.runs.get(workflow_id)
-            outcome = outcomes.get(workflow_id)
-            if run is None or (outcome is not None and outcome.status is Status.RUNNING):
+    def _dismiss(self, strays: frozenset[tuple[str, int]] = frozenset()) -> Op[None]:
+        """Stop the runs here that the store no longer gives to this executor, `strays` among them."""
+        runs = tuple(self._engine.runs.values())
+        outcomes: Mapping[str, Outcome] = (yield from ask(Look(tuple(run.id for run in runs)))) if runs else {}
+        for run in runs:
+            workflow_id, outcome = run.id, outcomes.get(run.id)
+            stray = (run.id, run.guard.claim) in strays
+            if outcome is not None and outcome.status is Status.RUNNING and not stray:
                 continue
             cancelled = outcome is None or outcome.status is Status.CANCELLED
             why = f"{workflow_id} was cancelled." if cancelled else f"{workflow_id} is no longer run here."

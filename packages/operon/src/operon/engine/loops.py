@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from operon.core.journal import Run
@@ -14,6 +16,9 @@ from operon.engine.branches import BranchingFactory
 from operon.errors import NotLaunched
 
 T = TypeVar("T")
+log = logging.getLogger("operon")
+PATIENCE = 5.0
+"""Seconds that what was told to end is waited for."""
 
 
 class Loop:
@@ -24,25 +29,40 @@ class Loop:
         self._thread: threading.Thread | None = None
         self._factory: BranchingFactory | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
 
-    def open(self, loop: asyncio.AbstractEventLoop | None, *, needed: bool) -> None:
-        """Use this loop; without one, run our own on a thread if it is needed."""
-        if loop is None and not needed:
-            return
-        if loop is None:
-            loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=loop.run_forever, name="operon-loop", daemon=True)
+    def use(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        """Use this loop, and none of our own."""
         self._loop = loop
         self._factory = BranchingFactory(loop)
         self._factory.install()
-        if self._thread is not None:
+        return loop
+
+    def running(self) -> asyncio.AbstractEventLoop:
+        """Give the loop; without one, run our own on a thread.
+
+        Raises:
+            NotLaunched: it is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise NotLaunched("The app is closed, and so is the loop of its async workflows.")
+            if self._loop is not None:
+                return self._loop
+            loop = self.use(asyncio.new_event_loop())
+            self._thread = threading.Thread(target=_serve, args=(loop,), name="operon-loop", daemon=True)
             self._thread.start()
+            return loop
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a loop to run anything on, or can be."""
+        return not self._closed if self._loop is None else not self._loop.is_closed()
 
     def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
         """Run a body as a task in a context of its own; from any thread."""
-        loop = self._loop
-        if loop is None:
-            raise NotLaunched("No event loop runs async workflows here; launch with `async with app:`.")
+        loop = self.running()
 
         def begin() -> None:
             task = loop.create_task(body(), context=contextvars.Context())
@@ -64,10 +84,11 @@ class Loop:
             loop.call_soon_threadsafe(begin)
 
     def between(self, call: Callable[[], None]) -> None:
-        """Call this on the loop, so while none of its tasks is executing; at once, where there is no loop any more."""
+        """Call this on the loop, so while none of its tasks is executing; never, where there is no loop any more."""
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(call)
+        if loop is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(call)
 
     def cancel(self, run: Run | None) -> None:
         """Cancel the tasks of a run that has ended; what they wait for outside our verbs will not come."""
@@ -81,26 +102,32 @@ class Loop:
                 if not task.done():
                     task.cancel()
 
-        loop.call_soon_threadsafe(loop.call_soon, cancel)
+        with suppress(RuntimeError):  # it was closed this moment
+            loop.call_soon_threadsafe(loop.call_soon, cancel)
 
     def close(self) -> None:
         """Give the loop back as it was; stop our own."""
-        loop, self._loop = self._loop, None
+        with self._lock:
+            self._closed = True
+            loop, self._loop = self._loop, None
         if loop is None or self._factory is None:
             return
         if self._thread is None:
             self._factory.remove()
             return
         loop.call_soon_threadsafe(loop.stop)
-        self._thread.join()
-        _end(loop)
+        self._thread.join(2 * PATIENCE)
+        if self._thread.is_alive():
+            log.warning("An async body blocks the event loop, which is closed when that has ended.")
 
 
-def _end(loop: asyncio.AbstractEventLoop) -> None:
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped, and close it."""
+    loop.run_forever()
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=5.0))
+        loop.run_until_complete(asyncio.wait(tasks, timeout=PATIENCE))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 class Service(Protocol):
     """An operation that is being done in the background."""
 
-    def join(self) -> None:
-        """Wait until it has ended."""
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended, so many seconds at most."""
         ...
 
 
 class Machine:
     """The machine as it is: its clock, its chance, its threads."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self.clock: Clock = clock or WallClock()
+    def __init__(self) -> None:
+        self.clock: Clock = WallClock()
         self.random: Random = SystemRandom()
 
     def ids(self) -> Ids:
@@ -43,9 +43,9 @@ class Machine:
         """Make what calls things later."""
         return Clockwork(self.clock)
 
-    def serve(self, engine: Engine, op: Op[None]) -> Service:
-        """Do a service of the engine's in the background."""
-        thread = threading.Thread(target=lambda: drivers.drive(engine, op), name="operon-executor", daemon=True)
+    def serve(self, engine: Engine, name: str, op: Op[None]) -> Service:
+        """Do a service of the engine's in the background, on a thread of its own."""
+        thread = threading.Thread(target=drivers.serve, args=(engine, op), name=f"operon-{name}", daemon=True)
         thread.start()
         return thread
 

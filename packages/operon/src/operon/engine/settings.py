@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from operon.engine.machine import Machine
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -20,4 +18,5 @@ class Settings:
     poison: int = 5
     cleanup: float = 60.0
     run: bool = True
-    machine: Machine = field(default_factory=Machine)
+    only: tuple[str, ...] | None = None
+    """The queues it runs; None is all that its program declares."""

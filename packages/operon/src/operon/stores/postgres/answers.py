@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
 from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
+from operon.stores.postgres import queues
 from operon.stores.postgres.writes import outcome
 
 if TYPE_CHECKING:
@@ -50,15 +51,19 @@ def describe(session: Session, command: c.Describe) -> WorkflowRow | None:
 
 def claim(session: Session, command: c.Claim) -> tuple[WorkflowRow, ...]:
     """Take what is ready."""
-    rows = session.rows(
-        "claim",
-        executor=command.executor,
-        names=list(command.names),
-        instances=list(command.instances),
-        version=command.version,
-        limit=command.limit,
-    )
-    return tuple(map(workflow, sorted(rows, key=lambda row: (row["since"], row["id"]))))
+    wanted = {
+        "executor": command.executor,
+        "names": list(command.names),
+        "instances": list(command.instances),
+        "version": command.version,
+    }
+    rows = session.rows("claim", **wanted, limit=command.limit)
+    rows.sort(key=lambda row: (row["since"], row["id"]))
+    if command.queues and len(rows) < command.limit:
+        names, places = zip(*command.queues, strict=True)
+        left = command.limit - len(rows)
+        rows += session.rows("admit", **wanted, limit=left, queues=list(names), places=list(places))
+    return tuple(map(workflow, rows))
 
 
 def cancel(session: Session, command: c.Cancel) -> int:
@@ -132,6 +137,12 @@ def retire(session: Session, command: c.Retire) -> None:
 
 
 ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
+    c.Start: queues.replace,
+    c.StartMany: queues.start_many,
+    c.Seed: queues.seed,
+    c.SetQueue: queues.change,
+    c.Queues: queues.listing,
+    c.Opening: queues.opening,
     c.Load: load,
     c.Look: look,
     c.Find: find,
@@ -173,6 +184,7 @@ def wanted(filter_: Filter) -> Row:
         "status": None if filter_.status is None else [status.code for status in filter_.status],
         "parent": filter_.parent,
         "user": filter_.user,
+        "queue": filter_.queue,
         "since": filter_.since,
         "until": filter_.until,
         "labels": f"{{{labels}}}" if labels else None,

@@ -9,26 +9,32 @@ with parent as materialized (
 ), made as (
     insert into operon.workflows (
         id, claim, executor, ready_at, created_at, started_at, deadline, nonce, status, attempts, name, digest, version, pin,
-        instance, parent, root, "user", roles, request_id, traceparent, attributes, input
+        instance, parent, root, "user", roles, request_id, traceparent, attributes, input, queue, partition, priority,
+        rank, dedupe
     )
     select
         :id::text, (:executor::bigint is not null)::int, :executor::bigint,
-        case when :executor::bigint is null then now + make_interval(secs => :delay::float8) end,
+        case when :executor::bigint is null and (:queue::text is null or :delay::float8 > 0) then now + make_interval(secs => :delay::float8) end,
         now, case when :executor::bigint is not null then now end,
         least(now + make_interval(secs => :timeout::float8), to_timestamp(:deadline::float8)),
         :nonce::bigint, (:executor::bigint is not null)::int, (:executor::bigint is not null)::int, :name::text,
         :digest::text, :version::text, :pin::text, :instance::text, :parent::text, :root::text, :user::text,
-        :roles::text, :request_id::text, :traceparent::text, :attributes::text, :input::text
+        :roles::text, :request_id::text, :traceparent::text, :attributes::text, :input::text,
+        :queue::text, :partition::text, :priority::int, now - make_interval(mins => :priority::int), :dedupe::text
     from (select clock_timestamp() as now) as clock
     where :parent::text is null or exists (select from parent)
-    on conflict (id) do nothing
+    on conflict do nothing
     returning id
 )
-select :nonce::bigint as nonce, null::smallint as status, null as output, null as error, null as name, null as digest
+select
+    :nonce::bigint as nonce, null::smallint as status, null as output, null as error, null as name, null as digest, id
 from made
-union all
-select nonce, status, output, error, name, digest
-from operon.workflows where id = :id::text and not exists (select from made);
+union all (
+    select nonce, status, output, error, name, digest, id
+    from operon.workflows
+    where (id = :id::text or (dedupe = :dedupe::text and status < 4)) and not exists (select from made)
+    order by id <> :id::text limit 1
+);
 
 -- started: what has this id, and whether its would-be parent still runs under its claim
 select
@@ -36,8 +42,12 @@ select
         select from operon.workflows
         where id = :parent::text and claim = :parent_claim::bigint and status = 1
     ) as allowed,
-    nonce, status, output, error, name, digest
-from (values (1)) as one left join operon.workflows on id = :id::text;
+    w.nonce, w.status, w.output, w.error, w.name, w.digest, w.id
+from (values (1)) as one left join lateral (
+    select * from operon.workflows
+    where id = :id::text or (dedupe = :dedupe::text and status < 4)
+    order by id <> :id::text limit 1
+) as w on true;
 
 -- write: append one entry while the claim holds; no row when it does not, or the position is taken
 insert into operon.steps (
@@ -184,28 +194,31 @@ with locked as materialized (
 ), started as (
     insert into operon.workflows (
         id, claim, executor, ready_at, created_at, started_at, deadline, nonce, status, attempts, name, digest, version,
-        pin, instance, parent, root, "user", roles, request_id, traceparent, attributes, input
+        pin, instance, parent, root, "user", roles, request_id, traceparent, attributes, input, queue,
+        partition, priority, rank, dedupe
     )
     select
         id, (executor is not null)::int, executor,
-        case when executor is null then now + make_interval(secs => delay) end,
+        case when executor is null and (queue is null or delay > 0) then now + make_interval(secs => delay) end,
         now, case when executor is not null then now end,
         least(now + make_interval(secs => timeout), to_timestamp(deadline)),
         nonce, (executor is not null)::int, (executor is not null)::int, name, digest, version, pin, instance, parent,
-        root, "user", roles, request_id, traceparent, attributes, input
+        root, "user", roles, request_id, traceparent, attributes, input, queue, partition, priority,
+        now - make_interval(mins => priority), dedupe
     from unnest(
         :start_id::text[], :start_executor::bigint[], :start_delay::float8[], :start_timeout::float8[],
         :start_deadline::float8[], :start_nonce::bigint[], :start_name::text[], :start_digest::text[],
         :start_version::text[], :start_pin::text[], :start_instance::text[], :start_parent::text[],
         :start_parent_claim::bigint[], :start_root::text[], :start_user::text[], :start_roles::text[],
-        :start_request_id::text[], :start_traceparent::text[], :start_attributes::text[], :start_input::text[]
+        :start_request_id::text[], :start_traceparent::text[], :start_attributes::text[], :start_input::text[],
+        :start_queue::text[], :start_partition::text[], :start_priority::int[], :start_dedupe::text[]
     ) as s (
         id, executor, delay, timeout, deadline, nonce, name, digest, version, pin, instance, parent, parent_claim, root,
-        "user", roles, request_id, traceparent, attributes, input
+        "user", roles, request_id, traceparent, attributes, input, queue, partition, priority, dedupe
     ) cross join clock
     where parent is null or (parent, parent_claim) in (select id, claim from locked where status = 1)
     order by id collate "C"
-    on conflict (id) do nothing
+    on conflict do nothing
     returning id
 )
 select 'clock' as what, null::int as op, null as key, extract(epoch from now)::float8::text as output from clock

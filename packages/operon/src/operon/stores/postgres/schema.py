@@ -59,6 +59,6 @@ def prepare(session: Session, where: str, *, migrate: bool, adopt: bool) -> None
             f"The database at {where} is a copy or a restore of another one: it says that it lives in database "
             f"{here['known_database']} of cluster {here['known_system']}, and is {here['database']} of {system}. "
             "Nothing runs, so that no work of the original is done twice. If the original is gone, adopt this one: "
-            "open it with adopt=True."
+            "`operon migrate --adopt`, or app.launch(adopt=True)."
         )
     session.rows("adopt", system=system, database=here["database"])

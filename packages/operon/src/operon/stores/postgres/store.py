@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 
 import psycopg
 
-from operon.core.commands import Advance, Beat, Command, Start
+from operon.core.commands import Advance, Beat, Command, LaneCommand, Start
 from operon.stores.postgres import faults, schema
 from operon.stores.postgres.answers import ANSWERS
 from operon.stores.postgres.faults import Fault
@@ -71,7 +71,7 @@ class PostgresStore:
         if self._closed:
             raise faults.closed()
         answer: T
-        if isinstance(command, Start | Advance):
+        if rides(command):
             answer = self._lanes.ask(command)
         else:
             pool = self._heart if isinstance(command, Beat) else self._pool
@@ -82,7 +82,7 @@ class PostgresStore:
         """Answer a command on a thread of the store's."""
         if self._closed:
             raise faults.closed()
-        if isinstance(command, Start | Advance):
+        if rides(command):
             return self._lanes.submit(command)
         return self._threads.submit(self.ask, command)
 
@@ -112,6 +112,11 @@ class PostgresStore:
                     elif fault is not Fault.AGAIN:
                         break
         raise faults.explain(failure or TimeoutError(), self.url) from failure
+
+
+def rides(command: Command[Any]) -> TypeGuard[LaneCommand]:
+    """Whether a command goes in a lane: a start that cancels another is a transaction of its own."""
+    return isinstance(command, Advance) or (isinstance(command, Start) and not command.row.replace)
 
 
 class Pool:

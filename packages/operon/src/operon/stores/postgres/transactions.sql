@@ -52,16 +52,24 @@ returning position;
 -- join: start a workflow with the caller's transaction; no row means that the id is taken. Locks no other row.
 insert into operon.workflows (
     id, ready_at, deadline, nonce, status, name, digest, version, pin, instance, parent, root, "user", roles,
-    request_id, traceparent, attributes, input
+    request_id, traceparent, attributes, input, queue, partition, priority, rank, dedupe
 )
 values (
-    :id::text, clock_timestamp() + make_interval(secs => :delay::float8),
+    :id::text,
+    case
+        when :queue::text is null or :delay::float8 > 0
+        then clock_timestamp() + make_interval(secs => :delay::float8)
+    end,
     least(clock_timestamp() + make_interval(secs => :timeout::float8), to_timestamp(:deadline::float8)),
     :nonce::bigint, 0, :name::text, :digest::text, :version::text, :pin::text, :instance::text, :parent::text,
-    :root::text, :user::text, :roles::text, :request_id::text, :traceparent::text, :attributes::text, :input::text
+    :root::text, :user::text, :roles::text, :request_id::text, :traceparent::text, :attributes::text, :input::text,
+    :queue::text, :partition::text, :priority::int, clock_timestamp() - make_interval(mins => :priority::int),
+    :dedupe::text
 )
-on conflict (id) do nothing
+on conflict do nothing
 returning id;
 
--- joined: what has this id already
-select name, digest, status from operon.workflows where id = :id::text;
+-- joined: what has this id already, or else this dedupe
+select name, digest, status, id from operon.workflows
+where id = :id::text or (dedupe = :dedupe::text and status < 4)
+order by id <> :id::text limit 1;

@@ -6,7 +6,7 @@
 -- claim: take up to :limit ready workflows
 with picked as materialized (
     select id, ready_at from operon.workflows
-    where status in (0, 2) and ready_at <= statement_timestamp() and name = any(:names::text[])
+    where status in (0, 2) and queue is null and ready_at <= statement_timestamp() and name = any(:names::text[])
         and (instance is null or instance = any(:instances::text[])) and (pin is null or pin = :version::text)
     order by ready_at, id
     limit :limit::int
@@ -32,6 +32,7 @@ where (:name::text is null or name = :name::text)
     and (:status::int[] is null or status = any(:status::int[]))
     and (:parent::text is null or parent = :parent::text)
     and (:user::text is null or "user" = :user::text)
+    and (:queue::text is null or queue = :queue::text)
     and (:since::float8 is null or created_at >= to_timestamp(:since::float8))
     and (:until::float8 is null or created_at < to_timestamp(:until::float8))
     and (:labels::text is null or operon.has_labels(attributes, :labels::text))
@@ -48,6 +49,7 @@ where (:name::text is null or name = :name::text)
     and (:status::int[] is null or status = any(:status::int[]))
     and (:parent::text is null or parent = :parent::text)
     and (:user::text is null or "user" = :user::text)
+    and (:queue::text is null or queue = :queue::text)
     and (:since::float8 is null or created_at >= to_timestamp(:since::float8))
     and (:until::float8 is null or created_at < to_timestamp(:until::float8))
     and (:labels::text is null or operon.has_labels(attributes, :labels::text));

@@ -26,7 +26,7 @@ COLUMNS: dict[str, Pack] = {
     "op_op": ints, "op_claim": bigints, "entry_claim": bigints, "end_claim": bigints,
     "entry_op": ints, "entry_ordinal": ints, "entry_attempt": ints, "entry_after": floats, "entry_elapsed": floats,
     "end_op": ints, "end_status": ints, "end_ready_at": floats,
-    "await_op": ints,
+    "await_op": ints, "start_priority": ints,
     "start_executor": bigints, "start_parent_claim": bigints, "start_nonce": bigints, "start_delay": floats,
     "start_timeout": floats, "start_deadline": floats,
 }  # fmt: skip
@@ -87,11 +87,13 @@ def start(session: Session, row: NewWorkflow) -> Started | None:
     result = session.run("start", *plain("start", start_parameters(row)))
     if not result.ntuples:
         return None
-    nonce, status, output, error, name, digest = (optional(result, 0, column) for column in range(6))
+    nonce, status, output, error, name, digest, key = (optional(result, 0, column) for column in range(7))
     if status is None:
         return begun(row)
+    if key != row.id and row.parent:
+        return None
     found: Row = {"nonce": int(nonce or 0), "status": int(status)}
-    return existing(row, found | {"output": output, "error": error, "name": name, "digest": digest})
+    return existing(row, found | {"output": output, "error": error, "name": name, "digest": digest, "id": key})
 
 
 def begun(row: NewWorkflow) -> Started:
@@ -102,7 +104,8 @@ def begun(row: NewWorkflow) -> Started:
 
 def existing(row: NewWorkflow, found: Row) -> Started:
     """Say what is there; with my nonce it is mine, and its answer was lost."""
-    return Started(found["nonce"] == row.nonce, outcome(found), found["name"], found["digest"])
+    other = None if found["id"] == row.id else found["id"]
+    return Started(found["nonce"] == row.nonce, outcome(found), found["name"], found["digest"], id=other)
 
 
 def outcome(row: Row) -> Outcome:
@@ -180,11 +183,9 @@ class Batch:
 def fetch(session: Session, row: NewWorkflow) -> Started | None:
     """Say why a start inserted nothing; a newer snapshot than the batch's shows it."""
     (found,) = session.rows("started", **start_parameters(row))
-    if found["nonce"] is not None:
-        return existing(row, found)
-    if row.parent and not found["allowed"]:
+    if found["id"] != row.id and row.parent and not found["allowed"]:
         return Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
-    return None
+    return None if found["nonce"] is None else existing(row, found)
 
 
 def verify(session: Session, command: Advance) -> Advanced:

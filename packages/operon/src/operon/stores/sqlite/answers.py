@@ -27,6 +27,7 @@ from operon.core.rows import (
     workflow_parameters,
 )
 from operon.core.states import STATUSES, Status
+from operon.stores.sqlite import queues
 from operon.stores.sqlite.connection import SQL, Connection
 
 if TYPE_CHECKING:
@@ -57,13 +58,29 @@ def answer(db: Connection, command: c.Command[Any], now: float) -> Any:
 
 def _start(db: Connection, command: c.Start, now: float) -> Started:
     new = command.row
+    if new.replace and (holder := db.one("holder", dedupe=new.dedupe)) and holder["nonce"] != new.nonce:
+        db.run("cancel", id=holder["id"], children=True, now=now)
     if db.changes("start", **_new(new), now=now):
         status = Status.QUEUED if new.executor is None else Status.RUNNING
         return Started(created=True, outcome=Outcome(status), name=new.name, digest=new.digest)
-    if (there := db.one("started", id=new.id)) is None:
-        return Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
-    nonce, name, digest, *outcome = there
-    return Started(nonce == new.nonce, _outcome(*outcome), name, digest)
+    there = db.one("started", id=new.id, dedupe=new.dedupe)
+    if there is None or (there["id"] != new.id and not _may_start(db, new)):
+        refused = Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
+        raise Undone(refused)
+    key, nonce, name, digest, *outcome = there
+    started = Started(nonce == new.nonce, _outcome(*outcome), name, digest, id=None if key == new.id else key)
+    if new.replace and not started.created:
+        raise Undone(started)
+    return started
+
+
+def _may_start(db: Connection, new: NewWorkflow) -> bool:
+    parent = new.parent
+    return parent is None or db.one("holds", id=parent.workflow_id, claim=parent.claim) is not None
+
+
+def _start_many(db: Connection, command: c.StartMany, now: float) -> tuple[Started, ...]:
+    return tuple(_start(db, c.Start(row), now) for row in command.rows)
 
 
 def _advance(db: Connection, command: c.Advance, now: float) -> Advanced:
@@ -114,7 +131,9 @@ def _park(db: Connection, key: str, park: Park) -> bool:
 def _claim(db: Connection, command: c.Claim, now: float) -> tuple[WorkflowRow, ...]:
     names, instances = json.dumps(command.names), json.dumps(command.instances)
     wanted = {"names": names, "instances": instances, "version": command.version, "limit": command.limit}
-    order = {key: place for place, (key,) in enumerate(db.run("ready", **wanted, now=now))}
+    keys = [key for (key,) in db.run("ready", **wanted, now=now)]
+    keys += queues.admit(db, command, command.limit - len(keys), now) if command.queues else ()
+    order = {key: place for place, key in enumerate(keys)}
     if not order:
         return ()
     taken = _rows(db.run("claim", ids=json.dumps([*order]), executor=command.executor, now=now))
@@ -203,9 +222,14 @@ READS: Mapping[type[c.Command[Any]], Answer] = {
     c.Count: _count,
     c.Running: _running,
     c.Executors: _executors,
+    c.Queues: queues.listing,
 }
 WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.Start: _start,
+    c.StartMany: _start_many,
+    c.Seed: queues.seed,
+    c.SetQueue: queues.change,
+    c.Opening: queues.opening,
     c.Advance: _advance,
     c.Claim: _claim,
     c.Wake: _wake,
@@ -245,6 +269,7 @@ def _wanted(wanted: Filter) -> dict[str, Any]:
         "status": None if wanted.status is None else json.dumps([status.code for status in wanted.status]),
         "parent": wanted.parent,
         "user": wanted.user,
+        "queue": wanted.queue,
         "since": wanted.since,
         "until": wanted.until,
         "attributes": json.dumps({label: json.loads(text) for label, text in wanted.attributes}),

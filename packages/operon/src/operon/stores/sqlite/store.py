@@ -109,7 +109,8 @@ class SqliteStore:
         if known is not None and not adopt:
             raise ForeignDatabase(
                 f"{self.url} is a copy of another database, or was restored or moved here. If it is to go on with that "
-                "database's work, and nothing else will, open it with adopt=True; else start from an empty file."
+                "database's work, and nothing else will, adopt it: `operon migrate --adopt`, or "
+                "app.launch(adopt=True); else start from an empty file."
             )
         with connection.writing():
             connection.run("identify" if known is None else "adopt", file=here)

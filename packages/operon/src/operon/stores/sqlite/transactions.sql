@@ -41,16 +41,19 @@ returning position;
 -- join: start a workflow with the caller's transaction; no row means that the id is taken
 insert into operon_workflows (
   id, name, status, ready_at, created_at, deadline, nonce, digest, version, pin, instance, parent, root, user, roles,
-  request_id, traceparent, attributes, input
+  request_id, traceparent, attributes, input, queue, partition, priority, rank, dedupe
 )
 select
-  :id, :name, 0, now + :delay, now, min(ifnull(:deadline, now + :timeout), ifnull(now + :timeout, :deadline)),
+  :id, :name, 0, iif(:queue is null or :delay > 0, now + :delay, null), now, min(ifnull(:deadline, now + :timeout), ifnull(now + :timeout, :deadline)),
   :nonce, :digest, :version, :pin, :instance, :parent, :root, :user, :roles, :request_id, :traceparent, :attributes,
-  :input
+  :input, :queue, :partition, :priority, now - 60 * :priority, :dedupe
 from (select round((julianday('now') - 2440587.5) * 86400, 6) as now)
 where true
 on conflict do nothing
 returning id;
 
--- joined: what has this id already
-select name, digest, status from operon_workflows where id = :id;
+-- joined: what has this id already, or else this dedupe
+select name, digest, status, id from operon_workflows
+where id = :id or (dedupe = :dedupe and status < 4)
+order by id <> :id
+limit 1;

@@ -1,18 +1,24 @@
 -- start: insert a workflow, unless the id is taken or the parent has lost its claim
 insert into operon_workflows (
   id, name, status, claim, executor, ready_at, created_at, started_at, deadline, attempts, instance, pin,
-  parent, root, user, roles, request_id, traceparent, version, attributes, nonce, digest, input
+  parent, root, user, roles, request_id, traceparent, version, attributes, nonce, digest, input, queue, partition,
+  priority, rank, dedupe
 )
 select
-  :id, :name, iif(:executor is null, 0, 1), :executor is not null, :executor, iif(:executor is null, :now + :delay, null),
+  :id, :name, iif(:executor is null, 0, 1), :executor is not null, :executor,
+  iif(:executor is null and (:queue is null or :delay > 0), :now + :delay, null),
   :now, iif(:executor is null, null, :now), min(ifnull(:deadline, :now + :timeout), ifnull(:now + :timeout, :deadline)),
   :executor is not null, :instance, :pin,
-  :parent, :root, :user, :roles, :request_id, :traceparent, :version, :attributes, :nonce, :digest, :input
+  :parent, :root, :user, :roles, :request_id, :traceparent, :version, :attributes, :nonce, :digest, :input,
+  :queue, :partition, :priority, :now - 60 * :priority, :dedupe
 where :parent is null or exists (select 1 from operon_workflows where id = :parent and claim = :parent_claim and status = 1)
 on conflict do nothing;
 
--- started: what has the id
-select nonce, name, digest, status, output, error from operon_workflows where id = :id;
+-- started: what has the id, or else the dedupe
+select id, nonce, name, digest, status, output, error from operon_workflows
+where id = :id or (dedupe = :dedupe and status < 4)
+order by id <> :id
+limit 1;
 
 -- holds: whether a claim still may write, for as long as this transaction lasts
 select 1 from operon_workflows where id = :id and claim = :claim and status = 1;
@@ -35,6 +41,7 @@ insert or ignore into operon_awaits (workflow_id, awaited) select :id, value fro
 -- ready: whom a claimer may take, oldest ready first
 select id from operon_workflows
 where status in (0, 2)
+  and queue is null
   and ready_at <= :now
   and name in (select value from json_each(:names))
   and (instance is null or instance in (select value from json_each(:instances)))
@@ -43,7 +50,11 @@ order by ready_at, id
 limit :limit;
 
 -- soonest: when the next one is ready
-select min(ready_at) as ready_at from operon_workflows where status in (0, 2);
+select iif(
+  exists (select 1 from operon_workflows where status = 0 and queue is not null and ready_at is null),
+  0,
+  (select min(ready_at) from operon_workflows where status in (0, 2))
+) as ready_at;
 
 -- claim: take them, under a new number that fences whoever had them
 update operon_workflows
@@ -117,6 +128,7 @@ where created_at <= min(ifnull(:until, 9e99), ifnull(:after_at, 9e99))
   and (:name is null or name = :name)
   and (:parent is null or parent = :parent)
   and (:user is null or user = :user)
+  and (:queue is null or queue = :queue)
   and (:status is null or status in (select value from json_each(:status)))
   and not exists (
     select 1 from json_each(:attributes) wanted

@@ -73,7 +73,7 @@ class SimulatedTimers:
 class Background:
     """A service on a loop of its own: nobody waits for it here."""
 
-    def join(self) -> None:
+    def join(self, timeout: float) -> None:
         """Do nothing."""
 
 
@@ -82,7 +82,8 @@ class Process(Machine):
 
     def __init__(self, agenda: Agenda, host: str, number: int, seed: int) -> None:
         chance = Random(seed)
-        super().__init__(SimulatedClock(agenda, chance.uniform(1.0, 7200.0)))
+        super().__init__()
+        self.clock = SimulatedClock(agenda, chance.uniform(1.0, 7200.0))
         self.random = chance
         self.agenda = agenda
         self.host = host
@@ -100,7 +101,7 @@ class Process(Machine):
 
     def launch(self, app: Operon, store: Store, grace: float) -> None:
         """Begin to run an app."""
-        self.engine = Engine(app, store, Settings(machine=self, grace=grace, ttl=LEASE, poison=POISON))
+        self.engine = Engine(app, store, Settings(grace=grace, ttl=LEASE, poison=POISON), self)
         app.host = self.engine
         self.engine.launch(self.body)
         hosts.launched.remove(self.engine)
@@ -139,8 +140,9 @@ class Process(Machine):
         """Timers of the world."""
         return SimulatedTimers(self)
 
-    def serve(self, engine: Engine, op: Op[None]) -> Service:
+    def serve(self, engine: Engine, name: str, op: Op[None]) -> Service:
         """Do a service of the engine's beside its bodies."""
+        del name
         self.service.create_task(drivers.adrive(engine, op), context=contextvars.Context())
         return Background()
 

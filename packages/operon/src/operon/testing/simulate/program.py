@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -65,60 +65,114 @@ class Set:
 
 def declare(cast: Set) -> Mapping[str, Any]:
     """Declare the steps and workflows on an app; answers the workflows by name."""
-    app = cast.app
+    play = Play(cast)
+    flows = (*lines(cast.app, play), *waiting(cast.app, play), *wilful(cast.app, play), branches(cast.app, play))
+    family = trees(cast.app, play, *(it for it in flows if it.function.name in {"plain", "sleeper"}))
+    return {it.function.name: it for it in (*flows, *family)}
 
-    async def effect() -> str:
+
+class Play:
+    """What bodies are made of."""
+
+    def __init__(self, cast: Set) -> None:
+        self.cast = cast
+
+        @cast.app.step(name="work")
+        async def work(n: int) -> str:
+            del n
+            return await self._effect()
+
+        @cast.app.step(name="flaky", retries=3, backoff=0.5)
+        async def flaky(failures: int) -> str:
+            value = await self._effect()
+            doing = context.step.get()
+            if doing is not None and doing.attempt <= failures:
+                raise Flaky(value)
+            return value
+
+        self._work, self._flaky = work, flaky
+
+    async def _effect(self) -> str:
         doing = context.step.get()
         assert doing is not None
-        value = cast.on.begins(cast.run(), doing.position)
-        await asyncio.sleep(cast.on.chance(cast.run()))
+        value = self.cast.on.begins(self.cast.run(), doing.position)
+        await asyncio.sleep(self.cast.on.chance(self.cast.run()))
         return value
 
-    @app.step(name="work")
-    async def work(n: int) -> str:
-        del n
-        return await effect()
+    async def worked(self, n: int) -> str:
+        """Do a step."""
+        return self.cast.on.sees(self.cast.run(), await self._work(n))
 
-    @app.step(name="flaky", retries=3, backoff=0.5)
-    async def flaky(failures: int) -> str:
-        value = await effect()
-        doing = context.step.get()
-        if doing is not None and doing.attempt <= failures:
-            raise Flaky(value)
-        return value
+    async def tried(self, failures: int) -> str:
+        """Do a step that fails so many times."""
+        return self.cast.on.sees(self.cast.run(), await self._flaky(failures))
 
-    async def worked(n: int) -> str:
-        return cast.on.sees(cast.run(), await work(n))
-
-    async def slept(seconds: float) -> None:
+    async def slept(self, seconds: float) -> None:
+        """Sleep."""
         await aio.sleep(seconds)
-        cast.on.woke(cast.run())
+        self.cast.on.woke(self.cast.run())
+
+    async def thought(self) -> None:
+        """Compute for a second."""
+        await asyncio.sleep(1.0)
+        self.cast.on.rested(self.cast.run())
+
+
+def lines(app: Operon, play: Play) -> Sequence[Any]:
+    """Declare what does one step after the other."""
 
     @app.workflow(name="plain")
     async def plain(n: int) -> list[str]:
-        return [await worked(it) for it in range(n)]
+        return [await play.worked(it) for it in range(n)]
 
     @app.workflow(name="retrying")
     async def retrying(n: int) -> list[str]:
-        first = await worked(0)
-        second = cast.on.sees(cast.run(), await flaky(n % 4))
-        return [first, second, await worked(1)]
+        return [await play.worked(0), await play.tried(n % 4), await play.worked(1)]
 
-    @app.workflow(name="parent")
-    async def parent(n: int) -> list[Any]:
-        handles = [await aio.start(plain, 2) for _ in range(n)]
-        handles.append(await aio.start(sleeper, n))
-        await worked(0)
-        found: list[Any] = [*await aio.gather(*handles)]
-        return [*found, await plain(1), await worked(1)]
+    @app.workflow(name="thinker")
+    async def thinker(n: int) -> list[str]:
+        first = await play.worked(n)
+        await play.thought()
+        return [first, await play.worked(n)]
+
+    return plain, retrying, thinker
+
+
+def waiting(app: Operon, play: Play) -> Sequence[Any]:
+    """Declare what sleeps, for a while or until its deadline."""
 
     @app.workflow(name="sleeper")
     async def sleeper(n: int) -> list[str]:
-        first = await worked(0)
-        await slept(2.0 + n)
-        second = await worked(1)
-        await slept(0.3)
+        first = await play.worked(0)
+        await play.slept(2.0 + n)
+        second = await play.worked(1)
+        await play.slept(0.3)
         return [first, second]
+
+    @app.workflow(name="late", timeout=4.0)
+    async def late(n: int) -> list[str]:
+        first = await play.worked(n)
+        await aio.sleep(10_000)
+        return [first]
+
+    return sleeper, late
+
+
+def wilful(app: Operon, play: Play) -> Sequence[Any]:
+    """Declare what does not want to end."""
+
+    @app.workflow(name="stubborn")
+    async def stubborn(n: int) -> list[str]:
+        first = await play.worked(n)
+        with suppress(BaseException):
+            await play.slept(2.5)
+        return [first, await play.worked(n), await play.worked(n)]
+
+    return (stubborn,)
+
+
+def branches(app: Operon, play: Play) -> Any:
+    """Declare what takes turns at a queue and a semaphore of its own."""
 
     @app.workflow(name="branches")
     async def branches(n: int) -> list[str]:
@@ -130,22 +184,29 @@ def declare(cast: Set) -> Mapping[str, Any]:
             while not queue.empty():
                 item = queue.get_nowait()
                 async with room:
-                    order.append(await worked(item))
+                    order.append(await play.worked(item))
                 if item % 2:
                     await aio.sleep(0.1 * item)
-                order.append(await worked(item))
+                order.append(await play.worked(item))
 
         for item in range(n + 2):
             queue.put_nowait(item)
         await asyncio.gather(taker(), taker(), taker())
-        return [*order, await worked(99)]
+        return [*order, await play.worked(99)]
 
-    @app.workflow(name="thinker")
-    async def thinker(n: int) -> list[str]:
-        first = await worked(n)
-        await asyncio.sleep(1.0)
-        cast.on.rested(cast.run())
-        return [first, await worked(n)]
+    return branches
+
+
+def trees(app: Operon, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
+    """Declare what starts others, and waits for them or leaves them alone."""
+
+    @app.workflow(name="parent")
+    async def parent(n: int) -> list[Any]:
+        handles = [await aio.start(plain, 2) for _ in range(n)]
+        handles.append(await aio.start(sleeper, n))
+        await play.worked(0)
+        found: list[Any] = [*await aio.gather(*handles)]
+        return [*found, await plain(1), await play.worked(1)]
 
     @app.workflow(name="endless")
     async def endless(n: int) -> None:
@@ -156,19 +217,4 @@ def declare(cast: Set) -> Mapping[str, Any]:
         except Cancelled:
             return
 
-    @app.workflow(name="stubborn")
-    async def stubborn(n: int) -> list[str]:
-        first = await worked(n)
-        with suppress(BaseException):
-            await slept(2.5)
-        return [first, await worked(n), await worked(n)]
-
-    @app.workflow(name="late", timeout=4.0)
-    async def late(n: int) -> list[str]:
-        first = await worked(n)
-        await aio.sleep(10_000)
-        return [first]
-
-    return {
-        it.function.name: it for it in (plain, retrying, parent, sleeper, branches, thinker, endless, stubborn, late)
-    }
+    return parent, endless

@@ -20,15 +20,16 @@ from operon.core.rows import (
     Entry,
     Filter,
     Guard,
-    NewWorkflow,
     Outcome,
     Park,
     Peer,
     Pulse,
     Started,
     WorkflowRow,
+    first_row,
 )
 from operon.core.states import MOVES, Status
+from operon.stores.memory import queues as lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -84,6 +85,7 @@ class MemoryStore:
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)
         self.workflows: dict[str, Workflow] = {}
         self.executors: dict[int, Peer] = {}
+        self.queues: dict[str, lines.Line] = {}
         self._lock = threading.Lock()
         self._ears: list[Callable[[str], None]] = []
         self._children: defaultdict[str, list[str]] = defaultdict(list)
@@ -131,11 +133,20 @@ class MemoryStore:
         if there is None:
             if new.parent and not self._holds(new.parent):
                 return Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
-            there = self.workflows[new.id] = Workflow(_first_row(new, self.clock()))
+            if (holder := self._holder(new.dedupe)) and not new.replace:
+                row = holder.row
+                return Started(created=False, outcome=_outcome(row), name=row.name, digest=row.digest, id=row.id)
+            if holder:
+                self.cancel(c.Cancel(holder.row.id))
+            there = self.workflows[new.id] = Workflow(first_row(new, self.clock()))
             if new.parent:
                 self._children[new.parent.workflow_id].append(new.id)
         row = there.row
         return Started(row.nonce == new.nonce, _outcome(row), row.name, row.digest)
+
+    def start_many(self, command: c.StartMany) -> tuple[Started, ...]:
+        """One after the other; nobody sees some of them without the others."""
+        return tuple(self.start(c.Start(row)) for row in command.rows)
 
     def advance(self, command: c.Advance) -> Advanced:
         """Write all entries and the end, or nothing: the claim must be held, and every position be free or mine."""
@@ -185,10 +196,10 @@ class MemoryStore:
     def claim(self, command: c.Claim) -> tuple[WorkflowRow, ...]:
         """Oldest ready first; every claim has a number of its own, which fences all before it."""
         now = self.clock()
-        ready = sorted(
-            (w for w in self.workflows.values() if _is_ready(w.row, now) and _is_for(w.row, command)),
-            key=lambda w: (w.row.ready_at, w.row.id),
-        )[: command.limit]
+        unqueued = (w for w in self.workflows.values() if w.row.queue is None and _is_ready(w.row, now))
+        fitting = (w for w in unqueued if lines.is_for(w.row, command))
+        ready = sorted(fitting, key=lambda w: (w.row.ready_at, w.row.id))[: command.limit]
+        ready += lines.admit(self, command, command.limit - len(ready), now)
         for workflow in ready:
             row = workflow.row
             workflow.awaits = ()
@@ -224,6 +235,18 @@ class MemoryStore:
             _end(workflow, Outcome(Status.CANCELLED), now)
             workflow.row = replace(workflow.row, claim=workflow.row.claim + 1)
         return len(live)
+
+    # ── Queues ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def seed(self, command: c.Seed) -> str | None:
+        """See `Seed`."""
+        now = self.clock()
+        living = {peer.app for peer in self.executors.values() if peer.alive and peer.lease_until > now}
+        return lines.seed(self, command, living)
+
+    def opening(self, command: c.Opening) -> float | None:
+        """The soonest of all."""
+        return lines.opening(self, command, self.clock())
 
     # ── Executors ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -311,6 +334,10 @@ class MemoryStore:
 
     # ── What the methods above stand on ──────────────────────────────────────────────────────────────────────────────
 
+    def _holder(self, dedupe: str | None) -> Workflow | None:
+        alive = (w for w in self.workflows.values() if not w.row.status.ended)
+        return None if dedupe is None else next((w for w in alive if w.row.dedupe == dedupe), None)
+
     def _holds(self, guard: Guard) -> bool:
         workflow = self.workflows.get(guard.workflow_id)
         return workflow is not None and (workflow.row.status, workflow.row.claim) == (Status.RUNNING, guard.claim)
@@ -346,6 +373,11 @@ class MemoryStore:
 
 ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.Start: MemoryStore.start,
+    c.StartMany: MemoryStore.start_many,
+    c.Seed: MemoryStore.seed,
+    c.SetQueue: lines.change,
+    c.Queues: lines.listing,
+    c.Opening: MemoryStore.opening,
     c.Advance: MemoryStore.advance,
     c.Load: MemoryStore.load,
     c.Look: MemoryStore.look,
@@ -364,40 +396,6 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
 }
-
-
-def _first_row(new: NewWorkflow, now: float) -> WorkflowRow:
-    runs = new.executor is not None
-    ends = (new.deadline, None if new.timeout is None else now + new.timeout)
-    return WorkflowRow(
-        id=new.id,
-        name=new.name,
-        status=Status.RUNNING if runs else Status.QUEUED,
-        claim=int(runs),
-        input=new.input,
-        digest=new.digest,
-        output=None,
-        error=None,
-        executor=new.executor,
-        created_at=now,
-        started_at=now if runs else None,
-        ended_at=None,
-        ready_at=None if runs else now + new.delay,
-        deadline=min((end for end in ends if end is not None), default=None),
-        instance=new.instance,
-        parent=new.parent.workflow_id if new.parent else None,
-        root=new.root,
-        user=new.user,
-        roles=new.roles,
-        request_id=new.request_id,
-        traceparent=new.traceparent,
-        version=new.version,
-        pin=new.pin,
-        attributes=new.attributes,
-        takeovers=0,
-        attempts=int(runs),
-        nonce=new.nonce,
-    )
 
 
 def _recorded(entry: Entry, now: float) -> Entry:
@@ -440,14 +438,6 @@ def _is_ready(row: WorkflowRow, now: float) -> bool:
     return row.status in READY_FROM and row.ready_at is not None and row.ready_at <= now
 
 
-def _is_for(row: WorkflowRow, claim: c.Claim) -> bool:
-    return (
-        row.name in claim.names
-        and (row.instance is None or row.instance in claim.instances)
-        and (row.pin is None or row.pin == claim.version)
-    )
-
-
 def _matches(row: WorkflowRow, wanted: Filter) -> bool:
     labels: dict[str, Any] = json.loads(row.attributes or "{}")
     return (
@@ -455,6 +445,7 @@ def _matches(row: WorkflowRow, wanted: Filter) -> bool:
         and (wanted.status is None or row.status in wanted.status)
         and (wanted.parent is None or row.parent == wanted.parent)
         and (wanted.user is None or row.user == wanted.user)
+        and (wanted.queue is None or row.queue == wanted.queue)
         and (wanted.since is None or row.created_at >= wanted.since)
         and (wanted.until is None or row.created_at < wanted.until)
         and all(label in labels and labels[label] == json.loads(text) for label, text in wanted.attributes)

@@ -1,0 +1,5 @@
+"""Remember nothing beyond this process: what every command means, in plain Python. Must not know any database."""
+
+from operon.stores.memory.store import Clock, MemoryStore, Workflow
+
+__all__ = ["Clock", "MemoryStore", "Workflow"]

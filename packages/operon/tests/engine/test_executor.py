@@ -1,0 +1,182 @@
+"""The executor: its lease outlives slow statements, what is due is claimed in time, and what is lost is found."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, TypeVar
+
+import pytest
+
+import operon
+from engine.conftest import MakeApp, crash
+from engine.stubborn import Stubborn
+from engine.test_workflows import poll
+from operon import Operon
+from operon.core.commands import Beat, Bury, Claim, Command, HandBack
+from operon.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def database() -> Stubborn:
+    return Stubborn()
+
+
+def test_the_lease_is_renewed_while_a_claim_hangs(make: MakeApp, database: Stubborn) -> None:
+    """A statement that waits for a lock does not cost the process everything that it runs."""
+    app = make()
+
+    @app.workflow
+    def flow() -> None: ...
+
+    with app:
+        database.holds = lambda command: isinstance(command, Claim)
+        operon.start(flow.using(delay=0.01))
+        assert database.arrived.wait(10)
+        before = sum(isinstance(it, Beat) for it in database.asked)
+        poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 3)
+        database.go.set()
+
+
+def sleeper(app: Operon) -> Any:
+    @app.workflow(name="sleeper")
+    def flow(seconds: float) -> float:
+        operon.sleep(seconds)
+        return time.monotonic()
+
+    return flow
+
+
+def test_every_sleeper_wakes_in_time(make: MakeApp) -> None:
+    """One that wakes makes nobody forget the next, though the heart beats seldom."""
+    app = make(lease=60)
+    flow = sleeper(app)
+    with app:
+        begun = time.monotonic()
+        handles = [operon.start(flow, seconds) for seconds in (0.3, 0.6, 0.9)]
+        late = [handle.result(10) - begun - at for handle, at in zip(handles, (0.3, 0.6, 0.9), strict=True)]
+    assert max(late) < 1.5
+
+
+def test_sleepers_of_a_dead_process_wake_in_time(make: MakeApp) -> None:
+    """What is due next is asked again after each: nobody here parked them."""
+    first, second = make("first"), make("second", lease=60)
+    flow = sleeper(first)
+    sleeper(second)
+    first.launch()
+    begun = time.monotonic()
+    ids = [operon.start(flow, seconds).id for seconds in (1.0, 1.3, 1.6)]
+    poll(lambda: operon.count(status="waiting") == 3)
+    crash(first)
+    with second:
+        late = [operon.retrieve(it).result(10) - begun - at for it, at in zip(ids, (1.0, 1.3, 1.6), strict=True)]
+    assert max(late) < 1.5
+
+
+def test_what_waits_for_the_loop_is_not_handed_back(make: MakeApp, database: Stubborn) -> None:
+    """A claim that is not run yet is no lost claim, however many heartbeats its loop or thread is busy."""
+    app = make(lease=0.25)
+    blocked, go = threading.Event(), threading.Event()
+
+    @app.workflow
+    async def rude() -> None:
+        blocked.set()
+        go.wait(20)
+
+    @app.workflow
+    async def polite() -> None: ...
+
+    with app:
+        operon.start(rude)
+        assert blocked.wait(10)
+        handle = operon.start(polite.using(key="w"))
+        before = sum(isinstance(it, Beat) for it in database.asked)
+        poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 5)
+        assert not any(isinstance(it, HandBack) for it in database.asked)
+        go.set()
+        handle.result(10)
+        assert operon.describe("w").attempts == 1
+
+
+class Forgetful(Stubborn):
+    """Claims, and loses the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0
+
+    def ask(self, command: Command[T]) -> T:
+        answer = super().ask(command)
+        if isinstance(command, Claim) and answer and not self.lost:
+            self.lost += 1
+            raise StoreUnavailable("the answer was lost")
+        return answer
+
+
+class TestForgetful:
+    """On a store that forgets."""
+
+    @pytest.fixture
+    def database(self) -> Forgetful:
+        return Forgetful()
+
+    def test_a_claim_whose_answer_was_lost_is_found(self, make: MakeApp, database: Forgetful) -> None:
+        """Two heartbeats find what the store says runs here and does not."""
+        app = make(lease=0.5)
+
+        @app.workflow
+        def flow() -> str:
+            return "done"
+
+        with app:
+            assert operon.start(flow.using(delay=0.05)).result(10) == "done"
+        assert database.lost == 1
+
+
+def test_who_was_declared_dead_begins_anew(make: MakeApp, database: Stubborn) -> None:
+    """Its runs are left, what it held is taken over, and it goes on under another id."""
+    app = make(lease=0.5)
+    inside, go = threading.Event(), threading.Event()
+    rounds: list[int] = []
+
+    @app.step
+    def work() -> int:
+        rounds.append(1)
+        if len(rounds) == 1:
+            inside.set()
+            go.wait(20)
+        return len(rounds)
+
+    @app.workflow
+    def flow() -> int:
+        return work()
+
+    with app:
+        engine: Any = app._engine
+        before = engine.executor
+        handle = operon.start(flow.using(key="w"))
+        assert inside.wait(10)
+        with database._lock:
+            database.apply(Bury(((before, database.executors[before].beat),), proven=True))
+        poll(lambda: engine.executor != before)
+        assert handle.result(10) == 2
+        go.set()
+        assert operon.describe("w").executor is None
+        assert operon.describe("w").output == 2
+
+
+def test_closing_does_not_wait_for_a_database_that_is_gone(make: MakeApp, database: Stubborn) -> None:
+    app = make()
+
+    @app.workflow
+    def flow() -> None: ...
+
+    app.launch()
+    database.holds = lambda _: True
+    closing = threading.Thread(target=app.close, args=(0.1,), daemon=True)
+    closing.start()
+    closing.join(15)
+    assert not closing.is_alive()
+    database.go.set()
