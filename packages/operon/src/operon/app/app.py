@@ -240,7 +240,8 @@ class Operon(Serving, Routes):
         run = self.runs if run is None else run
         only = None if isinstance(run, bool) else tuple(run)
         if unknown := next((name for name in only or () if name not in self._queues), None):
-            raise DeclarationError(f"{self.name} has no queue {unknown!r} to run; it has {', '.join(self._queues)}.")
+            there = ", ".join(self._queues) or "none"
+            raise DeclarationError(f"{self.name} has no queue {unknown!r} to run; it has {there}.")
         with self._lock:
             if self._engine is not None:
                 self._engine.unforked()
