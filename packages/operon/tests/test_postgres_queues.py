@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
-from psycopg.rows import scalar_row
 
 from conformance.world import World
 from operon.core.commands import Seed
@@ -30,9 +29,9 @@ def world(postgres_url: str) -> Iterator[World]:
 @contextmanager
 def claiming(url: str, executor: int) -> Generator[list[str]]:
     """Keep a claim open; it commits at the end. One that waits for another claim waits in vain, and fails."""
-    with psycopg.connect(url, row_factory=scalar_row) as connection:
+    with psycopg.connect(url) as connection:
         connection.execute("set lock_timeout = '1s'")
-        yield connection.execute(ADMIT, [executor]).fetchall()
+        yield [str(row[0]) for row in connection.execute(ADMIT, [executor])]
 
 
 def change(url: str, old: str, new: str) -> None:
