@@ -39,4 +39,4 @@ def test_without_any_thread_the_caller_is_told(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError):
-        Threads(4, "test").submit(int)
+        Threads(4, "test").submit(lambda: None)
