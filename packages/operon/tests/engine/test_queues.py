@@ -355,6 +355,10 @@ def test_an_option_that_cannot_be_meant_is_refused_and_nothing_recorded(make: Ma
             enqueue(queue, body.using(on_duplicate="replace"), 1)
         with pytest.raises(BadValue, match="one at a time"):
             enqueue_many(queue, [body.using(dedupe="d", on_duplicate="replace").bind(1)])
+        with pytest.raises(BadValue, match=r"priority= orders .*body goes through none"):
+            start(body.using(priority=1), 1)
+        with pytest.raises(BadValue, match="partition="):
+            body.using(partition="p")(1)
         with pytest.raises(DeclarationError, match="before launch"):
             app.queue("late")
         assert count() == 0
