@@ -13,7 +13,7 @@ from engine.conftest import MakeApp, crash
 from engine.stubborn import Stubborn
 from engine.test_workflows import poll
 from operon import Operon
-from operon.core.commands import Beat, Bury, Claim, Command, HandBack
+from operon.core.commands import Beat, Bury, Claim, Command, HandBack, Start
 from operon.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -98,6 +98,45 @@ def test_what_waits_for_the_loop_is_not_handed_back(make: MakeApp, database: Stu
         go.set()
         handle.result(10)
         assert operon.describe("w").attempts == 1
+
+
+class Slow(Stubborn):
+    """Commits a start, and takes its time to say so."""
+
+    def ask(self, command: Command[T]) -> T:
+        answer = super().ask(command)
+        if isinstance(command, Start):
+            self.arrived.set()
+            assert self.go.wait(20)
+        return answer
+
+
+class TestSlow:
+    """On a store that is slow to answer."""
+
+    @pytest.fixture
+    def database(self) -> Slow:
+        return Slow()
+
+    def test_a_start_that_is_not_answered_yet_is_not_lost(self, make: MakeApp, database: Slow) -> None:
+        """However many heartbeats find its row before the process knows that it runs it."""
+        app = make(lease=0.25)
+
+        @app.workflow
+        def flow() -> str:
+            return "done"
+
+        with app:
+            starting = threading.Thread(target=lambda: operon.start(flow.using(key="w")))
+            starting.start()
+            assert database.arrived.wait(10)
+            before = sum(isinstance(it, Beat) for it in database.asked)
+            poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 5)
+            database.go.set()
+            starting.join(10)
+            assert operon.retrieve("w", flow).result(10) == "done"
+            assert operon.describe("w").attempts == 1
+        assert not any(isinstance(it, HandBack) for it in database.asked)
 
 
 class Forgetful(Stubborn):

@@ -11,13 +11,22 @@ from msgspec.structs import replace
 
 import operon
 from engine.conftest import MakeApp
-from engine.stubborn import Stubborn, fine
+from engine.stubborn import Stubborn, fine, nothing
 from engine.test_workflows import poll
 from operon import aio
 from operon.core.commands import Advance, Command, Look
 from operon.core.rows import Outcome
 from operon.core.states import Status
-from operon.errors import Divergence, Duplicate, KeyConflict, StepFailed, StoreError, StoreUnavailable, WorkflowHeld
+from operon.errors import (
+    Divergence,
+    Duplicate,
+    KeyConflict,
+    StepFailed,
+    StoreError,
+    StoreUnavailable,
+    Suspended,
+    WorkflowHeld,
+)
 
 
 @pytest.fixture
@@ -169,6 +178,33 @@ def test_an_outage_is_not_the_bodys_to_handle(make: MakeApp, database: Stubborn)
     with app:
         assert operon.start(flow).result(10) == "child"
     assert not handled
+
+
+def test_a_run_that_was_left_during_a_commit_begins_nothing(make: MakeApp, database: Stubborn) -> None:
+    """Its commit may still come through; the next step is its next owner's."""
+    app = make(lease=0.5)
+    ran: list[int] = []
+
+    @app.step
+    def work(n: int) -> None:
+        ran.append(n)
+
+    @app.workflow
+    def flow() -> None:
+        work(1)
+        work(2)
+
+    with app:
+        engine: Any = app._engine
+        database.holds = lambda command: isinstance(command, Advance)
+        handle = operon.start(flow.using(key="w"))
+        assert database.arrived.wait(10)
+        engine.kill(engine.runs["w"], Suspended("taken over"))
+        database.holds = nothing
+        database.go.set()
+        handle.result(10)
+        assert operon.describe("w").attempts == 2
+    assert ran == [1, 2]
 
 
 def test_an_outcome_that_the_database_refuses_is_held(make: MakeApp, database: Stubborn) -> None:

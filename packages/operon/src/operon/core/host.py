@@ -64,14 +64,15 @@ class Host(Protocol):
         """See an open transaction of the caller as one that a start can join."""
         ...
 
-    def reserve(self, function: Function, *, inline: bool) -> int | None:
+    def reserve(self, function: Function, nonce: int, *, inline: bool) -> int | None:
         """Take a place to run this function here and give this executor's id; None if it cannot run here now.
 
-        Inline, the caller's own thread is the place.
+        Inline, the caller's own thread is the place. Until the start with this nonce is executed, or the place
+        released, a row that the store has of it is not taken for a lost one.
         """
         ...
 
-    def release(self, function: Function) -> None:
+    def release(self, function: Function, nonce: int) -> None:
         """Give a reserved place back unused."""
         ...
 

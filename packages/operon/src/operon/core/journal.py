@@ -71,8 +71,10 @@ class Run:
         self.reach: dict[str, int] = {}
         self.outstanding: set[int] = set()
         self.turns: dict[int, Callable[[], None]] = {}
-        self.tasks: set[Any] = set()
-        self.waits: set[Any] = set()
+        self.tasks: dict[Any, None] = {}
+        """In the order in which they began, so that a run can be repeated in all that it does."""
+        self.waits: dict[Any, None] = {}
+        """Likewise."""
         self.pending: list[Entry] = []
         self.writing = False
         """A commit of what was pending is under way; set before `pending` is emptied."""
@@ -183,7 +185,7 @@ class Branch:
     def ended(self, task: object) -> None:
         """Note that this branch asks for nothing more: it may be cancelled before it comes to where it was then."""
         run = self.run
-        run.tasks.discard(task)
+        run.tasks.pop(task, None)
         for entry in run.cancelled:
             if entry.position.startswith(self.path):
                 run.given(entry.ordinal)
@@ -225,10 +227,11 @@ def _divergence(run: Run, entry: Entry, kind: Kind, name: str) -> Divergence:
 
 
 def settle(run: Run) -> Op[None]:
-    """Make what is recorded so far durable: nothing begins before."""
+    """Make what is recorded so far durable: nothing begins before, nor in a run that was left meanwhile."""
     run.check()
     if run.pending or run.writing:
         yield from write(run)
+        run.check()
 
 
 def write(run: Run, *entries: Entry, end: Outcome | Park | None = None) -> Op[Advanced]:

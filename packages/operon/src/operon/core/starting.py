@@ -177,16 +177,16 @@ def _started(
 ) -> Op[Begun]:
     function = declared.function
     mine = here and row.queue is None and row.delay <= 0 and row.pin in (None, host.version)
-    executor = host.reserve(function, inline=inline) if mine else None
+    executor = host.reserve(function, row.nonce, inline=inline) if mine else None
     row = replace(row, executor=executor)
     try:
         answer = yield from ask(Start(row))
     except BaseException:
         if executor is not None:
-            host.release(function)
+            host.release(function, row.nonce)
         raise
     if executor is not None and not answer.created:
-        host.release(function)
+        host.release(function, row.nonce)
     if answer.refused and run is not None:
         raise run.die(Suspended(f"{run.id} is no longer run here."))
     compare(declared, row, answer)

@@ -39,7 +39,7 @@ class BranchingFactory:
         branch = here.fork()
         around.run(context.branch.set, branch)
         task = self._create(loop, coro, around, options)
-        here.run.tasks.add(task)
+        here.run.tasks[task] = None
         task.add_done_callback(lambda _: branch.ended(task))
         return task
 

@@ -62,11 +62,13 @@ class Engine:
         self.runs: dict[str, Run] = {}
         self._lives: dict[str, int] = {}
         """The claims that are run here, or will be as soon as a thread or the loop is free."""
+        self.starting: set[int] = set()
+        """The nonces of what is being started or claimed to run here: its row may be there before its answer is."""
         self.queues: set[str] = set()
         self._pens: dict[str, Pen] = {}
         self._deadlines: dict[str, Timer] = {}
         self._reserved = {False: 0, True: 0}
-        self._lingering: set[Run] = set()
+        self._lingering: dict[Run, None] = {}
         self._abandoned: set[Future[Any]] = set()
         self._idle = threading.Condition(self.lock)
         self._accepting = False
@@ -225,7 +227,7 @@ class Engine:
         limit = self.settings.tasks if asynchronous else self.settings.threads
         return max(0, limit - self._reserved[asynchronous])
 
-    def reserve(self, function: Function, *, inline: bool = False) -> int | None:
+    def reserve(self, function: Function, nonce: int, *, inline: bool = False) -> int | None:
         """Take a place for a body, if this process runs it and has one free; inline, the caller's thread is it."""
         if not (self.settings.run and self.service.alive) or self.function(function.name) is None:
             return None
@@ -233,12 +235,14 @@ class Engine:
             if not inline and self.free(asynchronous=function.asynchronous) <= 0:
                 return None
             self._reserved[function.asynchronous] += 1
+            self.starting.add(nonce)
         return self.executor
 
-    def release(self, function: Function) -> None:
+    def release(self, function: Function, nonce: int) -> None:
         """Give a place back."""
         with self.lock:
             self._reserved[function.asynchronous] -= 1
+            self.starting.discard(nonce)
         if self.service.backlog:
             self.service.nudge()
 
@@ -275,8 +279,7 @@ class Engine:
 
     def _nest(self, row: WorkflowRow, function: Function) -> Outcome | None:
         """Run in the caller's thread; where calls nest deeply, on a fresh stack."""
-        with self.lock:
-            self._lives[row.id] = row.claim
+        self._begin(row)
         depth = getattr(self._nested, "depth", 0)
         if depth >= NESTED:
             done: Future[Outcome | None] = Future()
@@ -289,6 +292,11 @@ class Engine:
         finally:
             self._nested.depth = depth
 
+    def _begin(self, row: WorkflowRow) -> None:
+        with self.lock:
+            self._lives[row.id] = row.claim
+            self.starting.discard(row.nonce)
+
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
         future = self.spawn(first_row(command.row, self.now()), command.function, inline=command.inline)
@@ -300,8 +308,7 @@ class Engine:
     def spawn(self, row: WorkflowRow, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
         done: Future[Outcome | None] = Future()
-        with self.lock:
-            self._lives[row.id] = row.claim
+        self._begin(row)
         if function.asynchronous:
             self.loop.spawn(lambda: drivers.adrive(self, self._life(row, function, inline=inline)), done)
         else:
@@ -335,7 +342,7 @@ class Engine:
             entries = (yield from ask(Load(row.id))) if row.claim > 1 else ()
             run = self._enter(row, entries)
             if function.asynchronous:
-                run.tasks.add(asyncio.current_task())
+                run.tasks[asyncio.current_task()] = None
             outcome = yield from execute(self, run, function)
             if run.failure is not None and not inline:
                 log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
@@ -369,7 +376,7 @@ class Engine:
         if run is not None and run.dead is None:
             run.die(Suspended(f"{row.id} has left."))
         self.loop.cancel(run)
-        self.release(function)
+        self.release(function, row.nonce)
         if row.queue is not None or outcome is None or outcome.status is Status.QUEUED:
             self.service.nudge(news=row.queue is not None)
         if outcome is None or outcome.status is Status.QUEUED:
@@ -433,13 +440,13 @@ class Engine:
         """See that what is pending is written within a few milliseconds, whatever the body does."""
         with self.lock:
             first = not self._lingering
-            self._lingering.add(run)
+            self._lingering[run] = None
         if first:
             self.clockwork.after(LINGER, self._lingered)
 
     def _lingered(self) -> None:
         with self.lock:
-            lingering, self._lingering = self._lingering, set()
+            lingering, self._lingering = self._lingering, {}
         for run in lingering:
             if run.pending and run.dead is None and (pen := self._pens.get(run.id)) is not None:
                 pen.submit()

@@ -222,7 +222,7 @@ class Executor:
 
     def _run_here(self, row: WorkflowRow) -> Op[None]:
         function = self._engine.program.functions[row.name]
-        if not self._claiming or self._engine.reserve(function, inline=True) is None:
+        if not self._claiming or self._engine.reserve(function, row.nonce, inline=True) is None:
             yield from self._engine.hand_back((row.id,))
             return
         self._engine.spawn(row, function)
@@ -308,7 +308,8 @@ class Executor:
         here = self._engine.here()
         if pulse.running == len(here) and not self._strays:
             return
-        rows = frozenset((row.id, row.claim) for row in (yield from ask(Running(self.id))))
+        found = yield from ask(Running(self.id))
+        rows = frozenset((row.id, row.claim) for row in found if row.nonce not in self._engine.starting)
         here &= self._engine.here()
         strays = rows ^ here
         lasting = strays & self._strays

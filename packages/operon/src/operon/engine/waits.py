@@ -66,7 +66,7 @@ class Waits:
         self._parker = parker
         self._grace = grace
         self._lock = threading.RLock()
-        self._watchers: dict[str, set[Waiting]] = {}
+        self._watchers: dict[str, dict[Waiting, None]] = {}
         self._rounds: dict[float, list[Waiting]] = {}
         """Who looks together next, by how long each has waited for that look."""
         self._recent: OrderedDict[str, Outcome] = OrderedDict()
@@ -85,9 +85,9 @@ class Waits:
                 waiting.over = True
                 return waiting
             for target in wait.awaits:
-                self._watchers.setdefault(target, set()).add(waiting)
+                self._watchers.setdefault(target, {})[waiting] = None
             if run is not None:
-                run.waits.add(waiting)
+                run.waits[waiting] = None
             self._wind(waiting)
         if wait.awaits:
             self._look_later(waiting, FIRST_LOOK)
@@ -112,11 +112,11 @@ class Waits:
             if waiting.timer is not None:
                 waiting.timer.cancel()
             for target in waiting.wait.awaits:
-                self._watchers[target].discard(waiting)
+                self._watchers[target].pop(waiting, None)
                 if not self._watchers[target]:
                     del self._watchers[target]
             if run is not None:
-                run.waits.discard(waiting)
+                run.waits.pop(waiting, None)
         if isinstance(seen, BaseException):
             waiting.future.set_exception(seen)
         else:
@@ -147,7 +147,7 @@ class Waits:
         """End every wait, and begin no other: nobody looks any more."""
         with self._lock:
             self._closed = True
-            waits = {waiting for watchers in self._watchers.values() for waiting in watchers}
+            waits = dict.fromkeys(waiting for watchers in self._watchers.values() for waiting in watchers)
         for waiting in waits:
             self.end(waiting, NotLaunched("The app was closed while its result was waited for."))
 
