@@ -314,6 +314,19 @@ def test_who_is_woken_gets_in_line_and_awaits_nothing_more(world: World) -> None
     assert not world.pulse(executor).stirred
 
 
+def test_a_line_is_seen_by_the_next_heartbeat(world: World) -> None:
+    """Whatever word of it was lost, and whoever found the queue locked."""
+    declare(world, concurrency=1)
+    executor = world.enlist()
+    assert not world.pulse(executor).lined
+    put(world, "first")
+    assert world.pulse(executor).lined
+    take(world, executor)
+    assert not world.pulse(executor).lined
+    put(world, "second")
+    assert world.pulse(executor).lined
+
+
 @pytest.mark.parametrize("how", ["hand back", "queued", "retire", "take over"])
 def test_who_loses_its_executor_keeps_queue_and_rank(world: World, how: str) -> None:
     declare(world, concurrency=1)

@@ -14,7 +14,7 @@ import pytest
 from engine.conftest import MakeApp
 from engine.test_workflows import poll
 from operon import Client, Operon, aio, count, describe, enqueue, enqueue_many, find, sleep, start
-from operon.core.commands import Queues
+from operon.core.commands import Executors, Queues
 from operon.core.rows import Limits
 from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, NotFound, WorkflowCancelled
 
@@ -73,6 +73,23 @@ def test_two_processes_share_one_limit(make: MakeApp) -> None:
         gate.free()
         assert sorted(handle.result(timeout=20) for handle in handles) == list(range(9))
     assert gate.most == 3
+
+
+def test_who_hears_no_word_of_a_line_finds_it(make: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word is a hint: what is in line is found by the heartbeat, as everything is."""
+    app = make(lease=0.5)
+    queue = app.queue("q", concurrency=1)
+
+    @app.workflow
+    def body() -> str:
+        return "done"
+
+    with app:
+        engine: Any = app._engine
+        (peer,) = engine.store.ask(Executors())
+        poll(lambda: engine.store.ask(Executors())[0].beat > peer.beat + 2)  # what a launch claims is claimed
+        monkeypatch.setattr(engine, "nudge", lambda *_, **__: None)
+        assert enqueue(queue, body).result(timeout=20) == "done"
 
 
 def test_a_rate_lets_the_rest_begin_when_its_window_opens(make: MakeApp) -> None:

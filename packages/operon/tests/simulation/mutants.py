@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from operon.core import commands as c
 from operon.core import steps
 from operon.core.commands import Op, ask
-from operon.core.journal import Run
+from operon.core.journal import Run, write
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, Pulse, Started, WorkflowRow
 from operon.core.states import Status
 from operon.engine.engine import Engine
@@ -19,6 +19,7 @@ from operon.engine.executor import Executor
 from operon.engine.pen import Pen
 from operon.engine.waits import Waits
 from operon.stores.memory import MemoryStore
+from operon.stores.memory import queues as lines
 from operon.stores.memory import store as memory
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -173,6 +174,155 @@ def the_dead_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
     command(patch, c.TakeOver, lambda self, it: 0)
 
 
+@mutant
+def a_parent_that_was_taken_over_starts_children(patch: pytest.MonkeyPatch) -> None:
+    def start(self: MemoryStore, it: c.Start) -> Started:
+        parent = it.row.parent and self.workflows.get(it.row.parent.workflow_id)
+        if parent is None or it.row.parent is None or parent.row.status.ended:
+            return self.start(it)
+        there = parent.row
+        parent.row = replace(there, status=Status.RUNNING, claim=it.row.parent.claim)
+        try:
+            return self.start(it)
+        finally:
+            parent.row = there
+
+    command(patch, c.Start, start)
+
+
+@mutant
+def a_park_does_not_look_whether_it_is_over(patch: pytest.MonkeyPatch) -> None:
+    def park(self: MemoryStore, workflow: memory.Workflow, park: Park) -> bool:
+        workflow.row = replace(workflow.row, status=Status.WAITING, executor=None, ready_at=park.ready_at)
+        workflow.awaits = park.awaits
+        return True
+
+    patch.setattr(MemoryStore, "_park", park)
+
+
+@mutant
+def a_record_is_written_over(patch: pytest.MonkeyPatch) -> None:
+    def advance(self: MemoryStore, it: c.Advance) -> Advanced:
+        if self._holds(Guard(it.workflow_id, it.claim)):
+            for entry in it.entries:
+                self.workflows[it.workflow_id].journal.pop(entry.position, None)
+        return self.advance(it)
+
+    command(patch, c.Advance, advance)
+
+
+@mutant
+def a_key_is_taken_twice(patch: pytest.MonkeyPatch) -> None:
+    def start(self: MemoryStore, it: c.Start) -> Started:
+        there = self.workflows.get(it.row.id)
+        if there is not None and there.row.status.ended and there.row.nonce != it.row.nonce:
+            del self.workflows[it.row.id]
+        return self.start(it)
+
+    command(patch, c.Start, start)
+
+
+@mutant
+def one_that_is_lost_takes_all_back(patch: pytest.MonkeyPatch) -> None:
+    command(patch, c.HandBack, lambda self, it: self.hand_back(replace(it, ids=None)))
+
+
+# ── Queues ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unlimited(patch: pytest.MonkeyPatch, **none: None) -> None:
+    """Let the store forget some limits when it counts how much room there is."""
+    room, partition_room = lines._room, lines._partition_room
+
+    def forgetful(line: lines.Line) -> lines.Line:
+        return lines.Line(line.name, line.app, replace(line.limits, **none), line.seed, admitted=line.admitted)
+
+    def roomy(line: lines.Line, mine: Sequence[memory.Workflow], executor: int, now: float) -> int:
+        return room(forgetful(line), mine, executor, now)
+
+    def partition_roomy(line: lines.Line, name: str, mine: Sequence[memory.Workflow], now: float) -> int:
+        return partition_room(forgetful(line), name, mine, now)
+
+    patch.setattr(lines, "_room", roomy)
+    patch.setattr(lines, "_partition_room", partition_roomy)
+
+
+@mutant
+def a_concurrency_is_not_counted(patch: pytest.MonkeyPatch) -> None:
+    unlimited(patch, concurrency=None)
+
+
+@mutant
+def a_workers_concurrency_is_not_counted(patch: pytest.MonkeyPatch) -> None:
+    unlimited(patch, worker_concurrency=None)
+
+
+@mutant
+def a_partition_is_not_counted(patch: pytest.MonkeyPatch) -> None:
+    unlimited(patch, partition_concurrency=None)
+
+
+@mutant
+def what_was_let_run_is_not_noted(patch: pytest.MonkeyPatch) -> None:
+    def prune(line: lines.Line, now: float) -> None:
+        line.admitted.clear()
+
+    patch.setattr(lines, "_prune", prune)
+
+
+@mutant
+def a_window_opens_too_early(patch: pytest.MonkeyPatch) -> None:
+    prune = lines._prune
+
+    def early(line: lines.Line, now: float) -> None:
+        prune(line, now + 0.05)
+
+    patch.setattr(lines, "_prune", early)
+
+
+@mutant
+def a_paused_queue_goes_on(patch: pytest.MonkeyPatch) -> None:
+    def admit(store: MemoryStore, it: c.Claim, room: int, now: float) -> list[memory.Workflow]:
+        paused = [line for line in store.queues.values() if line.paused]
+        for line in paused:
+            line.paused = False
+        try:
+            return right(store, it, room, now)
+        finally:
+            for line in paused:
+                line.paused = True
+
+    right = lines.admit
+    patch.setattr(lines, "admit", admit)
+
+
+@mutant
+def who_is_in_line_is_claimed_like_everybody(patch: pytest.MonkeyPatch) -> None:
+    def claim(self: MemoryStore, it: c.Claim) -> Any:
+        lined = {key: found.row.queue for key, found in self.workflows.items() if lines.in_line(found.row)}
+        for key in lined:
+            self.workflows[key].row = replace(self.workflows[key].row, queue=None, ready_at=self.clock())
+        rows = self.claim(it)
+        for key, queue in lined.items():
+            self.workflows[key].row = replace(self.workflows[key].row, queue=queue)
+        return rows
+
+    command(patch, c.Claim, claim)
+
+
+@mutant
+def nobody_is_told_of_a_line(patch: pytest.MonkeyPatch) -> None:
+    command(patch, c.Beat, lambda self, it: replace(self.beat(it), lined=False))
+
+
+@mutant
+def a_dedupe_is_not_looked_for(patch: pytest.MonkeyPatch) -> None:
+    def holder(self: MemoryStore, dedupe: str | None) -> None:
+        return None
+
+    patch.setattr(MemoryStore, "_holder", holder)
+
+
 # ── The engine ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -295,3 +445,62 @@ def records_are_replayed_out_of_turn(patch: pytest.MonkeyPatch) -> None:
         return True
 
     patch.setattr(Run, "its_turn", its_turn)
+
+
+@mutant
+def nobody_watches_the_others(patch: pytest.MonkeyPatch) -> None:
+    def watch(self: Executor, pulse: Pulse) -> Op[None]:
+        yield from ()
+
+    patch.setattr(Executor, "_watch", watch)
+
+
+@mutant
+def who_is_slow_is_buried_at_once(patch: pytest.MonkeyPatch) -> None:
+    def watch(self: Executor, pulse: Pulse) -> Op[None]:
+        peers = yield from ask(c.Executors())
+        if (yield from ask(c.Bury(tuple((it.id, it.beat) for it in peers if it.id != self.id), proven=True))):
+            yield from self._take_over()
+
+    patch.setattr(Executor, "_watch", watch)
+
+
+@mutant
+def a_run_that_was_left_goes_on_after_its_commit(patch: pytest.MonkeyPatch) -> None:
+    def settle(run: Run) -> Op[None]:
+        run.check()
+        if run.pending or run.writing:
+            yield from write(run)
+
+    patch.setattr(steps, "settle", settle)
+
+
+@mutant
+def a_start_on_its_way_looks_lost(patch: pytest.MonkeyPatch) -> None:
+    def reserve(self: Engine, function: Any, nonce: int, *, inline: bool = False) -> int | None:
+        executor = right(self, function, nonce, inline=inline)
+        self.starting.clear()
+        return executor
+
+    right = Engine.reserve
+    patch.setattr(Engine, "reserve", reserve)
+
+
+@mutant
+def a_replay_lacks_the_last_record(patch: pytest.MonkeyPatch) -> None:
+    command(patch, c.Load, lambda self, it: self.load(it)[:-1])
+
+
+@mutant
+def a_parking_is_not_waited_for(patch: pytest.MonkeyPatch) -> None:
+    def end(self: Waits, waiting: Any, seen: Any) -> None:
+        run = waiting.wait.run
+        parking = run is not None and run.parking
+        if parking:
+            run.parking = False
+        right(self, waiting, seen)
+        if parking:
+            run.parking = True
+
+    right = Waits.end
+    patch.setattr(Waits, "end", end)

@@ -268,6 +268,8 @@ class Pulse(Struct, frozen=True):
     """Seconds until the next row is ready (at most zero: now); None when there is none."""
     stirred: bool
     """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something: `TakeOver` repeats that."""
+    lined: bool
+    """Something is in line in a queue; whether its limits let it run, a claim tells."""
 
 
 def first_row(new: NewWorkflow, now: float) -> WorkflowRow:

@@ -34,6 +34,7 @@ ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 MOVES: dict[str, tuple[frozenset[Status], Status]] = {
     "claim": (frozenset({Status.QUEUED, Status.WAITING}), Status.RUNNING),
     "park": (frozenset({Status.RUNNING}), Status.WAITING),
+    "get in line": (frozenset({Status.WAITING}), Status.QUEUED),
     "hand back": (frozenset({Status.RUNNING}), Status.QUEUED),
     "take over": (frozenset({Status.RUNNING}), Status.QUEUED),
     "hold": (frozenset({Status.RUNNING}), Status.HELD),

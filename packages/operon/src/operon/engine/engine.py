@@ -34,7 +34,7 @@ from operon.engine.program import Program
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
 from operon.engine.waits import Waits
-from operon.errors import Cancelled, DeclarationError, ForkedProcess, NotLaunched, Suspended
+from operon.errors import Cancelled, DeclarationError, ForkedProcess, NotLaunched, StoreUnavailable, Suspended
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -348,6 +348,8 @@ class Engine:
                 log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
         except Suspended:
             pass
+        except StoreUnavailable as error:
+            log.warning("The run of %s was left (%s); it is taken up again.", row.id, error)
         except Exception:
             log.exception("The run of %s was left; it is taken up again.", row.id)
         finally:

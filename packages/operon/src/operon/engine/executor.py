@@ -260,7 +260,7 @@ class Executor:
     def _await_due(self, pulse: Pulse) -> None:
         ready = pulse.due is not None and pulse.due <= 0
         self._next_due = None if pulse.due is None or ready else self._clock.monotonic() + pulse.due
-        if ready and not self.backlog:
+        if (ready or (pulse.lined and self._queues())) and not self.backlog:
             self.nudge()
 
     def _reborn(self) -> Op[None]:

@@ -11,7 +11,8 @@ returning id;
 -- All that a process must know every three seconds, in one statement that costs nothing when nothing happens: 1.6 ms
 -- with 10,000 running rows, against 60 ms for a lease on every row. `stirred` looks for parked workflows whose
 -- wake-up was lost with the process that owed it, and for rows that the dead still hold: they were locked when the
--- others were taken over, or claimed later, by one who did not know yet that he was dead.
+-- others were taken over, or claimed later, by one who did not know yet that he was dead. `lined` says that a queue has
+-- a line: whoever found its row locked, or was told of it by a word that got lost, looks again.
 -- beat: renew the lease; see what is mine, expired and due
 with renewed as (
     update operon.executors set
@@ -42,7 +43,8 @@ select
     ) or exists (
         select from operon.executors e
         where not e.alive and exists (select from operon.workflows w where w.executor = e.id and w.status = 1)
-    ) as stirred;
+    ) as stirred,
+    exists (select from operon.workflows where status = 0 and queue is not null and ready_at is null) as lined;
 
 -- executors: every executor known, living ones first
 select id, beat, app, host, pid, born, alive, extract(epoch from lease_until)::float8 as lease_until, version

@@ -157,9 +157,17 @@ def _enlist(db: Connection, command: c.Enlist, now: float) -> int:
 
 def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
     alive = db.changes("beat", executor=command.executor, ttl=command.ttl, now=now) == 1
-    running, due, stirred = db.one("pulse", executor=command.executor, now=now)
+    running, due, stirred, lined = db.one("pulse", executor=command.executor, now=now)
     expired = tuple((peer, beat) for peer, beat in db.run("expired", now=now))
-    return Pulse(alive=alive, now=now, running=running, expired=expired, due=due, stirred=bool(stirred))
+    return Pulse(
+        alive=alive,
+        now=now,
+        running=running,
+        expired=expired,
+        due=due,
+        stirred=bool(stirred),
+        lined=bool(lined),
+    )
 
 
 def _bury(db: Connection, command: c.Bury, now: float) -> int:

@@ -20,7 +20,8 @@ select
   ) or exists (
     select 1 from operon_executors e
     where not e.alive and exists (select 1 from operon_workflows w where w.executor = e.id and w.status = 1)
-  );
+  ),
+  exists (select 1 from operon_workflows where status = 0 and queue is not null and ready_at is null);
 
 -- expired: living executors whose lease has run out
 select id, beat from operon_executors where alive and lease_until < :now order by id;

@@ -8,22 +8,21 @@ same run, event for event.
 
 from __future__ import annotations
 
-from operon.testing.simulate.laws import LawBroken
+from operon.testing.simulate.verdicts import LawBroken
 from operon.testing.simulate.world import World
 
 __all__ = ["LawBroken", "World", "simulate"]
 
 
-def simulate(seed: int, *, harsh: bool = False) -> World:
+def simulate(seed: int) -> World:
     """Run a world to its end.
 
     Args:
         seed: what it is made of.
-        harsh: processes stand still in the very moment in which they write, and messages take longer than the grace.
 
     Raises:
         LawBroken: a law was broken; run the seed again with a trace to see how.
     """
-    world = World(seed, harsh=harsh)
+    world = World(seed)
     world.run()
     return world

@@ -5,29 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from operon.core.commands import Advance, Bury, Cancel, Command, HandBack
+from operon.core.commands import Advance, Bury, Cancel, Command, HandBack, Start
 from operon.core.journal import Run
 from operon.core.rows import Advanced, Entry, Kind, Outcome, WorkflowRow
 from operon.core.states import MOVES, Status
 from operon.errors import Suspended
 from operon.stores.memory import MemoryStore, Workflow
-from operon.testing.simulate.process import Process
+from operon.testing.simulate.lines import Lines
+from operon.testing.simulate.process import DRIFT, LEASE, Process
+from operon.testing.simulate.verdicts import LawBroken
 
-EARLY = 2e-6
-"""The store's clock is told to the microsecond."""
+EARLY = 2e-6 + DRIFT * LEASE
+"""The store's clock is told to the microsecond, and a process that estimates it heard of it a beat ago."""
 LEGAL = {(source, target) for sources, target in MOVES.values() for source in sources}
-
-
-class LawBroken(AssertionError):
-    """The engine did what it must never do."""
 
 
 class Laws:
     """Watches one database, and what its workflows' bodies see."""
 
-    def __init__(self, store: MemoryStore, now: Callable[[], float]) -> None:
+    def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._now = now
+        self._now = store.clock
+        self._lines = Lines(store)
         self._rows: dict[str, WorkflowRow] = {}
         self._journals: dict[str, dict[str, Entry]] = {}
         self._leases: dict[int, tuple[bool, float]] = {}
@@ -38,20 +37,23 @@ class Laws:
         """The last ordinal that each run's body has seen."""
         self._naps: dict[Run, int] = {}
         """How often each run has slept."""
-        self.acknowledged: dict[str, str] = {}
+        self.acknowledged: dict[str, None] = {}
         """Starts that a client was told of."""
 
     # ── After every commit ───────────────────────────────────────────────────────────────────────────────────────────
 
     def committed(self, process: Process, command: Command[Any], answer: Any) -> None:
         """Hold what a command did against the laws."""
+        begun: list[WorkflowRow] = []
         for workflow_id, workflow in self._store.workflows.items():
             known = self._rows.get(workflow_id)
             changed = known is not workflow.row
             if changed and known is None:
-                self._born(workflow.row)
+                self._born(workflow.row, command)
             elif changed and known is not None:
                 self._moved(process, known, workflow.row, command)
+                if workflow.row.status is Status.RUNNING and known.status is not Status.RUNNING:
+                    begun.append(workflow.row)
             if changed or len(workflow.journal) != len(self._journals.get(workflow_id, ())):
                 self._kept(workflow_id, workflow)
         if isinstance(command, Advance) and isinstance(answer, Advanced) and answer.written:
@@ -59,13 +61,24 @@ class Laws:
         if isinstance(command, Cancel) and command.children:
             self._cancelled(command.workflow_id)
         self._buried(command)
+        for row in begun:
+            self._lines.began(row)
+        for row in begun:
+            self._lines.judge(row)
         for workflow_id, workflow in self._store.workflows.items():
             self._rows[workflow_id] = workflow.row
 
-    def _born(self, row: WorkflowRow) -> None:
-        parent = self._store.workflows.get(row.parent) if row.parent else None
-        if row.parent and (parent is None or parent.row.status is not Status.RUNNING):
-            raise LawBroken(f"{row.id} was started by {row.parent}, which does not run.")
+    def _born(self, row: WorkflowRow, command: Command[Any]) -> None:
+        guard = command.row.parent if isinstance(command, Start) else None
+        parent = self._store.workflows[guard.workflow_id].row if guard else None
+        if guard and parent and (parent.status, parent.claim) != (Status.RUNNING, guard.claim):
+            raise LawBroken(f"{row.id} was started under claim {guard.claim} by {parent.id}, {parent.status}.")
+        if row.queue is not None and row.status is Status.RUNNING:
+            raise LawBroken(f"{row.id} passed by its queue {row.queue!r}.")
+        live = (it.row for it in self._store.workflows.values() if not it.row.status.ended)
+        twins = [it.id for it in live if row.dedupe is not None and it.dedupe == row.dedupe]
+        if len(twins) > 1:
+            raise LawBroken(f"{twins} live, and all of them are {row.dedupe!r}.")
 
     def _moved(self, process: Process, old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> None:
         if old.status.ended:
@@ -144,6 +157,9 @@ class Laws:
         """See a step begin: its run is the only one of its claim, and what came before it is durable."""
         if isinstance(run.dead, Suspended):
             raise LawBroken(f"{run.id} was left, {run.dead}, and begins the step at {position}.")
+        row = self._store.workflows[run.id].row
+        if row.status is Status.WAITING and row.claim == run.guard.claim:
+            raise LawBroken(f"{run.id} is parked, and begins the step at {position}.")
         mine = self._runs.setdefault((run.id, run.guard.claim), run)
         if mine is not run:
             raise LawBroken(f"{run.id} runs twice under claim {run.guard.claim}.")

@@ -23,20 +23,29 @@ from operon.testing.simulate.loops import SimulatedLoop
 from operon.testing.simulate.schedule import Agenda
 
 LEASE = 5.0
+DRIFT = 1e-4
+"""How much too fast or too slow a clock may be."""
+SLACK = 1e-6
+"""Seconds by which a timer may be early."""
 POISON = 1000
 """Nothing is held for having been taken over: the simulation kills more often than that allows."""
 
 
 class SimulatedClock:
-    """The world's time, as this process's clock shows it."""
+    """The world's time, as this process's clock shows it: ahead by hours, a little fast or slow."""
 
-    def __init__(self, agenda: Agenda, skew: float) -> None:
+    def __init__(self, agenda: Agenda, ahead: float, rate: float) -> None:
         self._agenda = agenda
-        self._skew = skew
+        self._ahead = ahead
+        self._rate = rate
 
     def monotonic(self) -> float:
         """Seconds since nobody knows when."""
-        return self._agenda.now + self._skew
+        return self._ahead + self._agenda.now * self._rate
+
+    def suspend(self, seconds: float) -> None:
+        """Stand still for so long, as the clock of a machine does that sleeps; to be called when it has woken."""
+        self._ahead -= seconds * self._rate
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """Refuse: there is no thread that could wait."""
@@ -80,10 +89,10 @@ class Background:
 class Process(Machine):
     """One incarnation of a process on a simulated host."""
 
-    def __init__(self, agenda: Agenda, host: str, number: int, seed: int) -> None:
+    def __init__(self, agenda: Agenda, host: int, number: int, seed: int) -> None:
         chance = Random(seed)
         super().__init__()
-        self.clock = SimulatedClock(agenda, chance.uniform(1.0, 7200.0))
+        self.clock: SimulatedClock = SimulatedClock(agenda, chance.uniform(1.0, 7200.0), chance.choice((1.0, 1.0 - DRIFT, 1.0 + DRIFT)))
         self.random = chance
         self.agenda = agenda
         self.host = host
@@ -97,17 +106,33 @@ class Process(Machine):
         self.engine: Engine | None = None
 
     def __repr__(self) -> str:
-        return f"{self.host}.{self.number}"
+        return f"host{self.host}.{self.number}"
 
-    def launch(self, app: Operon, store: Store, grace: float) -> None:
-        """Begin to run an app."""
-        self.engine = Engine(app, store, Settings(grace=grace, ttl=LEASE, poison=POISON), self)
+    def launch(self, app: Operon, store: Store, settings: Settings) -> None:
+        """Begin to run an app; where it is to run nothing, be a client of it."""
+        self.engine = Engine(app, store, settings, self)
         app.host = self.engine
-        self.engine.launch(self.body)
-        hosts.launched.remove(self.engine)
+        if settings.run:
+            self.engine.launch(self.body)
+            hosts.launched.remove(self.engine)
+        else:
+            self.engine.connect()
 
     def after(self, seconds: float, call: Callable[[], object]) -> None:
-        """Let something happen to this process later."""
+        """Do this in so many seconds by this process's clock."""
+        self._at(self.clock.monotonic() + max(0.0, seconds), call)
+
+    def _at(self, when: float, call: Callable[[], object]) -> None:
+        def ring() -> None:
+            if self.clock.monotonic() < when - SLACK:
+                self._at(when, call)  # the clock has stood still meanwhile
+            else:
+                call()
+
+        self.soon(when - self.clock.monotonic(), ring)
+
+    def soon(self, seconds: float, call: Callable[[], object]) -> None:
+        """Let something happen to this process in so many of the world's seconds."""
         self.agenda.after(seconds, call, self)
 
     def spawn(self, body: Coroutine[Any, Any, None]) -> None:
@@ -148,8 +173,8 @@ class Process(Machine):
 
     def identity(self) -> tuple[str, int, str]:
         """Host, pid, birth."""
-        return self.host, self.number, str(self.number)
+        return f"host{self.host}", self.number, str(self.number)
 
     def gone(self, peer: Peer) -> bool:
         """Whether it was a process of this host: there is one at a time."""
-        return peer.host == self.host and peer.pid != self.number
+        return peer.host == f"host{self.host}" and peer.pid != self.number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from operon.core.commands import Advance, Command, Enlist
@@ -13,57 +12,37 @@ from operon.core.states import Status
 from operon.core.store import Lock
 from operon.errors import StoreError, StoreUnavailable
 from operon.stores.memory import MemoryStore
+from operon.testing.simulate.database import Database
 from operon.testing.simulate.process import Process
 
 T = TypeVar("T")
-PATIENCE = 8
-"""Tries before a store gives up."""
+LONG = 4.0
+"""Seconds that what is slow takes at most, and what straggles."""
 
 
-@dataclass(slots=True)
-class Weather:
-    """How often things go wrong."""
-
-    delay: float = 0.001
-    """Seconds that a message takes on average."""
-    lost_before: float = 0.0
-    lost_after: float = 0.0
-    ambush: float = 0.0
-    """How often a process stands still with a command on its lips."""
-    deaf: float = 0.0
-    """How often a word is not heard."""
-
-
-class Database(Protocol):
-    """The one database of a world."""
-
-    weather: Weather
-    store: MemoryStore
-
-    def carry_out(self, process: Process, command: Command[T]) -> T:
-        """Commit a command, and hold what it did against the laws."""
-        ...
+class Trouble(Protocol):
+    """What may happen to a process at the worst of moments."""
 
     def pause(self, process: Process) -> None:
-        """Let a process stand still for a while."""
+        """Let it stand still for a while."""
         ...
 
-    def say(self, process: Process, word: str) -> None:
-        """Tell the others, if they hear it."""
+    def kill(self, process: Process) -> None:
+        """Let it die."""
         ...
 
 
 class Wire:
     """One process's store."""
 
-    def __init__(self, database: Database, process: Process) -> None:
+    def __init__(self, database: Database, process: Process, trouble: Trouble) -> None:
         self.url = "memory://"
         self.dialect: Literal["postgres", "sqlite", "memory"] = "memory"
         self.queries: Mapping[str, str] = {}
         self.writer: Lock | None = None
-        self.heard: Callable[[str], None] | None = None
         self._database = database
         self._process = process
+        self._trouble = trouble
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
         """Do nothing: it is there."""
@@ -78,64 +57,77 @@ class Wire:
     def submit(self, command: Command[T]) -> Future[T]:
         """Answer a command in its time."""
         future: Future[T] = Future()
-        self._send(command, future, PATIENCE, again=False)
+        self._send(command, future, self._database.weather.tries, again=False)
         return future
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """Hear what others say."""
-        self.heard = heard
+        self._database.ears[self._process] = heard
 
     def shout(self, word: str) -> None:
         """Tell the others."""
         if self._process.alive:
-            self._database.say(self._process, word)
+            self._database.shout(self._process, word)
 
     # ── A command's way ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _send(self, command: Command[T], future: Future[T], tries: int, *, again: bool) -> None:
-        process, weather = self._process, self._database.weather
-        if not process.alive:
+        weather = self._database.weather
+        if not self._process.alive:
             return
         if tries == 0:
-            process.after(
-                0.0, lambda: future.set_exception(StoreUnavailable("The simulated database is out of reach."))
-            )
-        elif process.agenda.random.random() < weather.ambush:
-            self._database.pause(process)
+            error = StoreUnavailable("The simulated database is out of reach.")
+            self._process.soon(0.0, lambda: future.set_exception(error))
+        elif self._happens(weather.ambush):
+            self._trouble.pause(self._process)
             self._again(command, future, tries, again=again)
-        elif process.agenda.random.random() < weather.lost_before:
-            self._again(command, future, tries, again=again)
+        elif weather.out:
+            self._again(command, future, tries - 1, again=again)
+        elif self._happens(weather.lost_before):
+            if self._happens(weather.straggles):
+                late = self._database.agenda.random.uniform(0.0, LONG)
+                self._database.agenda.after(late, lambda: self._answered(command, again=True))
+            self._again(command, future, tries - 1, again=True)
         else:
-            process.agenda.after(self._late(), lambda: self._arrive(command, future, tries, again=again))
+            self._database.agenda.after(self._late(), lambda: self._arrive(command, future, tries, again=again))
 
     def _arrive(self, command: Command[T], future: Future[T], tries: int, *, again: bool) -> None:
         """Commit; whether the answer finds its way back is another matter."""
-        process = self._process
+        if self._database.is_fatal():
+            self._trouble.kill(self._process)
+            return
         try:
             answer = self._answered(command, again=again)
         except StoreError as error:
             told = error
-            process.after(self._late(), lambda: future.set_exception(told))
+            self._process.soon(self._late(), lambda: future.set_exception(told))
             return
-        if process.agenda.random.random() < self._database.weather.lost_after:
-            self._again(command, future, tries, again=True)
+        if self._database.is_fatal():
+            self._trouble.kill(self._process)
+        elif self._happens(self._database.weather.lost_after):
+            self._again(command, future, tries - 1, again=True)
         else:
-            process.after(self._late(), lambda: future.set_result(answer))
+            self._process.soon(self._late(), lambda: future.set_result(answer))
 
     def _again(self, command: Command[T], future: Future[T], tries: int, *, again: bool) -> None:
-        pause = self._process.agenda.random.uniform(0.01, 0.2)
-        self._process.after(pause, lambda: self._send(command, future, tries - 1, again=again))
+        pause = self._database.agenda.random.uniform(0.01, 0.2)
+        self._process.soon(pause, lambda: self._send(command, future, tries, again=again))
+
+    def _happens(self, chance: float) -> bool:
+        return chance > 0 and self._database.agenda.random.random() < chance
 
     def _late(self) -> float:
-        return self._process.agenda.random.expovariate(1.0 / self._database.weather.delay)
+        if self._happens(self._database.weather.slow):
+            return self._database.agenda.random.uniform(0.0, LONG)
+        return self._database.agenda.random.expovariate(1.0 / self._database.weather.delay)
 
     def _answered(self, command: Command[T], *, again: bool) -> T:
         answer = self._database.carry_out(self._process, command)
         if isinstance(command, Enlist):
-            self._process.executors.add(int(answer))  # type: ignore[call-overload]
+            self._process.executors.add(int(answer))  # type: ignore[call-overload] # an id is what it answers
         if again and isinstance(command, Advance) and isinstance(answer, Advanced) and not answer.written:
             verified: Any = verify(self._database.store, command)
-            return verified  # type: ignore[no-any-return]
+            return verified  # type: ignore[no-any-return] # it is what an advance answers
         return answer
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from operon import aio
 from operon.app.app import Operon
+from operon.app.queues import Queue
 from operon.core import context
 from operon.core.journal import Run
 from operon.errors import Cancelled
@@ -42,12 +43,13 @@ class Flaky(Exception):
     """A step failed, as it was told to."""
 
 
-class Set:
+class Cast:
     """One app's declarations, and the stage on which they are played now."""
 
     def __init__(self) -> None:
         self.app = Operon("simulated", database="memory:", version="1")
         self.stage: Stage | None = None
+        self.queues = {it.name: it for it in queues(self.app)}
         self.flows: Mapping[str, Any] = declare(self)
 
     def run(self) -> Run:
@@ -63,18 +65,27 @@ class Set:
         return self.stage
 
 
-def declare(cast: Set) -> Mapping[str, Any]:
+def queues(app: Operon) -> Sequence[Queue]:
+    """Declare queues, each with limits that a few workflows reach."""
+    return (
+        app.queue("narrow", concurrency=2, worker_concurrency=1),
+        app.queue("paced", rate=(2, 1.5)),
+        app.queue("shared", concurrency=3, partition_concurrency=1, partition_rate=(2, 2.0)),
+    )
+
+
+def declare(cast: Cast) -> Mapping[str, Any]:
     """Declare the steps and workflows on an app; answers the workflows by name."""
     play = Play(cast)
-    flows = (*lines(cast.app, play), *waiting(cast.app, play), *wilful(cast.app, play), branches(cast.app, play))
-    family = trees(cast.app, play, *(it for it in flows if it.function.name in {"plain", "sleeper"}))
-    return {it.function.name: it for it in (*flows, *family)}
+    flows = [*lines(cast.app, play), *waiting(cast.app, play), stubborn(cast.app, play), branches(cast.app, play)]
+    named = {it.function.name: it for it in flows}
+    return named | {it.function.name: it for it in trees(cast, play, named["plain"], named["sleeper"])}
 
 
 class Play:
     """What bodies are made of."""
 
-    def __init__(self, cast: Set) -> None:
+    def __init__(self, cast: Cast) -> None:
         self.cast = cast
 
         @cast.app.step(name="work")
@@ -158,8 +169,8 @@ def waiting(app: Operon, play: Play) -> Sequence[Any]:
     return sleeper, late
 
 
-def wilful(app: Operon, play: Play) -> Sequence[Any]:
-    """Declare what does not want to end."""
+def stubborn(app: Operon, play: Play) -> Any:
+    """Declare what does not take a cancellation for an answer."""
 
     @app.workflow(name="stubborn")
     async def stubborn(n: int) -> list[str]:
@@ -168,7 +179,7 @@ def wilful(app: Operon, play: Play) -> Sequence[Any]:
             await play.slept(2.5)
         return [first, await play.worked(n), await play.worked(n)]
 
-    return (stubborn,)
+    return stubborn
 
 
 def branches(app: Operon, play: Play) -> Any:
@@ -197,8 +208,9 @@ def branches(app: Operon, play: Play) -> Any:
     return branches
 
 
-def trees(app: Operon, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
+def trees(cast: Cast, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
     """Declare what starts others, and waits for them or leaves them alone."""
+    app = cast.app
 
     @app.workflow(name="parent")
     async def parent(n: int) -> list[Any]:
@@ -217,4 +229,11 @@ def trees(app: Operon, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
         except Cancelled:
             return
 
-    return parent, endless
+    @app.workflow(name="crowd")
+    async def crowd(n: int) -> list[Any]:
+        line = cast.queues["narrow"]
+        handles = [await aio.enqueue(line, plain, 1) for _ in range(n + 1)]
+        first = await play.worked(0)
+        return [first, *await aio.gather(*handles), await play.worked(1)]
+
+    return parent, endless, crowd

@@ -1,0 +1,160 @@
+"""What is asked of the engines from outside: starts, places in line, cancellations; and whether the answers are right."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from operon import aio
+from operon.core import asking
+from operon.core import queues as lines
+from operon.core.commands import SetQueue
+from operon.errors import (
+    KeyConflict,
+    NotFound,
+    NotLaunched,
+    StepFailed,
+    StoreError,
+    WorkflowCancelled,
+    WorkflowTimedOut,
+)
+from operon.testing.simulate.process import Process
+from operon.testing.simulate.verdicts import LawBroken
+
+if TYPE_CHECKING:
+    from operon.testing.simulate.world import World
+
+LASTING = ("endless",)
+"""What ends only when it is cancelled."""
+BRIEF = ("plain", "sleeper", "thinker", "retrying")
+"""What is put in line."""
+
+
+class Clients:
+    """Everybody who asks for something, and waits for it."""
+
+    def __init__(self, world: World, chance: Random) -> None:
+        self._world = world
+        self._chance = chance
+        self.waiting: list[Process] = []
+        """Where somebody waits for a result."""
+
+    def plan(self) -> None:
+        """Choose what will be asked, and when."""
+        flows = list(self._world.cast(0).flows)
+        for number in range(self._chance.randrange(3, 7)):
+            self._plan_start(f"w{number}", self._chance.choice(flows))
+        for number in range(self._chance.randrange(3)):
+            self._plan_line(f"q{number}", self._chance.choice(list(self._world.cast(0).queues)))
+
+    def _when(self) -> float:
+        """Most begin early, so that much goes wrong with them; some late, when not much else happens."""
+        return self._chance.uniform(0.0, self._chance.choice((8.0, 8.0, self._world.storm - 1.0)))
+
+    def _plan_start(self, key: str, name: str) -> None:
+        chance, at, n = self._chance, self._when(), self._chance.randrange(4)
+        for _ in range(1 if chance.random() < 0.6 else 2):
+            when = at + chance.choice((0.0, 0.001, 1.0))
+            self._world.agenda.at(when, lambda: self._ask(f"starts {name}({n}) as {key}", name, n, {"key": key}))
+        if name in LASTING or chance.random() < 0.2:
+            self._plan_cancellation(key, at + chance.uniform(0.5, 10.0))
+
+    def _plan_line(self, key: str, queue: str) -> None:
+        """Let several get in line at about the same time, and perhaps pause the queue for a while."""
+        chance, at = self._chance, self._when()
+        for number in range(chance.randrange(3, 8)):
+            name, n = chance.choice(BRIEF), chance.randrange(3)
+            options: dict[str, Any] = {
+                "key": f"{key}-{number}",
+                "priority": chance.choice((0, 0, 1, -1)),
+                "partition": chance.choice(("", "a", "b")),
+                "delay": chance.choice((0.0, 0.0, 0.0, 1.5)),
+            }
+            if chance.random() < 0.3:
+                options |= {"dedupe": key, "on_duplicate": chance.choice(("first", "replace"))}
+            self._world.agenda.at(
+                at + chance.choice((0.0, 0.001, 0.5, 2.0)),
+                lambda name=name, n=n, options=options: self._ask(  # type: ignore[misc] # they are bound now
+                    f"puts {name}({n}) as {options['key']} into {queue}", name, n, options, queue
+                ),
+            )
+            if chance.random() < 0.1:
+                self._plan_cancellation(f"{key}-{number}", at + chance.uniform(0.0, 5.0))
+        if chance.random() < 0.3:
+            paused = at + chance.uniform(0.0, 3.0)
+            self._world.agenda.at(paused, lambda: self._change(SetQueue(queue, paused=True)))
+            self._world.agenda.at(paused + 3.0, lambda: self._insist(SetQueue(queue, paused=False)))
+
+    def _plan_cancellation(self, key: str, at: float) -> None:
+        self._world.agenda.at(at, lambda: self._cancel(key))
+        self._world.agenda.at(self._world.storm + 1.0, lambda: self._see_to_it(key))
+
+    # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask(self, what: str, name: str, n: int, options: dict[str, Any], queue: str | None = None) -> None:
+        process = self._world.somebody()
+        if process is None:
+            self._world.agenda.after(1.0, lambda: self._ask(what, name, n, options, queue))
+            return
+        self._world.note(process, what)
+        cast = self._world.cast(process.host)
+        flow = cast.flows[name].using(**options)
+        starting = aio.start(flow, n) if queue is None else aio.enqueue(cast.queues[queue], flow, n)
+        process.spawn(self._asked(process, what, starting))
+
+    async def _asked(self, process: Process, what: str, starting: Any) -> None:
+        """Start, and wait for the result."""
+        try:
+            handle = await starting
+            self._world.laws.acknowledged[handle.id] = None
+            self.waiting.append(process)
+            try:
+                value = await handle
+            finally:
+                self.waiting.remove(process)
+            self._compare(handle.id, value)
+        except (StoreError, NotLaunched, WorkflowCancelled, WorkflowTimedOut, KeyConflict) as error:
+            self._world.note(process, f"{what}, and hears {type(error).__name__}")
+        except (GeneratorExit, StepFailed):
+            raise
+        except BaseException as error:
+            self._world.failures.append(error)
+
+    def _compare(self, key: str, value: Any) -> None:
+        recorded = json.loads(self._world.database.store.workflows[key].row.output or "null")
+        if recorded != value:
+            raise LawBroken(f"The client of {key} got {value!r}, and recorded is {recorded!r}.")
+
+    # ── Cancelling, pausing ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _see_to_it(self, key: str) -> None:
+        """Cancel again and again, until it has ended."""
+        if key in self._world.laws.stranded():
+            self._cancel(key)
+            self._world.agenda.after(5.0, lambda: self._see_to_it(key))
+
+    def _cancel(self, key: str) -> None:
+        process = self._world.somebody()
+        if process is not None and process.engine is not None:
+            self._world.note(process, f"cancels {key}")
+            process.spawn(self._done(process, asking.cancel(process.engine, key)))
+
+    def _change(self, command: SetQueue) -> None:
+        process = self._world.somebody()
+        if process is not None and process.engine is not None:
+            self._world.note(process, f"{'pauses' if command.paused else 'resumes'} {command.name}")
+            process.spawn(self._done(process, lines.change(process.engine, command)))
+
+    def _insist(self, command: SetQueue) -> None:
+        """Change a queue again and again, until it is so."""
+        if self._world.database.store.queues[command.name].paused is not command.paused:
+            self._change(command)
+            self._world.agenda.after(3.0, lambda: self._insist(command))
+
+    async def _done(self, process: Process, op: Any) -> None:
+        assert process.engine is not None
+        try:
+            await process.engine.adrive(op)
+        except (StoreError, NotFound, NotLaunched) as error:
+            self._world.note(process, f"hears {type(error).__name__}")
