@@ -63,9 +63,9 @@ crash: $(STAMP) ## Kill processes while they work, and show that nothing is lost
 	@cd $(CRASH) && PYTHONPATH=$(CURDIR)/packages/operon/src $(CURDIR)/$(BIN)/python -m crash \
 		$(if $(KILLS),--kills $(KILLS)) --database $(DATABASE) $(if $(SEED),--seed $(SEED))
 
-# make simulate SEED=n prints the trace of one world; SEEDS=10000 runs many; HARSH=1 makes them worse
+# make simulate SEED=n prints the trace of one world; SEEDS=10000 [FIRST=n] runs many
 simulate: $(STAMP) ## Run the deterministic simulator
-	@$(call script,$(SIMULATE) $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(HARSH),--harsh))
+	@$(call script,$(SIMULATE) $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)))
 
 install: $(STAMP) ## Make .venv, or bring it up to date
 

@@ -48,7 +48,7 @@ def test_a_pulse_counts_what_the_database_says_i_run(world: World) -> None:
     world.run("foreign")
     assert world.pulse(executor).running == 2
     assert [(row.id, row.claim) for row in world.ask(Running(executor))] == [("lost", 1), ("w", 1)]
-    assert world.ask(HandBack(executor, ("lost",))) == 1
+    assert world.ask(HandBack(executor, (Guard("lost", 1),))) == 1
     assert world.claim(executor) == ["lost"]
 
 
@@ -187,11 +187,22 @@ def test_only_what_is_mine_is_handed_back(world: World) -> None:
         world.run(key, executor=mine)
     world.run("foreign", executor=other)
     world.end(Guard("c", 1), Park(None))
-    assert world.ask(HandBack(mine, ("b", "c", "foreign", "nobody"))) == 1
+    given_up = [Guard("a", 2), Guard("b", 1), Guard("c", 1), Guard("foreign", 1), Guard("nobody", 1)]
+    assert world.ask(HandBack(mine, tuple(given_up))) == 1
     assert world.ask(HandBack(mine, ())) == 0
     assert world.ask(HandBack(mine)) == 1
     assert world.claim(other) == ["b", "a"]
     assert (world.status("c"), world.status("foreign")) == ("waiting", "running")
+
+
+def test_what_is_handed_back_late_takes_nothing_from_a_newer_claim(world: World) -> None:
+    """A statement whose connection was lost may be carried out after its repetition, and after the next claim."""
+    executor = world.enlist()
+    lost = world.run("w", executor=executor)
+    assert world.ask(HandBack(executor, (lost,))) == 1
+    assert world.claim(executor) == ["w"]
+    assert world.ask(HandBack(executor, (lost,))) == 0
+    assert world.status("w") == "running"
 
 
 def test_who_leaves_hands_back_what_it_holds_without_delay(world: World) -> None:

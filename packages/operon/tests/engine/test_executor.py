@@ -12,8 +12,10 @@ import operon
 from engine.conftest import MakeApp, crash
 from engine.stubborn import Stubborn
 from engine.test_workflows import poll
-from operon import Operon
+from operon import Operon, aio
+from operon.core import context
 from operon.core.commands import Beat, Bury, Claim, Command, HandBack, Start
+from operon.core.rows import Guard
 from operon.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -204,6 +206,31 @@ def test_who_was_declared_dead_begins_anew(make: MakeApp, database: Stubborn) ->
         go.set()
         assert operon.describe("w").executor is None
         assert operon.describe("w").output == 2
+
+
+def test_a_run_that_is_taken_up_again_here_is_left(make: MakeApp, database: Stubborn) -> None:
+    """The same process may claim what it was taken from: the earlier run waits no longer, and gives its place back."""
+    app = make(lease=60, grace=30)
+    left: list[int] = []
+
+    @app.workflow(name="flow")
+    async def flow() -> None:
+        run: Any = context.branch.get()
+        try:
+            await aio.sleep(25)
+        finally:
+            left.append(run.run.guard.claim)
+
+    with app:
+        engine: Any = app._engine
+        operon.start(flow.using(key="w"))
+        poll(lambda: engine.runs.get("w") is not None and engine.runs["w"].waits)
+        with database._lock:
+            database.apply(HandBack(engine.executor, (Guard("w", 1),)))
+        engine.nudge()
+        poll(lambda: left == [1])
+        assert engine.runs["w"].guard.claim == 2
+        operon.cancel("w")
 
 
 def test_closing_does_not_wait_for_a_database_that_is_gone(make: MakeApp, database: Stubborn) -> None:

@@ -224,7 +224,7 @@ def a_key_is_taken_twice(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def one_that_is_lost_takes_all_back(patch: pytest.MonkeyPatch) -> None:
-    command(patch, c.HandBack, lambda self, it: self.hand_back(replace(it, ids=None)))
+    command(patch, c.HandBack, lambda self, it: self.hand_back(replace(it, guards=None)))
 
 
 # ── Queues ───────────────────────────────────────────────────────────────────────────────────────────────────────────

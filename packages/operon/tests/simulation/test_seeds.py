@@ -1,9 +1,14 @@
-"""Simulated worlds: five hundred of them, each twice the same, and those that once showed a bug."""
+"""Simulated worlds: five hundred of them, each the same wherever it runs; and what some of them once showed."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import pytest
 
@@ -17,6 +22,10 @@ from operon.testing.simulate import World, simulate
 
 __all__ = ["make"]
 CHUNKS, SEEDS = 10, 50
+CALM = 45
+"""A world with children, branches, retries and a queue, in which nothing goes wrong unless it is made to."""
+MOMENTS = 12
+"""Every so many moments are tried by one test."""
 
 
 @pytest.fixture
@@ -28,21 +37,65 @@ def database() -> MemoryStore:
 def test_no_law_is_broken(chunk: int) -> None:
     """Whatever dies, pauses or is lost: the laws hold after every event, and everything ends."""
     for seed in range(chunk * SEEDS, (chunk + 1) * SEEDS):
-        try:
+        with noted(f"make simulate SEED={seed}"):
             simulate(seed)
-        except BaseException as error:
-            error.add_note(f"make simulate SEED={seed}")
-            raise
 
 
-@pytest.mark.parametrize("seed", [0, 3, 12, 77])
-def test_a_seed_is_a_run(seed: int) -> None:
-    """The same seed is the same run: event for event, word for word."""
-    first, again = World(seed, trace=True), World(seed, trace=True)
-    first.run()
-    again.run()
-    assert first.trace
-    assert first.trace == again.trace
+@pytest.mark.parametrize("first", range(1, MOMENTS + 1))
+def test_a_process_may_die_at_every_moment(first: int) -> None:
+    """Before each commit, and between each commit and its answer."""
+    strike(first, MOMENTS, "dies")
+
+
+@pytest.mark.parametrize("first", range(1, MOMENTS + 1, 3))
+def test_a_process_may_stand_still_at_any_moment(first: int) -> None:
+    """Likewise, for longer than its lease as a rule: it comes back as a zombie."""
+    strike(first, MOMENTS, "pauses")
+
+
+def strike(first: int, step: int, then: Literal["dies", "pauses"]) -> None:
+    calm = simulate(CALM)
+    assert calm.calm
+    for moment in range(first, calm.database.moments + 1, step):
+        with noted(f"World({CALM}, moment={moment}, then={then!r})"):
+            World(CALM, moment=moment, then=then).run()
+
+
+@contextmanager
+def noted(how: str) -> Iterator[None]:
+    """Say with a failure how to see it again."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(how)
+        raise
+
+
+SEED = """
+import hashlib, sys
+from operon.testing.simulate import World
+for seed in map(int, sys.argv[1:]):
+    world = World(seed, trace=True)
+    world.run()
+    print(seed, len(world.trace), hashlib.sha256("\\n".join(world.trace).encode()).hexdigest())
+"""
+
+
+def test_a_seed_is_a_run() -> None:
+    """The same seed is the same run, event for event and word for word, in every process."""
+    seeds = [str(seed) for seed in (0, 3, 12, 77)]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", SEED, *seeds],
+            env={**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hashes in ("1", "2")
+    ]
+    assert len(runs[0].splitlines()) == len(seeds)
+    assert runs[0] == runs[1]
 
 
 def test_a_child_does_not_end_with_its_parents_park(make: MakeApp) -> None:

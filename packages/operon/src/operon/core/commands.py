@@ -15,6 +15,7 @@ from operon.core.rows import (
     Advanced,
     Entry,
     Filter,
+    Guard,
     Limits,
     NewWorkflow,
     Outcome,
@@ -179,10 +180,13 @@ class Running(Command[tuple[WorkflowRow, ...]], frozen=True):
 
 
 class HandBack(Command[int], frozen=True):
-    """Return workflows of this executor to the queue, ready at once; `ids=None` means all it has."""
+    """Return workflows of this executor to the queue, ready at once; `None` means all it has.
+
+    Each only under the claim that is given up: a statement that comes late takes nothing from who claimed it since.
+    """
 
     executor: int
-    ids: tuple[str, ...] | None = None
+    guards: tuple[Guard, ...] | None = None
 
 
 class Retire(Command[None], frozen=True):

@@ -19,7 +19,7 @@ from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.journal import Run
-from operon.core.rows import Advanced, Outcome, Park, WorkflowRow, first_row
+from operon.core.rows import Advanced, Guard, Outcome, Park, WorkflowRow, first_row
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
@@ -359,10 +359,13 @@ class Engine:
     def _enter(self, row: WorkflowRow, entries: tuple[Any, ...]) -> Run:
         run = Run(self, row, entries)
         with self.lock:
+            before = self.runs.get(row.id)
             self.runs[row.id] = run
             self._pens[row.id] = Pen(self.store, run, lambda cause: self.kill(run, cause))
         if row.deadline is not None:
             self._deadlines[row.id] = self.clockwork.after(row.deadline - self.now(), lambda: self._expire(run))
+        if before is not None:
+            self.kill(before, Suspended(f"{row.id} was taken up again."))
         return run
 
     def _leave(self, row: WorkflowRow, run: Run | None, function: Function, outcome: Outcome | None) -> None:
@@ -460,9 +463,9 @@ class Engine:
             count = len(self._abandoned)
         log.warning("A step was abandoned past its timeout; %d such threads are still running.", count)
 
-    def hand_back(self, ids: tuple[str, ...]) -> Op[None]:
+    def hand_back(self, *claims: Guard) -> Op[None]:
         """Return workflows that nobody here runs to the queue."""
-        yield from ask(HandBack(self.executor, ids))
+        yield from ask(HandBack(self.executor, claims))
         self.nudge()
 
 

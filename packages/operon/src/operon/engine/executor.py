@@ -27,7 +27,7 @@ from operon.core.commands import (
     Wake,
     ask,
 )
-from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
+from operon.core.rows import Guard, Outcome, Process, Pulse, WorkflowRow
 from operon.core.states import Status
 from operon.engine import drivers
 from operon.engine.bell import Bell, Rest
@@ -223,7 +223,7 @@ class Executor:
     def _run_here(self, row: WorkflowRow) -> Op[None]:
         function = self._engine.program.functions[row.name]
         if not self._claiming or self._engine.reserve(function, row.nonce, inline=True) is None:
-            yield from self._engine.hand_back((row.id,))
+            yield from self._engine.hand_back(Guard(row.id, row.claim))
             return
         self._engine.spawn(row, function)
 
@@ -314,8 +314,8 @@ class Executor:
         strays = rows ^ here
         lasting = strays & self._strays
         self._strays = strays - lasting
-        if lost := tuple(sorted(workflow_id for workflow_id, _ in lasting & rows)):
-            yield from self._engine.hand_back(lost)
+        if lost := [Guard(workflow_id, claim) for workflow_id, claim in sorted(lasting & rows)]:
+            yield from self._engine.hand_back(*lost)
         yield from self._dismiss(lasting & here)
 
     def _dismiss(self, strays: frozenset[tuple[str, int]] = frozenset()) -> Op[None]:

@@ -320,8 +320,9 @@ class MemoryStore:
         return tuple(sorted((w.row for w in self._run_by(command.executor)), key=lambda row: row.id))
 
     def hand_back(self, command: c.HandBack) -> int:
-        """Only what this executor runs."""
-        held = [w for w in self._run_by(command.executor) if command.ids is None or w.row.id in command.ids]
+        """Only what this executor runs, and only under these claims."""
+        guards, mine = command.guards, self._run_by(command.executor)
+        held = [w for w in mine if guards is None or Guard(w.row.id, w.row.claim) in guards]
         now = self.clock()
         for workflow in held:
             _end(workflow, Outcome(Status.QUEUED), now)

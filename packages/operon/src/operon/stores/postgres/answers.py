@@ -126,13 +126,15 @@ def running(session: Session, command: c.Running) -> tuple[WorkflowRow, ...]:
 
 def hand_back(session: Session, command: c.HandBack) -> int:
     """Return work to the queue."""
-    ids = None if command.ids is None else list(command.ids)
-    return len(session.rows("hand_back", executor=command.executor, ids=ids))
+    guards = command.guards
+    ids = None if guards is None else [guard.workflow_id for guard in guards]
+    claims = None if guards is None else [guard.claim for guard in guards]
+    return len(session.rows("hand_back", executor=command.executor, ids=ids, claims=claims))
 
 
 def retire(session: Session, command: c.Retire) -> None:
     """Return all work to the queue, and leave."""
-    session.rows("hand_back", executor=command.executor, ids=None)
+    session.rows("hand_back", executor=command.executor, ids=None, claims=None)
     session.rows("retire", executor=command.executor)
 
 

@@ -81,10 +81,11 @@ returning w.id;
 -- running: the rows that an executor runs, as far as the database knows
 select * from operon.workflows where executor = :executor::bigint and status = 1 order by id;
 
--- hand_back: return workflows of an executor to the queue; with no :ids, all it has
+-- hand_back: return workflows of an executor to the queue, each under its claim; with no :ids, all it has
 with mine as materialized (
     select id from operon.workflows
-    where executor = :executor::bigint and status = 1 and (:ids::text[] is null or id = any(:ids::text[]))
+    where executor = :executor::bigint and status = 1
+        and (:ids::text[] is null or (id, claim) in (select * from unnest(:ids::text[], :claims::bigint[])))
     order by id for no key update
 )
 update operon.workflows w set status = 0, executor = null, ready_at = clock_timestamp(), output = null, error = null

@@ -182,8 +182,9 @@ def _take_over(db: Connection, command: c.TakeOver, now: float) -> int:
 
 
 def _hand_back(db: Connection, command: c.HandBack, now: float) -> int:
-    ids = None if command.ids is None else json.dumps(command.ids)
-    return db.changes("hand_back", executor=command.executor, ids=ids, now=now)
+    guards = command.guards
+    pairs = None if guards is None else json.dumps([(guard.workflow_id, guard.claim) for guard in guards])
+    return db.changes("hand_back", executor=command.executor, guards=pairs, now=now)
 
 
 def _retire(db: Connection, command: c.Retire, now: float) -> None:

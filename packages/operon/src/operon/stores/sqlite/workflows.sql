@@ -92,9 +92,10 @@ where status < 4 and id in (
   select id from tree
 );
 
--- hand_back: return to the queue what an executor runs
+-- hand_back: return to the queue what an executor runs, each under its claim; with no :guards, all it has
 update operon_workflows set status = 0, executor = null, ready_at = :now, output = null, error = null
-where status = 1 and executor = :executor and (:ids is null or id in (select value from json_each(:ids)));
+where status = 1 and executor = :executor
+  and (:guards is null or (id, claim) in (select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:guards)));
 
 -- take_over: requeue what the dead hold, each time later, and hold what has died too often
 update operon_workflows

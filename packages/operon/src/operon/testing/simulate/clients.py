@@ -1,4 +1,4 @@
-"""What is asked of the engines from outside: starts, places in line, cancellations; and whether the answers are right."""
+"""What is asked of the engines from outside, starts, places in line, cancellations, and whether the answers are right."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Clients:
         if chance.random() < 0.3:
             paused = at + chance.uniform(0.0, 3.0)
             self._world.agenda.at(paused, lambda: self._change(SetQueue(queue, paused=True)))
-            self._world.agenda.at(paused + 3.0, lambda: self._insist(SetQueue(queue, paused=False)))
+            self._world.agenda.at(paused + 3.0, lambda: self._resume(queue))
 
     def _plan_cancellation(self, key: str, at: float) -> None:
         self._world.agenda.at(at, lambda: self._cancel(key))
@@ -146,11 +146,11 @@ class Clients:
             self._world.note(process, f"{'pauses' if command.paused else 'resumes'} {command.name}")
             process.spawn(self._done(process, lines.change(process.engine, command)))
 
-    def _insist(self, command: SetQueue) -> None:
-        """Change a queue again and again, until it is so."""
-        if self._world.database.store.queues[command.name].paused is not command.paused:
-            self._change(command)
-            self._world.agenda.after(3.0, lambda: self._insist(command))
+    def _resume(self, queue: str) -> None:
+        """Resume a queue, again and again: a pause may come late."""
+        if self._world.database.store.queues[queue].paused:
+            self._change(SetQueue(queue, paused=False))
+        self._world.agenda.after(3.0, lambda: self._resume(queue))
 
     async def _done(self, process: Process, op: Any) -> None:
         assert process.engine is not None

@@ -11,9 +11,9 @@ from operon.core.commands import Claim, Command, TakeOver
 from operon.core.states import Status
 from operon.stores.memory import Clock, MemoryStore
 from operon.testing.simulate.laws import Laws
-from operon.testing.simulate.verdicts import LawBroken
 from operon.testing.simulate.process import Process
 from operon.testing.simulate.schedule import Agenda
+from operon.testing.simulate.verdicts import LawBroken
 from operon.testing.simulate.weather import Weather
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Observer(Protocol):
 class Database:
     """Carries out commands one after the other; what somebody else has locked is skipped, as by `skip locked`."""
 
-    def __init__(self, agenda: Agenda, observer: Observer, fatal: int | None) -> None:
+    def __init__(self, agenda: Agenda, observer: Observer, moment: int | None) -> None:
         self.agenda = agenda
         self.store = MemoryStore(Clock(lambda: EPOCH + agenda.now))
         self.laws = Laws(self.store)
@@ -43,8 +43,9 @@ class Database:
         self.ears: dict[Process, Callable[[str], None]] = {}
         """Who hears what is shouted."""
         self._observer = observer
-        self._fatal = fatal
-        self._moments = 0
+        self.moments = 0
+        """How many commands have come here, and answers left."""
+        self._moment = moment
 
     def carry_out(self, process: Process, command: Command[T]) -> T:
         """Commit a command, and hold what it did against the laws."""
@@ -56,12 +57,10 @@ class Database:
             self._observer.broke(error)
         return answer
 
-    def is_fatal(self) -> bool:
-        """Whether this is the moment, before a commit or after it, that its sender does not survive."""
-        self._moments += 1
-        return self._moments == self._fatal or (
-            self.weather.strike > 0 and self.agenda.random.random() < self.weather.strike
-        )
+    def is_the_moment(self) -> bool:
+        """Whether it is now, as a command comes or its answer leaves, that something is to happen to its sender."""
+        self.moments += 1
+        return self.moments == self._moment
 
     def _apply(self, command: Command[T]) -> T:
         if not self.weather.locked or not isinstance(command, Claim | TakeOver):

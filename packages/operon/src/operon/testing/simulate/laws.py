@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from operon.core.commands import Advance, Bury, Cancel, Command, HandBack, Start

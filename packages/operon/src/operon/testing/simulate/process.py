@@ -92,7 +92,9 @@ class Process(Machine):
     def __init__(self, agenda: Agenda, host: int, number: int, seed: int) -> None:
         chance = Random(seed)
         super().__init__()
-        self.clock: SimulatedClock = SimulatedClock(agenda, chance.uniform(1.0, 7200.0), chance.choice((1.0, 1.0 - DRIFT, 1.0 + DRIFT)))
+        self.clock: SimulatedClock = SimulatedClock(
+            agenda, chance.uniform(1.0, 7200.0), chance.choice((1.0, 1.0 - DRIFT, 1.0 + DRIFT))
+        )
         self.random = chance
         self.agenda = agenda
         self.host = host

@@ -27,7 +27,7 @@ class Weather:
     ambush: float = 0.0
     """A process stands still with a command on its lips."""
     strike: float = 0.0
-    """A process dies with a command on its lips, or before it hears the answer."""
+    """A process dies as its command comes to the database, or as the answer leaves it."""
     deaf: float = 0.0
     """A word is not heard."""
     late: float = 1.0

@@ -31,6 +31,10 @@ class Trouble(Protocol):
         """Let it die."""
         ...
 
+    def strike(self, process: Process) -> None:
+        """Do to it what was to be done at a chosen moment."""
+        ...
+
 
 class Wire:
     """One process's store."""
@@ -93,8 +97,8 @@ class Wire:
 
     def _arrive(self, command: Command[T], future: Future[T], tries: int, *, again: bool) -> None:
         """Commit; whether the answer finds its way back is another matter."""
-        if self._database.is_fatal():
-            self._trouble.kill(self._process)
+        if self._struck():
+            self._again(command, future, tries, again=again)
             return
         try:
             answer = self._answered(command, again=again)
@@ -102,9 +106,7 @@ class Wire:
             told = error
             self._process.soon(self._late(), lambda: future.set_exception(told))
             return
-        if self._database.is_fatal():
-            self._trouble.kill(self._process)
-        elif self._happens(self._database.weather.lost_after):
+        if not self._struck() and self._happens(self._database.weather.lost_after):
             self._again(command, future, tries - 1, again=True)
         else:
             self._process.soon(self._late(), lambda: future.set_result(answer))
@@ -112,6 +114,16 @@ class Wire:
     def _again(self, command: Command[T], future: Future[T], tries: int, *, again: bool) -> None:
         pause = self._database.agenda.random.uniform(0.01, 0.2)
         self._process.soon(pause, lambda: self._send(command, future, tries, again=again))
+
+    def _struck(self) -> bool:
+        """Whether something happens to the process in this very moment."""
+        if self._database.is_the_moment():
+            self._trouble.strike(self._process)
+        elif self._happens(self._database.weather.strike):
+            self._trouble.kill(self._process)
+        else:
+            return False
+        return True
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self._database.agenda.random.random() < chance

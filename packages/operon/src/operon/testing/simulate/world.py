@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from operon.core.commands import Command
 from operon.core.journal import Run
@@ -37,17 +37,21 @@ class World:
     Args:
         seed: what it is made of.
         trace: whether to keep a line of each thing that happens, in `trace`.
-        fatal: the moment, counted in commands that come to the database and answers that leave it, in which whoever
-            sent the command dies.
+        moment: when something happens to a process, counted in commands that come to the database and answers that leave
+            it: to him who sent the command.
+        then: what happens to him.
     """
 
-    def __init__(self, seed: int, *, trace: bool = False, fatal: int | None = None) -> None:
+    def __init__(
+        self, seed: int, *, trace: bool = False, moment: int | None = None, then: Literal["dies", "pauses"] = "dies"
+    ) -> None:
         self.seed = seed
         self.random = Random(seed)
         self.agenda = Agenda(Random(self.random.getrandbits(64)))
         self.storm = STORM
+        self._then = then
         self.failures: list[BaseException] = []
-        self.database = Database(self.agenda, self, fatal)
+        self.database = Database(self.agenda, self, moment)
         self.laws = self.database.laws
         self.clients = Clients(self, Random(self.random.getrandbits(64)))
         self.processes: list[Process] = []
@@ -86,9 +90,7 @@ class World:
         self.processes.append(process)
         cast = self.cast(host)
         cast.stage = self
-        settings = Settings(
-            grace=self._grace, ttl=LEASE, poison=POISON, run=host < HOSTS - 1, only=self._only[host]
-        )
+        settings = Settings(grace=self._grace, ttl=LEASE, poison=POISON, run=host < HOSTS - 1, only=self._only[host])
         process.launch(cast.app, Wire(self.database, process, self), settings)
         self.note(process, "boots")
 
@@ -163,6 +165,10 @@ class World:
             if process.host == 0 or self.random.random() < 0.7:
                 self.agenda.after(self.random.choice((0.1, 3.0, 12.0)), lambda: self._boot(process.host))
 
+    def strike(self, process: Process) -> None:
+        """Do to a process what was to be done at the chosen moment."""
+        self.kill(process) if self._then == "dies" else self.pause(process)
+
     def pause(self, process: Process) -> None:
         """Let a process stand still for a while, perhaps for longer than its lease; its clock may stand still, too."""
         if process.alive and not process.paused:
@@ -215,7 +221,7 @@ class World:
 
     def rested(self, run: Run) -> None:
         """See a body go on."""
-        if self.calm or self.agenda.now > STORM:
+        if self.calm or self.agenda.now > STORM + LEASE:
             self._judge(lambda: self.laws.rested(run))
 
     def _judge(self, law: Callable[[], None]) -> None:
