@@ -75,6 +75,10 @@ def test_two_processes_share_one_limit(make: MakeApp) -> None:
     assert gate.most == 3
 
 
+def unheard(delay: float = 0.0, *, cancelled: bool = False) -> None:
+    """Say nothing to anybody."""
+
+
 def test_who_hears_no_word_of_a_line_finds_it(make: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """A word is a hint: what is in line is found by the heartbeat, as everything is."""
     app = make(lease=0.5)
@@ -88,7 +92,7 @@ def test_who_hears_no_word_of_a_line_finds_it(make: MakeApp, monkeypatch: pytest
         engine: Any = app._engine
         (peer,) = engine.store.ask(Executors())
         poll(lambda: engine.store.ask(Executors())[0].beat > peer.beat + 2)  # what a launch claims is claimed
-        monkeypatch.setattr(engine, "nudge", lambda *_, **__: None)
+        monkeypatch.setattr(engine, "nudge", unheard)
         assert enqueue(queue, body).result(timeout=20) == "done"
 
 

@@ -177,11 +177,12 @@ def the_dead_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def a_parent_that_was_taken_over_starts_children(patch: pytest.MonkeyPatch) -> None:
     def start(self: MemoryStore, it: c.Start) -> Started:
-        parent = it.row.parent and self.workflows.get(it.row.parent.workflow_id)
-        if parent is None or it.row.parent is None or parent.row.status.ended:
+        guard = it.row.parent
+        parent = None if guard is None else self.workflows.get(guard.workflow_id)
+        if parent is None or guard is None or parent.row.status.ended:
             return self.start(it)
         there = parent.row
-        parent.row = replace(there, status=Status.RUNNING, claim=it.row.parent.claim)
+        parent.row = replace(there, status=Status.RUNNING, claim=guard.claim)
         try:
             return self.start(it)
         finally:
@@ -398,7 +399,7 @@ def what_runs_is_handed_back(patch: pytest.MonkeyPatch) -> None:
     def reconcile(self: Executor, pulse: Pulse) -> Op[None]:
         rows = yield from ask(c.Running(self.id))
         if rows:
-            yield from self._engine.hand_back(tuple(row.id for row in rows))
+            yield from self._engine.hand_back(*(Guard(row.id, row.claim) for row in rows))
 
     patch.setattr(Executor, "_reconcile", reconcile)
 
@@ -494,13 +495,13 @@ def a_replay_lacks_the_last_record(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def a_parking_is_not_waited_for(patch: pytest.MonkeyPatch) -> None:
     def end(self: Waits, waiting: Any, seen: Any) -> None:
+        if waiting.wait.run is None:
+            right(self, waiting, seen)
+            return
         run = waiting.wait.run
-        parking = run is not None and run.parking
-        if parking:
-            run.parking = False
+        parking, run.parking = run.parking, False
         right(self, waiting, seen)
-        if parking:
-            run.parking = True
+        run.parking = parking
 
     right = Waits.end
     patch.setattr(Waits, "end", end)

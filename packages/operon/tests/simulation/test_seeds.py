@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -62,7 +62,7 @@ def strike(first: int, step: int, then: Literal["dies", "pauses"]) -> None:
 
 
 @contextmanager
-def noted(how: str) -> Iterator[None]:
+def noted(how: str) -> Generator[None]:
     """Say with a failure how to see it again."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is asked of the engines from outside, starts, places in line, cancellations, and whether the answers are right."""
+"""What is asked of the engines from outside: starts, places in line, cancellations; are the answers right?"""
 
 from __future__ import annotations
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
-
-from msgspec.structs import replace
 
 from operon.core.commands import Claim, Command, TakeOver
 from operon.core.states import Status
@@ -18,6 +16,11 @@ from operon.testing.simulate.weather import Weather
 
 T = TypeVar("T")
 EPOCH = 1_700_000_000.0
+SKIPPING: Mapping[type[Command[Any]], frozenset[Status]] = {
+    Claim: frozenset({Status.QUEUED, Status.WAITING}),
+    TakeOver: frozenset({Status.RUNNING}),
+}
+"""What skips rows that somebody else has locked, and which rows it wants."""
 
 
 class Observer(Protocol):
@@ -63,18 +66,18 @@ class Database:
         return self.moments == self._moment
 
     def _apply(self, command: Command[T]) -> T:
-        if not self.weather.locked or not isinstance(command, Claim | TakeOver):
+        wanted = SKIPPING.get(type(command))
+        if wanted is None or not self.weather.locked:
             return self.store.apply(command)
-        if isinstance(command, Claim):
-            command = replace(command, queues=tuple(it for it in command.queues if not self._is_locked()))
-        wanted = {Status.RUNNING} if isinstance(command, TakeOver) else {Status.QUEUED, Status.WAITING}
-        there = self.store.workflows
-        free = {key: it for key, it in there.items() if it.row.status not in wanted or not self._is_locked()}
-        self.store.workflows = free
+        workflows, queues = self.store.workflows, self.store.queues
+        self.store.workflows = {
+            key: it for key, it in workflows.items() if it.row.status not in wanted or not self._is_locked()
+        }
+        self.store.queues = {key: it for key, it in queues.items() if not self._is_locked()}
         try:
             return self.store.apply(command)
         finally:
-            self.store.workflows = there
+            self.store.workflows, self.store.queues = workflows, queues
 
     def _is_locked(self) -> bool:
         return self.agenda.random.random() < self.weather.locked

@@ -14,6 +14,7 @@ from operon.core.commands import Op
 from operon.core.rows import Peer
 from operon.core.store import Store
 from operon.engine import drivers
+from operon.engine.clock import Clock
 from operon.engine.clockwork import Timer
 from operon.engine.engine import Engine
 from operon.engine.ids import Ids
@@ -58,7 +59,7 @@ class SimulatedTimers:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.clock = process.clock
+        self.clock: Clock = process.clock
 
     def start(self) -> None:
         """Do nothing: the world calls."""
@@ -92,9 +93,8 @@ class Process(Machine):
     def __init__(self, agenda: Agenda, host: int, number: int, seed: int) -> None:
         chance = Random(seed)
         super().__init__()
-        self.clock: SimulatedClock = SimulatedClock(
-            agenda, chance.uniform(1.0, 7200.0), chance.choice((1.0, 1.0 - DRIFT, 1.0 + DRIFT))
-        )
+        ahead, rate = chance.uniform(1.0, 7200.0), chance.choice((1.0, 1.0 - DRIFT, 1.0 + DRIFT))
+        self.clock = self._clock = SimulatedClock(agenda, ahead, rate)
         self.random = chance
         self.agenda = agenda
         self.host = host
@@ -140,6 +140,11 @@ class Process(Machine):
     def spawn(self, body: Coroutine[Any, Any, None]) -> None:
         """Run a client's code here, outside of any workflow."""
         self.body.create_task(body, context=contextvars.Context())
+
+    def resume(self, asleep: float) -> None:
+        """Go on after a pause; for so many seconds of it the machine slept, and its clock with it."""
+        self._clock.suspend(asleep)
+        self.paused = False
 
     def die(self) -> None:
         """End at this instant: nothing is handed back, nobody says goodbye."""

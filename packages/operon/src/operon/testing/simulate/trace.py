@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from msgspec.structs import fields
@@ -23,7 +23,8 @@ def told(value: Any) -> str:
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, tuple):
-        return f"({', '.join(told(it) for it in value)})"  # type: ignore[misc] # whatever it holds
+        return f"({', '.join(told(it) for it in cast('tuple[Any, ...]', value))})"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {told(it)}" for key, it in value.items()) + "}"  # type: ignore[misc] # likewise
+        pairs = cast("Mapping[Any, Any]", value).items()
+        return "{" + ", ".join(f"{key}: {told(it)}" for key, it in pairs) + "}"
     return repr(value)

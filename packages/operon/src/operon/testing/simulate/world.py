@@ -37,9 +37,9 @@ class World:
     Args:
         seed: what it is made of.
         trace: whether to keep a line of each thing that happens, in `trace`.
-        moment: when something happens to a process, counted in commands that come to the database and answers that leave
-            it: to him who sent the command.
-        then: what happens to him.
+        moment: counts the commands that come to the database, and the answers that leave it; at this one something
+            happens to the process whose command it is.
+        then: what happens to it.
     """
 
     def __init__(
@@ -178,8 +178,7 @@ class World:
             self.agenda.after(seconds, lambda: self._resume(process, seconds if asleep else 0.0))
 
     def _resume(self, process: Process, asleep: float) -> None:
-        process.clock.suspend(asleep)
-        process.paused = False
+        process.resume(asleep)
         self.note(process, "goes on")
 
     def somebody(self) -> Process | None:
@@ -187,7 +186,7 @@ class World:
         there = [it for it in self.processes if it.alive and not it.paused]
         return self.random.choice(there) if there else None
 
-    # ── What is seen ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── What is seen ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def saw(self, process: Process, command: Command[Any], answer: Any) -> None:
         """See a commit."""
