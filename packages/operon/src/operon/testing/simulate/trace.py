@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, cast
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import fields
@@ -22,9 +22,8 @@ def told(value: Any) -> str:
         return f"{type(value).__name__}({', '.join(told_of)})"
     if isinstance(value, Enum):
         return str(value.value)
-    if isinstance(value, tuple):
-        return f"({', '.join(told(it) for it in cast('tuple[Any, ...]', value))})"
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[Any, Any]", value).items()
-        return "{" + ", ".join(f"{key}: {told(it)}" for key, it in pairs) + "}"
+    if issubclass(type(value), tuple):
+        return f"({', '.join(told(it) for it in value)})"
+    if issubclass(type(value), Mapping):
+        return "{" + ", ".join(f"{key}: {told(it)}" for key, it in value.items()) + "}"
     return repr(value)
