@@ -17,13 +17,16 @@ from operon.core.rows import (
     Filter,
     Limits,
     NewWorkflow,
+    Obstacle,
     Outcome,
     Park,
     Peer,
+    Policy,
     Process,
     Pulse,
     QueueRow,
     Started,
+    Swept,
     WorkflowRow,
 )
 
@@ -95,13 +98,13 @@ class Claim(Command[tuple[WorkflowRow, ...]], frozen=True):
 
 
 class Look(Command[Mapping[str, Outcome]], frozen=True):
-    """Where some workflows stand; an unknown id is missing from the answer."""
+    """Where some workflows stand, erased ones included; an unknown id is missing from the answer."""
 
     ids: tuple[str, ...]
 
 
 class Find(Command[tuple[WorkflowRow, ...]], frozen=True):
-    """The workflows that match, newest first."""
+    """The workflows that match, newest first; erased ones match nothing."""
 
     filter: Filter
 
@@ -113,7 +116,7 @@ class Count(Command[int], frozen=True):
 
 
 class Describe(Command[WorkflowRow | None], frozen=True):
-    """One workflow as it stands."""
+    """One workflow as it stands, even if it is erased."""
 
     workflow_id: str
 
@@ -189,6 +192,47 @@ class Retire(Command[None], frozen=True):
     """Leave: hand back what is still held and end the lease."""
 
     executor: int
+
+
+# ── To the store: retention ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Delete(Command[int | Obstacle], frozen=True):
+    """Delete a workflow that has ended or is held, its journal, and all that descends from it; answers how many.
+
+    Then nothing is left of them, and their ids are free. Answers 0 if there is no such workflow; and what is in the way,
+    having deleted nothing, if something below it has not ended, or its parent, which may still read its result.
+    """
+
+    workflow_id: str
+
+
+class Sweep(Command[Swept], frozen=True):
+    """Look at up to `limit` workflows that ended longer ago than their policy says, oldest first, and shrink them.
+
+    With `keys` False, a whole record becomes its key: who has the id joins a run that is over. Kept are those whose
+    parent has its record, and those that somebody awaits. With `keys` True it is such keys that are deleted, and their
+    ids free; but not before all that descends from them. What another transaction has locked is left alone.
+    """
+
+    policies: tuple[Policy, ...]
+    limit: int
+    after: tuple[float, str] | None = None
+    """Where the last sweep stopped, within the first of the policies."""
+    keys: bool = False
+
+
+class Strip(Command[int], frozen=True):
+    """Remove up to `limit` journal entries of workflows whose record is erased; answers how many."""
+
+    limit: int
+
+
+class Prune(Command[int], frozen=True):
+    """Forget up to `limit` executors that died so many seconds ago and hold nothing, and admissions out of any window."""
+
+    limit: int
+    older: float
 
 
 # ── To the store: queues ─────────────────────────────────────────────────────────────────────────────────────────────

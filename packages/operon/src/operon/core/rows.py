@@ -104,6 +104,20 @@ class NewWorkflow(Struct, frozen=True):
     replace: bool = False
     """Cancel whoever has the `dedupe`, with what descends from it, in the same commit."""
 
+    @property
+    def first_claim(self) -> int:
+        """The number of its first claim."""
+        return before_claims(self.nonce) + 1
+
+
+def before_claims(nonce: int) -> int:
+    """Give the number before a workflow's first claim.
+
+    Claims of two workflows that had one id, the first deleted, never meet: so what still runs of the first is fenced
+    from the second. Every claim adds one; the stores' inserts say the same.
+    """
+    return nonce >> 20 << 20
+
 
 class Outcome(Struct, frozen=True):
     """Where a workflow stands, and what it came to."""
@@ -111,6 +125,8 @@ class Outcome(Struct, frozen=True):
     status: Status
     output: str | None = None
     error: str | None = None
+    erased: float | None = None
+    """When it had ended, if all that is left of it is its key."""
 
 
 class Park(Struct, frozen=True):
@@ -179,6 +195,13 @@ class WorkflowRow(Struct, frozen=True):
     partition: str = ""
     priority: int = 0
     dedupe: str | None = None
+    erased: bool = False
+    """All that is left is its key, and what tells whether another call means the same."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has claimed it before: its journal is empty."""
+        return self.claim - before_claims(self.nonce) == 1 or self.claim == 1
 
 
 class Filter(Struct, frozen=True):
@@ -225,6 +248,32 @@ class QueueRow(Struct, frozen=True):
     queued: int
     """How many wait: in line, delayed, or to be taken up again."""
     running: int
+
+
+class Policy(Struct, frozen=True):
+    """How long the records of a function's workflows are kept that ended so."""
+
+    name: str
+    status: Status
+    keep: float
+    """Seconds since they ended."""
+
+
+class Swept(Struct, frozen=True):
+    """What one sweep did, and where the next may go on."""
+
+    gone: int
+    policy: int = 0
+    """The place, among the policies given, of the one it stopped at."""
+    after: tuple[float, str] | None = None
+    """The `ended_at` and `id` that it looked at last there; None: it has seen all."""
+
+
+class Obstacle(Struct, frozen=True):
+    """A workflow that must have ended before another may be deleted."""
+
+    id: str
+    status: Status
 
 
 class Process(Struct, frozen=True):
@@ -278,7 +327,7 @@ def first_row(new: NewWorkflow, now: float) -> WorkflowRow:
         id=new.id,
         name=new.name,
         status=Status.RUNNING if runs else Status.QUEUED,
-        claim=int(runs),
+        claim=before_claims(new.nonce) + int(runs),
         input=new.input,
         digest=new.digest,
         output=None,

@@ -142,7 +142,7 @@ def _child(
         if claimable:
             # A replay must know its own child from another's. It is left to whoever claims it: a nonce that two owners
             # of this run share would let both run it.
-            row = replace(row, nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()))
+            row = replace(row, nonce=int.from_bytes(blake2b(f"{run.id}:{run.row.nonce}:{position}".encode(), digest_size=7).digest()))
         begun = yield from _started(host, declared, row, inline=inline, run=run, here=not claimable)
     except OperonError as error:
         run.check()

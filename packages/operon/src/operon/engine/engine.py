@@ -332,7 +332,7 @@ class Engine:
         run: Run | None = None
         outcome: Outcome | None = None
         try:
-            entries = (yield from ask(Load(row.id))) if row.claim > 1 else ()
+            entries = (yield from ask(Load(row.id))) if not row.fresh else ()
             run = self._enter(row, entries)
             if function.asynchronous:
                 run.tasks.add(asyncio.current_task())

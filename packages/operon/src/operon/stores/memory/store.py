@@ -10,6 +10,7 @@ import threading
 from collections import defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ from operon.core.rows import (
 )
 from operon.core.states import MOVES, Status
 from operon.stores.memory import queues as lines
+from operon.stores.memory import retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -86,9 +88,10 @@ class MemoryStore:
         self.workflows: dict[str, Workflow] = {}
         self.executors: dict[int, Peer] = {}
         self.queues: dict[str, lines.Line] = {}
+        self._ids = count(1)
         self._lock = threading.Lock()
         self._ears: list[Callable[[str], None]] = []
-        self._children: defaultdict[str, list[str]] = defaultdict(list)
+        self.children: defaultdict[str, list[str]] = defaultdict(list)
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -140,7 +143,7 @@ class MemoryStore:
                 self.cancel(c.Cancel(holder.row.id))
             there = self.workflows[new.id] = Workflow(first_row(new, self.clock()))
             if new.parent:
-                self._children[new.parent.workflow_id].append(new.id)
+                self.children[new.parent.workflow_id].append(new.id)
         row = there.row
         return Started(row.nonce == new.nonce, _outcome(row), row.name, row.digest)
 
@@ -226,7 +229,7 @@ class MemoryStore:
         """Cancel what lives, of the workflow and of all below it, even below one that has ended; fence its owner."""
         tree = [command.workflow_id]
         for key in tree if command.children else ():
-            tree += self._children.get(key, ())
+            tree += self.children.get(key, ())
         live = [
             self.workflows[key] for key in tree if key in self.workflows and not self.workflows[key].row.status.ended
         ]
@@ -252,7 +255,7 @@ class MemoryStore:
 
     def enlist(self, command: c.Enlist) -> int:
         """Give an id that nobody had before."""
-        process, fresh = command.process, len(self.executors) + 1
+        process, fresh = command.process, next(self._ids)
         self.executors[fresh] = Peer(
             id=fresh,
             beat=0,
@@ -297,8 +300,8 @@ class MemoryStore:
 
     def take_over(self, command: c.TakeOver) -> int:
         """Requeue what the dead hold, each time later, and hold what has died too often."""
-        dead = {peer.id for peer in self.executors.values() if not peer.alive}
-        orphans = sorted(w.row.id for w in self._running() if w.row.executor in dead)[: command.limit]
+        living = {peer.id for peer in self.executors.values() if peer.alive}
+        orphans = sorted(w.row.id for w in self._running() if w.row.executor not in living)[: command.limit]
         now = self.clock()
         for workflow in map(self.workflows.__getitem__, orphans):
             row = workflow.row
@@ -395,6 +398,10 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.Running: MemoryStore.running,
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
+    c.Delete: retention.delete,
+    c.Sweep: retention.sweep,
+    c.Strip: retention.strip,
+    c.Prune: retention.prune,
 }
 
 
@@ -431,7 +438,7 @@ def _end(workflow: Workflow, outcome: Outcome, now: float) -> None:
 
 
 def _outcome(row: WorkflowRow) -> Outcome:
-    return Outcome(row.status, row.output, row.error)
+    return Outcome(row.status, row.output, row.error, row.ended_at if row.erased else None)
 
 
 def _is_ready(row: WorkflowRow, now: float) -> bool:
@@ -441,7 +448,8 @@ def _is_ready(row: WorkflowRow, now: float) -> bool:
 def _matches(row: WorkflowRow, wanted: Filter) -> bool:
     labels: dict[str, Any] = json.loads(row.attributes or "{}")
     return (
-        (wanted.name is None or row.name == wanted.name)
+        not row.erased
+        and (wanted.name is None or row.name == wanted.name)
         and (wanted.status is None or row.status in wanted.status)
         and (wanted.parent is None or row.parent == wanted.parent)
         and (wanted.user is None or row.user == wanted.user)

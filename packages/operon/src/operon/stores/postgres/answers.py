@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
 from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
-from operon.stores.postgres import queues
+from operon.core.states import STATUSES
+from operon.stores.postgres import queues, retention
 from operon.stores.postgres.writes import outcome
 
 if TYPE_CHECKING:
@@ -143,6 +144,10 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.SetQueue: queues.change,
     c.Queues: queues.listing,
     c.Opening: queues.opening,
+    c.Delete: retention.delete,
+    c.Sweep: retention.sweep,
+    c.Strip: retention.strip,
+    c.Prune: retention.prune,
     c.Load: load,
     c.Look: look,
     c.Find: find,
@@ -166,7 +171,8 @@ def workflow(row: Row) -> WorkflowRow:
     """Make a workflow of its row: instants are seconds, a status has a name."""
     values: Row = {name: row[name] for name in NAMES}
     values |= {name: value.timestamp() for name, value in values.items() if isinstance(value, datetime)}
-    values |= {"status": outcome(row).status, "roles": tuple(json.loads(row["roles"] or "[]"))}
+    roles = tuple(json.loads(row["roles"] or "[]"))
+    values |= {"status": STATUSES[row["status"]], "roles": roles, "erased": row["erased"] > 0}
     return WorkflowRow(**values)
 
 

@@ -56,11 +56,12 @@ where e.id = seen.id and e.beat = seen.beat and e.alive
 returning e.id;
 
 -- A query over what the dead hold, not a consequence of their death, so that it may be repeated by anybody, at any
--- time, and finds a claim that committed late. A row that a statement in flight has locked is left for the next time.
+-- time, and finds a claim that committed late, even of an executor that was dead for so long that it is forgotten. A
+-- row that a statement in flight has locked is left for the next time.
 -- take_over: requeue rows of dead executors, each time later, and hold what has been requeued too often
 with orphan as materialized (
     select id from operon.workflows
-    where status = 1 and executor in (select id from operon.executors where not alive)
+    where status = 1 and executor not in (select id from operon.executors where alive)
     order by id
     limit :limit::int
     for no key update skip locked

@@ -24,11 +24,14 @@ returning w.*, picked.ready_at as since;
 select * from operon.workflows where id = :id::text;
 
 -- look: where some workflows stand
-select id, status, output, error from operon.workflows where id = any(:ids::text[]);
+select
+    id, status, output, error, case when erased > 0 then extract(epoch from ended_at)::float8 end as erased
+from operon.workflows where id = any(:ids::text[]);
 
 -- find: the workflows that match, newest first, behind :after if given
 select * from operon.workflows
-where (:name::text is null or name = :name::text)
+where erased = 0
+    and (:name::text is null or name = :name::text)
     and (:status::int[] is null or status = any(:status::int[]))
     and (:parent::text is null or parent = :parent::text)
     and (:user::text is null or "user" = :user::text)
@@ -45,7 +48,8 @@ limit :limit::int;
 
 -- count: how many workflows match
 select count(*) from operon.workflows
-where (:name::text is null or name = :name::text)
+where erased = 0
+    and (:name::text is null or name = :name::text)
     and (:status::int[] is null or status = any(:status::int[]))
     and (:parent::text is null or parent = :parent::text)
     and (:user::text is null or "user" = :user::text)

@@ -27,7 +27,7 @@ from operon.core.rows import (
     workflow_parameters,
 )
 from operon.core.states import STATUSES, Status
-from operon.stores.sqlite import queues
+from operon.stores.sqlite import queues, retention
 from operon.stores.sqlite.connection import SQL, Connection
 
 if TYPE_CHECKING:
@@ -240,6 +240,10 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.TakeOver: _take_over,
     c.HandBack: _hand_back,
     c.Retire: _retire,
+    c.Delete: retention.delete,
+    c.Sweep: retention.sweep,
+    c.Strip: retention.strip,
+    c.Prune: retention.prune,
 }
 ANSWERS: Mapping[type[c.Command[Any]], Answer] = {**READS, **WRITES}
 
@@ -250,14 +254,15 @@ def _new(new: NewWorkflow) -> dict[str, Any]:
     return workflow_parameters(new) | {"executor": new.executor, "parent_claim": parent_claim}
 
 
-def _outcome(status: int, output: str | None, error: str | None) -> Outcome:
-    return Outcome(STATUSES[status], output, error)
+def _outcome(status: int, output: str | None, error: str | None, erased: float | None) -> Outcome:
+    return Outcome(STATUSES[status], output, error, erased)
 
 
 def _rows(found: Iterable[Any]) -> Iterator[WorkflowRow]:
     for row in found:
         values = {name: row[name] for name in ROW}
-        values |= {"status": STATUSES[row["status"]], "roles": tuple(json.loads(row["roles"] or "[]"))}
+        roles = tuple(json.loads(row["roles"] or "[]"))
+        values |= {"status": STATUSES[row["status"]], "roles": roles, "erased": bool(row["erased"])}
         yield WorkflowRow(**values)
 
 
