@@ -16,7 +16,7 @@ from operon.app.overloads import Retrieve as _Retrieve
 from operon.app.queues import Queue
 from operon.app.remote import remote
 from operon.app.verbs import blocking
-from operon.core import asking, results, verbs
+from operon.core import asking, deleting, results, verbs
 from operon.core import context as _context
 from operon.core.codec import Secret
 from operon.core.results import Handle
@@ -41,6 +41,7 @@ __all__ = [
     "cancel",
     "context",
     "count",
+    "delete",
     "describe",
     "enqueue",
     "enqueue_many",
@@ -70,4 +71,5 @@ count = blocking(asking.count)
 enqueue = blocking(app_queues.enqueue)
 enqueue_many = blocking(app_queues.enqueue_many)
 cancel = blocking(asking.cancel)
+delete = blocking(deleting.delete)
 context = _context.snapshot

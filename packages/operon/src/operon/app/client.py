@@ -12,7 +12,7 @@ from operon.app.overloads import AsyncGather, AsyncRetrieve, Gather, Retrieve
 from operon.app.remote import named
 from operon.app.stores import store_for
 from operon.app.verbs import retrieve
-from operon.core import asking, results
+from operon.core import asking, deleting, results
 from operon.core.codec import Codec
 from operon.core.commands import Op
 from operon.core.results import Handle
@@ -175,6 +175,7 @@ class Client(Connection):
     enqueue = blocking(queues.enqueue)
     enqueue_many = blocking(queues.enqueue_many)
     cancel = blocking(asking.cancel)
+    delete = blocking(deleting.delete)
     gather = cast("Gather", blocking(results.gather))
 
     def close(self) -> None:
@@ -215,6 +216,7 @@ class AsyncClient(Connection):
     enqueue = awaited(queues.enqueue)
     enqueue_many = awaited(queues.enqueue_many)
     cancel = awaited(asking.cancel)
+    delete = awaited(deleting.delete)
     gather = cast("AsyncGather", awaited(results.gather))
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ from operon.app.endpoints import Endpoint, Endpoints, refuse_served
 from operon.app.names import Names
 from operon.core.function import Function, FunctionKind, Rules
 from operon.core.ids import checked
+from operon.core.retention import Keep, keeping
 from operon.core.retry import Retry, RetryOn
 from operon.core.verbs import seconds
 from operon.errors import DeclarationError
@@ -100,6 +101,7 @@ class Routes(Endpoints):
         aliases: Sequence[str] = (),
         roles: Sequence[str] = (),
         pin: bool | None = None,
+        keep: Keep = ...,
     ) -> WorkflowDecorator: ...
     def workflow(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a workflow: it resumes after any crash at its last recorded step.
@@ -112,6 +114,8 @@ class Routes(Endpoints):
             aliases: names under which older rows know it.
             roles: a user on whose behalf it runs needs one of these roles, whenever it is started or taken up again.
             pin: run a row only on the code version that started it; the app's setting by default.
+            keep: how long its workflows' records are kept once they have ended, as `Operon(keep=)`; the app's setting
+                for outcomes that are not named.
 
         Raises:
             DeclarationError: a generator, a second function of this name, or decorators in another order.
@@ -136,6 +140,7 @@ class Routes(Endpoints):
         raises: Sequence[type[BaseException]] = (),
         aliases: Sequence[str] = (),
         roles: Sequence[str] = (),
+        keep: Keep = ...,
     ) -> TransactionDecorator: ...
     def transaction(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a transaction: the user's rows and our record are one commit, so it happens exactly once.
@@ -151,6 +156,8 @@ class Routes(Endpoints):
             raises: errors of other packages that are recorded as themselves.
             aliases: names under which older rows know it.
             roles: a user on whose behalf it runs needs one of these roles, whenever it is started or taken up again.
+            keep: how long its records are kept where it is a workflow of its own, as `Operon(keep=)`; the app's setting
+                for outcomes that are not named.
 
         Raises:
             DeclarationError: a generator, a second function of this name, or decorators in another order.
@@ -301,6 +308,8 @@ def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
     retry = {key: options.pop(key) for key in tuple(options) if key in Retry.__struct_fields__}
     if (timeout := options.pop("timeout", None)) is not None:
         options["timeout"] = seconds(timeout, f"timeout= of a {kind}")
+    if "keep" in options:
+        options["keep"] = keeping(options["keep"], f"keep= of a {kind}")
     for name in ("raises", "ignore", "aliases", "roles"):
         if name in options:
             options[name] = tuple(options[name])

@@ -200,8 +200,8 @@ class Retire(Command[None], frozen=True):
 class Delete(Command[int | Obstacle], frozen=True):
     """Delete a workflow that has ended or is held, its journal, and all that descends from it; answers how many.
 
-    Then nothing is left of them, and their ids are free. Answers 0 if there is no such workflow; and what is in the way,
-    having deleted nothing, if something below it has not ended, or its parent, which may still read its result.
+    Then nothing is left of them, and their ids are free. Answers 0 if there is no such workflow. If something below it
+    has not ended, or its parent has not, which may still read its result, that is answered, and nothing is deleted.
     """
 
     workflow_id: str
@@ -229,7 +229,7 @@ class Strip(Command[int], frozen=True):
 
 
 class Prune(Command[int], frozen=True):
-    """Forget up to `limit` executors that died so many seconds ago and hold nothing, and admissions out of any window."""
+    """Forget up to `limit` executors dead for so many seconds that hold nothing, and admissions out of any window."""
 
     limit: int
     older: float

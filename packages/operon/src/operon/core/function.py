@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from operon.core.codec import Codec, Signature
 from operon.core.ledger import Isolation
 from operon.core.retry import Retry
+from operon.core.states import Status
 from operon.errors import DeclarationError, Forbidden, NotLaunched
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Rules(Struct, frozen=True):
     pin: bool | None = None
     roles: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    keep: Mapping[Status, float | None] = field(default_factory=dict[Status, "float | None"])
+    """How many seconds the record of an outcome is kept, where it is not as the app says; None is for ever."""
 
 
 class Function:

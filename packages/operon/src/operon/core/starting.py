@@ -142,7 +142,10 @@ def _child(
         if claimable:
             # A replay must know its own child from another's. It is left to whoever claims it: a nonce that two owners
             # of this run share would let both run it.
-            row = replace(row, nonce=int.from_bytes(blake2b(f"{run.id}:{run.row.nonce}:{position}".encode(), digest_size=7).digest()))
+            row = replace(
+                row,
+                nonce=int.from_bytes(blake2b(f"{run.id}:{run.row.nonce}:{position}".encode(), digest_size=7).digest()),
+            )
         begun = yield from _started(host, declared, row, inline=inline, run=run, here=not claimable)
     except OperonError as error:
         run.check()
@@ -159,6 +162,11 @@ def derived(run: Run, position: str) -> str:
     if len(name) <= 200:
         return name
     return f"{(run.row.root or run.id)[:120]}~{blake2b(name.encode(), digest_size=16).hexdigest()}"
+
+
+def is_descendant(run: Run, workflow_id: str) -> bool:
+    """Whether an id is one that only what this run starts, or what that starts, gets."""
+    return workflow_id.startswith((f"{run.id}.", f"{(run.row.root or run.id)[:120]}~"))
 
 
 def _started(
@@ -219,8 +227,8 @@ def _join(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
     key = row.id
     if not rows:
         there: Any = yield Invoke(opened.execute, ("joined", {"id": row.id, "dedupe": row.dedupe}))
-        name, digest, code, key = there[0]
-        outcome, other = Outcome(STATUSES[int(code)]), None if key == row.id else key
+        name, digest, code, key, erased = there[0]
+        outcome, other = Outcome(STATUSES[int(code)], erased=erased), None if key == row.id else key
         compare(declared, row, Started(created=False, outcome=outcome, name=name, digest=digest, id=other))
     opened.after_commit(host.nudge)
     return Begun(key)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from operon.core.commands import Beat, Bury, Claim, Enlist, Executors, Look, Opening, Retire, Running, TakeOver, Wake
 from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
 from operon.core.states import Status
-from operon.engine import processes
+from operon.engine import drivers, processes
 from operon.engine.heart import Heart
+from operon.engine.retention import Retention
 from operon.engine.strangers import Strangers
 from operon.errors import Cancelled, StoreError, Suspended, WorkflowHeld
 
@@ -53,6 +54,7 @@ class Executor:
         self._suspects: dict[int, int] = {}
         self._strays: frozenset[tuple[str, int]] = frozenset()
         self._strangers = Strangers(engine)
+        self._retention = Retention(lambda: engine.program.functions, engine.settings)
         self._offset = 0.0
         self._thread = threading.Thread(target=self._run, name="operon-executor", daemon=True)
         self._heart = Heart(self._clock, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
@@ -227,6 +229,7 @@ class Executor:
         if pulse.stirred:
             self._engine.store.ask(Wake(None))
             self._take_over()
+        drivers.drive(self._engine, self._retention.tick(self._clock.monotonic()))
 
     def _await_due(self, pulse: Pulse) -> None:
         ready = pulse.due is not None and pulse.due <= 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from operon.core.states import Status
 from operon.engine.clock import Clock, WallClock
 
 
@@ -22,4 +24,8 @@ class Settings:
     run: bool = True
     only: tuple[str, ...] | None = None
     """The queues it runs; None is all that its program declares."""
+    keep: Mapping[Status, float | None] = field(default_factory=dict[Status, "float | None"])
+    """How many seconds the record of an outcome is kept, where its function does not say; None is for ever."""
+    keep_keys: float | None = None
+    """How many seconds after its end a workflow's key is known; None is for ever."""
     clock: Clock = field(default_factory=WallClock)

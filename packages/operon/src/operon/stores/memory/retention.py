@@ -85,7 +85,8 @@ def _aged(store: MemoryStore, command: c.Sweep, now: float) -> Iterator[tuple[in
             it
             for it in store.workflows.values()
             if (it.row.name, it.row.status, it.row.erased) == (policy.name, policy.status, command.keys)
-            and (it.row.ended_at or 0.0) <= now - policy.keep
+            and it.row.ended_at is not None
+            and it.row.ended_at <= now - policy.keep
         ]
         for workflow in sorted(fitting, key=_age):
             if place > 0 or command.after is None or _age(workflow) > command.after:
@@ -128,5 +129,5 @@ def _remove(store: MemoryStore, workflow: Workflow) -> None:
     row = workflow.row
     del store.workflows[row.id]
     store.children.pop(row.id, None)
-    if row.parent in store.children:
+    if row.parent is not None and row.id in store.children.get(row.parent, ()):
         store.children[row.parent].remove(row.id)
