@@ -448,7 +448,7 @@ def test_a_sweep_passes_by_what_is_locked_and_holds_up_no_start(
 
 
 def test_twenty_thousand_records_go_a_page_at_a_time(durable: World) -> None:
-    """No commit of a sweep changes more than a page, however much there is to do; a start waits for no more than that."""
+    """No commit of a sweep changes more than a page, however much there is to do; starts get in between."""
     root = durable.run("root", name="greet")
     for begin in range(0, 20_000, 4000):
         durable.ask(StartMany(tuple(start(f"w{begin + n}", parent=root).row for n in range(4000))))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from operon.core.states import Status
-from operon.engine.clock import Clock, WallClock
 
 
 @dataclass(frozen=True)
@@ -28,4 +27,3 @@ class Settings:
     """How many seconds the record of an outcome is kept, where its function does not say; None is for ever."""
     keep_keys: float | None = None
     """How many seconds after its end a workflow's key is known; None is for ever."""
-    clock: Clock = field(default_factory=WallClock)
