@@ -231,6 +231,7 @@ def settle(run: Run) -> Op[None]:
     run.check()
     if run.pending or run.writing:
         yield from write(run)
+        run.check()
 
 
 def write(run: Run, *entries: Entry, end: Outcome | Park | None = None) -> Op[Advanced]:
