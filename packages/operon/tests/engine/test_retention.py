@@ -1,0 +1,480 @@
+"""Retention and deletion through an app: what is kept how long, and what the key of a deleted record answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import operon
+import operon.core.host
+from engine.conftest import MakeApp
+from engine.test_workflows import poll
+from operon import (
+    Client,
+    Handle,
+    Operon,
+    aio,
+    cancel,
+    delete,
+    describe,
+    enqueue,
+    enqueue_many,
+    find,
+    retrieve,
+    start,
+    steps,
+)
+from operon.core.commands import Describe
+from operon.engine.retention import LONG_PAUSE, Retention
+from operon.errors import DeclarationError, Duplicate, KeyConflict, NotEnded, NotFound, RecordDeleted
+
+NOW = timedelta(0)
+
+
+def sweep(app: Operon) -> None:
+    """Do all that the app's processes would do in some hours."""
+    engine = app._engine
+    assert engine is not None
+    retention = Retention(lambda: app.functions, engine.settings)
+    for tick in range(12):
+        engine.drive(retention.tick(tick * LONG_PAUSE))
+
+
+def kept() -> set[str]:
+    return {record.id for record in find(limit=1000)}
+
+
+# ── Policies ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+OUTCOMES = ("succeeded", "failed", "cancelled")
+ALL = {f"{name} {outcome}" for name in ("plain", "special") for outcome in OUTCOMES}
+
+
+def run_each(app: Operon) -> None:
+    """Let workflows end in each way, of a function that the app's policy is for, and of one with its own."""
+
+    def body(how: str) -> None:
+        if how == "failed":
+            raise ValueError(how)
+        if how == "cancelled":
+            operon.sleep(3600)
+
+    plain = app.workflow(name="plain")(body)
+    special = app.workflow(name="special", keep={"failed": None, "cancelled": NOW})(body)
+    with app:
+        for flow in (plain, special):
+            handles = {how: start(flow.using(key=f"{flow.name} {how}"), how) for how in OUTCOMES}
+            cancel(handles["cancelled"].id)
+            operon.gather(*handles.values(), errors="return")
+        sweep(app)
+
+
+@pytest.mark.parametrize(
+    ("keep", "gone"),
+    [
+        (None, {"special cancelled"}),
+        (timedelta(days=1), {"special cancelled"}),
+        (timedelta.max, {"special cancelled"}),
+        (NOW, ALL - {"special failed"}),
+        (0.0, ALL - {"special failed"}),
+        ({"succeeded": NOW, "failed": None}, {"plain succeeded", "special succeeded", "special cancelled"}),
+        ({"failed": NOW}, {"plain failed", "special cancelled"}),
+    ],
+)
+def test_records_are_kept_as_the_app_and_the_workflow_say(make: MakeApp, keep: Any, gone: set[str]) -> None:
+    """A workflow's own policy counts for the outcomes it names, the app's for the others; None is for ever."""
+    run_each(make(keep=keep))
+    with make() as reader:
+        reader.workflow(name="something else", keep=NOW)(len)
+        sweep(reader)
+        assert kept() == ALL - gone
+
+
+def test_a_process_sweeps_only_what_it_knows(make: MakeApp) -> None:
+    """Several apps share a database: what one does not declare is not its to delete; an alias is a declaration."""
+    run_each(make())
+    other = make("other", keep=NOW)
+    other.workflow(name="renamed", aliases=("special",))(len)
+    with other:
+        sweep(other)
+        assert kept() == {f"plain {outcome}" for outcome in OUTCOMES}
+
+
+def test_the_executor_sweeps_after_a_heartbeat(make: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make(keep=NOW)
+    flow = app.workflow(name="flow")(len)
+    with app:
+        flow.using(key="k")("x")
+        swept = threading.Event()
+        tick = Retention.tick
+
+        def seen(self: Retention, now: float) -> Any:
+            yield from tick(self, now + 60.0 * seen.calls)
+            seen.calls += 1
+            swept.set()
+
+        seen.calls = 1
+        monkeypatch.setattr(Retention, "tick", seen)
+        assert swept.wait(20)
+        poll(lambda: not kept())
+
+
+@pytest.mark.parametrize(
+    ("keep", "says"),
+    [
+        ({"held": NOW}, "held has not ended"),
+        ({"succeded": NOW}, "'succeded' is no outcome"),
+        (timedelta(-1), "at least 0"),
+        ({"failed": "a week"}, "'a week'"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_where_it_is_declared(keep: Any, says: str) -> None:
+    with pytest.raises(DeclarationError, match=says):
+        Operon("app", keep=keep)
+    app = Operon("app")
+    with pytest.raises(DeclarationError, match=says):
+        app.workflow(keep=keep)(len)
+    with pytest.raises(DeclarationError, match="keep_keys="):
+        Operon("app", keep_keys=timedelta(-1))
+
+
+# ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Shop:
+    """A workflow and a transaction whose records are deleted, and how often each has run."""
+
+    def __init__(self, app: Operon) -> None:
+        self.app = app
+        self.runs: list[object] = []
+        self.queue = app.queue("q")
+        self.flow = app.workflow(name="flow")(self._flow)
+
+        @app.workflow(name="parent")
+        def parent(key: str, n: int) -> str:
+            handle = start(self.flow.using(key=key), n)
+            try:
+                return str(handle.result())
+            except RecordDeleted as error:
+                return f"deleted: {error}"
+
+        self.parent = parent
+
+    def _flow(self, n: int) -> int:
+        self.runs.append(n)
+        return n
+
+    def ways(self) -> dict[str, Callable[[Any, int], Any]]:
+        """Every way to start, each giving a handle, or what the handle would."""
+        return {
+            "start": start,
+            "call": lambda flow, n: flow(n),
+            "enqueue": lambda flow, n: enqueue(self.queue, flow, n),
+            "enqueue_many": lambda flow, n: enqueue_many(self.queue, [flow.bind(n)])[0],
+        }
+
+
+@pytest.fixture
+def shop(make: MakeApp) -> Any:
+    app = make(keep=NOW)
+    shop = Shop(app)
+    with app:
+        assert shop.flow.using(key="k")(7) == 7
+        sweep(app)
+        assert shop.runs == [7]
+        yield shop
+        assert shop.runs == [7], "it ran again"
+
+
+WAYS = ("start", "call", "enqueue", "enqueue_many")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("on_duplicate", ["join", "first", "reject"])
+def test_a_known_key_is_joined_and_never_runs_again(shop: Shop, way: str, on_duplicate: Any) -> None:
+    call = shop.ways()[way]
+    flow = shop.flow.using(key="k", on_duplicate=on_duplicate)
+    if on_duplicate == "reject":
+        with pytest.raises(Duplicate, match="'k' is taken"):
+            call(flow, 7)
+        return
+    with pytest.raises(RecordDeleted, match=r"k succeeded at 20.* its record was deleted"):
+        call(flow, 7).result(20)
+    if on_duplicate == "join":
+        with pytest.raises(KeyConflict, match="other arguments"):
+            call(flow, 8)
+    else:
+        with pytest.raises(RecordDeleted):
+            call(flow, 8).result(20)
+
+
+def test_the_handle_that_was_given_before_says_that_the_record_is_deleted(shop: Shop) -> None:
+    handle: Handle[int] = Handle(operon.core.host.locate(), "k")
+    with pytest.raises(RecordDeleted, match="use another key"):
+        handle.result(20)
+
+
+def test_who_asks_for_a_deleted_record_is_told_that_it_was_there(shop: Shop) -> None:
+    asks: list[Callable[[str], object]] = [describe, steps, retrieve, cancel]
+    for ask in asks:
+        with pytest.raises(NotFound, match="record was deleted") as caught:
+            ask("k")
+        assert caught.type is RecordDeleted
+    assert find() == []
+
+
+def test_a_workflow_remembers_that_a_record_was_deleted(shop: Shop) -> None:
+    """The error is part of the parent's journal; so is the result of a workflow that is not its child."""
+    said = shop.parent.using(key="parent")("k", 7)
+    assert said.startswith("deleted: k succeeded at ")
+    assert next(step.error for step in steps("parent") if step.kind == "result").__class__ is RecordDeleted
+
+
+def test_a_deleted_key_runs_anew(shop: Shop) -> None:
+    delete("k")
+    with pytest.raises(NotFound) as caught:
+        describe("k")
+    assert caught.type is NotFound
+    assert start(shop.flow.using(key="k"), 9).result(20) == 9
+    assert shop.runs == [7, 9]
+    shop.runs.pop()
+
+
+def test_a_key_is_forgotten_when_its_time_has_come(make: MakeApp) -> None:
+    app = make(keep=NOW, keep_keys=NOW)
+    flow = app.workflow(name="flow")(len)
+    with app:
+        assert flow.using(key="k")("x") == 1
+        sweep(app)
+        assert flow.using(key="k")("another") == 7
+
+
+def test_a_replay_has_the_result_of_a_stranger_whose_record_was_deleted(make: MakeApp) -> None:
+    """Only a child's result is read in the child's row, which is kept as long as its parent's."""
+    app, gate, calls = make(keep=NOW, grace=0.0), threading.Event(), []
+
+    @app.workflow(name="stranger")
+    def stranger(n: int) -> int:
+        return n + 1
+
+    @app.workflow(name="flow")
+    def flow() -> tuple[int, int]:
+        seen = start(stranger.using(key="s"), 1).result(), start(stranger, 2).result()
+        calls.append(seen)
+        gate.set()
+        operon.sleep(0.2)
+        return seen
+
+    with app:
+        stranger.using(key="s")(1)
+        handle = start(flow)
+        assert gate.wait(20)
+        delete_when_ended("s", app)
+        assert handle.result(20) == (2, 3)
+        assert set(calls) == {(2, 3)}
+        assert len(calls) > 1, "it was not replayed"
+
+
+def delete_when_ended(key: str, app: Operon) -> None:
+    sweep(app)
+    with pytest.raises(RecordDeleted):
+        describe(key)
+
+
+# ── Deleting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_delete_leaves_nothing_and_frees_the_key(make: MakeApp) -> None:
+    app, runs = make(), []
+
+    @app.workflow(name="child")
+    def child(n: int) -> int:
+        runs.append(n)
+        return n
+
+    @app.workflow(name="flow")
+    def flow(n: int) -> int:
+        return child(n) + start(child, n + 1).result()
+
+    with app:
+        assert flow.using(key="k")(1) == 3
+        delete("k")
+        assert kept() == set()
+        assert flow.using(key="k")(5) == 11
+        assert sorted(runs) == [1, 2, 5, 6]
+        delete("k")
+        with pytest.raises(NotFound, match="'k'"):
+            delete("k")
+        with pytest.raises(NotFound):
+            delete("\0")
+
+
+def test_what_lives_is_not_deleted(make: MakeApp) -> None:
+    app = make()
+    slow = app.workflow(name="slow")(operon.sleep)
+
+    @app.workflow(name="starts")
+    def starts() -> str:
+        return start(slow, 3600).id
+
+    with app:
+        slow_one = start(slow, 3600)
+        with pytest.raises(NotEnded, match="cancel it first"):
+            delete(slow_one.id)
+        cancel(slow_one.id)
+        delete(slow_one.id)
+        handle = start(starts)
+        child = handle.result(20)
+        with pytest.raises(NotEnded, match=f"while {child} is"):
+            delete(handle.id)
+        cancel(child)
+        delete(handle.id)
+        assert kept() == set()
+
+
+def test_a_wait_is_not_answered_by_the_workflow_that_had_the_key_before(make: MakeApp) -> None:
+    """What ended here a moment ago is remembered, and may have been another workflow of this id."""
+    app, gate = make(), threading.Event()
+
+    @app.workflow(name="flow")
+    def flow(n: int) -> int:
+        if n > 1:
+            gate.wait(20)
+        return n
+
+    with app:
+        for n in range(2):
+            assert start(flow.using(key="k"), n).result(20) == n
+            delete("k")
+        handle = start(flow.using(key="k"), 2)
+        with pytest.raises(operon.errors.StillRunning):
+            handle.result(0.05)
+        gate.set()
+        assert handle.result(20) == 2
+
+
+def test_delete_is_a_step_of_a_workflow(make: MakeApp) -> None:
+    """It is done once; an error is recorded as well; a crash after the deletion does not make it an error."""
+    app = make(grace=0.0)
+    flow = app.workflow(name="flow")(len)
+    seen: list[object] = []
+
+    @app.workflow(name="janitor")
+    def janitor() -> list[str]:
+        delete("k")
+        said: list[str] = []
+        for key in ("k", operon.context().workflow_id or ""):
+            try:
+                delete(key)
+            except (NotFound, NotEnded) as error:
+                said.append(type(error).__name__)
+        operon.sleep(0.1)
+        seen.append(said)
+        return said
+
+    with app:
+        flow.using(key="k")("x")
+        assert start(janitor.using(key="j")).result(20) == ["NotFound", "NotEnded"]
+        assert [(it.name, it.status) for it in steps("j") if it.name == "delete"] == [
+            ("delete", "succeeded"),
+            ("delete", "failed"),
+            ("delete", "failed"),
+        ]
+
+
+def test_a_deletion_that_was_cut_off_is_not_an_error_the_second_time(
+    make: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from operon.core import deleting
+
+    app = make()
+    flow = app.workflow(name="flow")(len)
+    done, noted = deleting._deleted, deleting.note
+    cut: list[str] = []
+
+    def cut_off(run: Any, entry: Any) -> Any:
+        if not cut:
+            cut.append(entry.position)
+            raise run.die(operon.errors.Suspended("the process died"))
+        yield from noted(run, entry)
+
+    @app.workflow(name="janitor")
+    def janitor() -> str:
+        delete("k")
+        return "done"
+
+    with app:
+        flow.using(key="k")("x")
+        monkeypatch.setattr(deleting, "note", cut_off)
+        handle = start(janitor)
+        engine = app._engine
+        assert engine is not None
+        poll(lambda: bool(cut) and not engine.here())
+        engine.drive(engine.hand_back((handle.id,)))
+        assert handle.result(20) == "done"
+    assert done is deleting._deleted
+
+
+@pytest.mark.anyio
+async def test_both_colours_and_clients_delete(sqlite_path: Any) -> None:
+    url = f"sqlite:///{sqlite_path}"
+    app = Operon("app", database=url)
+    flow = app.workflow(name="flow")(len)
+    async with app:
+        for key in "abc":
+            await aio.start(flow.using(key=key), "x")
+            await (await aio.retrieve(key))
+        await aio.delete("a")
+        async with operon.AsyncClient(url) as client:
+            await client.delete("b")
+        assert await aio.call(delete_by_client, url) is None
+        assert await aio.find() == []
+
+
+def delete_by_client(url: str) -> None:
+    with Client(url) as client:
+        client.delete("c")
+
+
+# ── Transactions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_key_of_a_transaction_is_known(sqlite_path: Any) -> None:
+    import sqlite3
+
+    app = Operon("app", database=f"sqlite:///{sqlite_path}", keep=NOW, lease=1.0)
+
+    @app.transaction
+    def add(tx: sqlite3.Connection, n: int) -> int:
+        tx.execute("create table if not exists added (n integer)")
+        tx.execute("insert into added values (?)", [n])
+        return int(tx.execute("select count(*) from added").fetchone()[0])
+
+    with app:
+        assert add.using(key="k")(1) == 1
+        sweep(app)
+        with pytest.raises(RecordDeleted):
+            add.using(key="k")(1)
+        with pytest.raises(RecordDeleted):
+            start(add.using(key="k"), 1).result(20)
+        with pytest.raises(KeyConflict):
+            add.using(key="k")(2)
+        with pytest.raises(Duplicate):
+            add.using(key="k", on_duplicate="reject")(1)
+
+        @app.transaction
+        def both(tx: sqlite3.Connection, on_duplicate: Any) -> str:
+            return start(add.using(key="k", on_duplicate=on_duplicate), 1).id
+
+        assert both("join") == both("first") == "k"
+        with pytest.raises(Duplicate):
+            both("reject")
+        delete("k")
+        assert add.using(key="k")(2) == 2
+        row = operon.core.host.locate().store.ask(Describe("k"))
+        assert row is not None
+        assert row.fresh
