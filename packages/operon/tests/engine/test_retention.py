@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,9 +30,21 @@ from operon import (
     start,
     steps,
 )
-from operon.core.commands import Describe
-from operon.engine.retention import LONG_PAUSE, Retention
-from operon.errors import DeclarationError, Duplicate, KeyConflict, NotEnded, NotFound, RecordDeleted
+from operon.core import deleting
+from operon.core.commands import Command, Describe, Op, Sweep
+from operon.core.journal import note
+from operon.core.rows import Swept
+from operon.engine.retention import LONG_PAUSE, PAUSE, Retention
+from operon.errors import (
+    DeclarationError,
+    Duplicate,
+    KeyConflict,
+    NotEnded,
+    NotFound,
+    RecordDeleted,
+    StillRunning,
+    Suspended,
+)
 
 NOW = timedelta(0)
 
@@ -109,17 +123,12 @@ def test_the_executor_sweeps_after_a_heartbeat(make: MakeApp, monkeypatch: pytes
     flow = app.workflow(name="flow")(len)
     with app:
         flow.using(key="k")("x")
-        swept = threading.Event()
-        tick = Retention.tick
+        minutes, tick = count(1), Retention.tick
 
-        def seen(self: Retention, now: float) -> Any:
-            yield from tick(self, now + 60.0 * seen.calls)
-            seen.calls += 1
-            swept.set()
+        def later(self: Retention, now: float) -> Op[None]:
+            return tick(self, now + next(minutes) * PAUSE)
 
-        seen.calls = 1
-        monkeypatch.setattr(Retention, "tick", seen)
-        assert swept.wait(20)
+        monkeypatch.setattr(Retention, "tick", later)
         poll(lambda: not kept())
 
 
@@ -168,7 +177,7 @@ class Shop:
         self.runs.append(n)
         return n
 
-    def ways(self) -> dict[str, Callable[[Any, int], Any]]:
+    def ways(self) -> dict[str, Callable[..., Any]]:
         """Every way to start, each giving a handle, or what the handle would."""
         return {
             "start": start,
@@ -255,7 +264,8 @@ def test_a_key_is_forgotten_when_its_time_has_come(make: MakeApp) -> None:
 
 def test_a_replay_has_the_result_of_a_stranger_whose_record_was_deleted(make: MakeApp) -> None:
     """Only a child's result is read in the child's row, which is kept as long as its parent's."""
-    app, gate, calls = make(keep=NOW, grace=0.0), threading.Event(), []
+    app, gate = make(keep=NOW, grace=0.0), threading.Event()
+    calls: list[tuple[int, int]] = []
 
     @app.workflow(name="stranger")
     def stranger(n: int) -> int:
@@ -289,7 +299,8 @@ def delete_when_ended(key: str, app: Operon) -> None:
 
 
 def test_delete_leaves_nothing_and_frees_the_key(make: MakeApp) -> None:
-    app, runs = make(), []
+    app = make()
+    runs: list[int] = []
 
     @app.workflow(name="child")
     def child(n: int) -> int:
@@ -351,7 +362,7 @@ def test_a_wait_is_not_answered_by_the_workflow_that_had_the_key_before(make: Ma
             assert start(flow.using(key="k"), n).result(20) == n
             delete("k")
         handle = start(flow.using(key="k"), 2)
-        with pytest.raises(operon.errors.StillRunning):
+        with pytest.raises(StillRunning):
             handle.result(0.05)
         gate.set()
         assert handle.result(20) == 2
@@ -389,18 +400,15 @@ def test_delete_is_a_step_of_a_workflow(make: MakeApp) -> None:
 def test_a_deletion_that_was_cut_off_is_not_an_error_the_second_time(
     make: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from operon.core import deleting
-
     app = make()
     flow = app.workflow(name="flow")(len)
-    done, noted = deleting._deleted, deleting.note
     cut: list[str] = []
 
     def cut_off(run: Any, entry: Any) -> Any:
         if not cut:
             cut.append(entry.position)
-            raise run.die(operon.errors.Suspended("the process died"))
-        yield from noted(run, entry)
+            raise run.die(Suspended("the process died"))
+        yield from note(run, entry)
 
     @app.workflow(name="janitor")
     def janitor() -> str:
@@ -416,7 +424,6 @@ def test_a_deletion_that_was_cut_off_is_not_an_error_the_second_time(
         poll(lambda: bool(cut) and not engine.here())
         engine.drive(engine.hand_back((handle.id,)))
         assert handle.result(20) == "done"
-    assert done is deleting._deleted
 
 
 @pytest.mark.anyio
@@ -431,7 +438,7 @@ async def test_both_colours_and_clients_delete(sqlite_path: Any) -> None:
         await aio.delete("a")
         async with operon.AsyncClient(url) as client:
             await client.delete("b")
-        assert await aio.call(delete_by_client, url) is None
+        await aio.call(delete_by_client, url)
         assert await aio.find() == []
 
 
@@ -478,3 +485,36 @@ def test_the_key_of_a_transaction_is_known(sqlite_path: Any) -> None:
         row = operon.core.host.locate().store.ask(Describe("k"))
         assert row is not None
         assert row.fresh
+
+
+# ── Pace ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_where_nothing_is_to_be_deleted_a_statement_a_minute_asks(make: MakeApp) -> None:
+    """An hour of heartbeats: one sweep a minute, and keys and executors once; while something goes, a page a beat."""
+    app = make(keep=NOW)
+    app.workflow(name="flow")(len)
+    retention = Retention(lambda: app.functions, app._settings)
+    asked: list[Command[Any]] = []
+
+    def beat(now: float, gone: int = 0) -> None:
+        op, answer = retention.tick(now), None
+        with suppress(StopIteration):
+            while True:
+                asked.append(op.send(answer))
+                answer = _answer(asked[-1], gone)
+
+    for second in range(0, 3600, 3):
+        beat(float(second))
+    assert len([it for it in asked if isinstance(it, Sweep) and not it.keys]) == 60
+    assert len(asked) == 63
+    asked.clear()
+    for second in range(3600, 3630, 3):
+        beat(float(second), gone=1)
+    assert len([it for it in asked if isinstance(it, Sweep) and not it.keys]) == 10
+
+
+def _answer(command: Command[Any], gone: int) -> Any:
+    if isinstance(command, Sweep):
+        return Swept(0 if command.keys else gone)
+    return 0

@@ -35,7 +35,8 @@ def delete(session: Session, command: c.Delete) -> int | Obstacle:
 
 def _obstacle(key: str, rows: list[Row]) -> Obstacle | None:
     for row in rows:
-        status = STATUSES[row["status"]]
+        code: int = row["status"]
+        status = STATUSES[code]
         if not status.ended and not (status is Status.HELD and row["id"] == key):
             return Obstacle(row["id"], status)
     return None

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 def delete(db: Connection, command: c.Delete, _now: float) -> int | Obstacle:
     """See `Delete`."""
-    found = [(key, STATUSES[status], below) for key, status, below in db.run("tree", id=command.workflow_id)]
-    for key, status, _ in found:
+    keys: list[str] = []
+    for key, code, below in db.run("tree", id=command.workflow_id):
+        status = STATUSES[int(code)]
         if not status.ended and not (status is Status.HELD and key == command.workflow_id):
             return Obstacle(key, status)
-    keys = [key for key, _, below in found if below]
+        keys += [key] if below else []
     ids = json.dumps(keys)
     for statement in ("delete_steps", "delete_awaits", "delete"):
         db.run(statement, ids=ids)
