@@ -295,6 +295,9 @@ def _element(hint: Any) -> Any:
     element = get_args(hint)[0]
     if get_origin(element) not in {Union, UnionType}:
         return element
-    choices: tuple[Any, ...] = get_args(element)
-    kept = tuple(it for it in choices if not (isinstance(it, type) and issubclass(it, BaseException)))
-    return Union[kept] if kept else Unannotated  # noqa: UP007 - of a tuple
+    kept: list[Any] = [it for it in get_args(element) if not _is_error(it)]
+    return Union[tuple(kept)] if kept else Unannotated  # noqa: UP007 - of a list
+
+
+def _is_error(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseException)
