@@ -8,7 +8,7 @@ batch ends its items. Outside a queue an item is a batch of one, run in place. M
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, wraps
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin
@@ -152,14 +152,18 @@ def outcomes(text: str | None, many: int) -> list[Outcome]:
     return [Outcome(Status.SUCCEEDED, "null")] * many if there is None else there
 
 
-def gathered(found: Sequence[tuple[str, int, str]], room: int) -> str:
-    """Spell the input of a batch of these ids, claims and inputs: the first, and the others as far as there is room."""
-    chosen: list[Item] = []
-    for key, claim, text in found:
+def gathered(leader: tuple[str, int, str], others: Iterable[tuple[str, int, str]], room: int) -> str:
+    """Spell the input of a batch: of the leader and, as far as there is room, of others; each an id, a claim, an input.
+
+    The others are claimed by this, so that their journals are read when they are claimed again.
+    """
+    chosen = [Item(*leader)]
+    room -= len(chosen[0].input)
+    for key, claim, text in others:
         room -= len(text)
-        if chosen and room < 0:
+        if room < 0:
             break
-        chosen.append(Item(key, claim, text))
+        chosen.append(Item(key, claim + 1, text))
     return json.encode(Items(chosen)).decode()
 
 

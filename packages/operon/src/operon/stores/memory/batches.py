@@ -56,11 +56,11 @@ def form(store: MemoryStore, command: c.Form) -> str | None:
         and (it.row.ready_at is None or it.row.ready_at <= now + command.wait)
     ]
     others.sort(key=lambda it: (it.row.ready_at or 0.0, rank(it.row), it.row.id))
-    found = [leader, *others[: command.size - 1]]
-    text = gathered([(it.row.id, it.row.claim, it.row.input) for it in found], command.room)
+    first, *found = ((it.row.id, it.row.claim, it.row.input) for it in (leader, *others[: command.size - 1]))
+    text = gathered(first, found, command.room)
     store.workflows[new.id] = type(leader)(first_row(replace(new, input=text), now))
     for place, item in enumerate(items(text)):
-        _wait_for(store.workflows[item.id], command, place, now)
+        _wait_for(store.workflows[item.id], item.claim, command, place, now)
     return text
 
 
@@ -80,11 +80,12 @@ def settle(store: MemoryStore, end: Outcome, now: float) -> None:
             )
 
 
-def _wait_for(workflow: Workflow, command: c.Form, place: int, now: float) -> None:
+def _wait_for(workflow: Workflow, claim: int, command: c.Form, place: int, now: float) -> None:
     new = command.batch
-    workflow.row = replace(workflow.row, status=Status.WAITING, executor=None, ready_at=workflow.row.deadline)
+    row = workflow.row
+    workflow.row = replace(row, status=Status.WAITING, claim=claim, executor=None, ready_at=row.deadline)
     workflow.awaits = (new.id,)
     workflow.journal["1"] = Entry(
         "1", 1, Kind.START, new.name, output=str(place), child=new.id, version=new.version, started_at=now, ended_at=now
     )
-    workflow.claims["1"] = workflow.row.claim
+    workflow.claims["1"] = claim

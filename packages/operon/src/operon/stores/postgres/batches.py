@@ -39,7 +39,8 @@ def form(session: Session, command: c.Form) -> str | None:
             return str(made[0]["input"]) if made else None
         found += session.rows("followers", **like, limit=command.size - len(found))
         found += session.rows("companions", **like, limit=command.size - len(found), wait=command.wait)
-        text = gathered([(row["id"], row["claim"], row["input"]) for row in found], command.room)
+        first, *others = ((row["id"], row["claim"], row["input"]) for row in found)
+        text = gathered(first, others, command.room)
         writes.start(session, replace(new, input=text))
         those = items(text)
         session.rows(

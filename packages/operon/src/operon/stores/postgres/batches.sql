@@ -50,7 +50,8 @@ for no key update skip locked;
 with item as (
     select * from unnest(:ids::text[], :claims::bigint[]) with ordinality as i (id, claim, place)
 ), parked as (
-    update operon.workflows w set status = 2, executor = null, ready_at = deadline from item where w.id = item.id
+    update operon.workflows w set status = 2, claim = item.claim, executor = null, ready_at = deadline
+    from item where w.id = item.id
 ), awaiting as (
     insert into operon.awaits (workflow_id, awaited) select id, :batch::text from item on conflict do nothing
 )

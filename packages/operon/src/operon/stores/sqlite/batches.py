@@ -34,10 +34,10 @@ def form(db: Connection, command: c.Form, now: float) -> str | None:
     like = {"queue": new.queue, "partition": new.partition, "instance": new.instance, "pin": new.pin}
     limit = command.size - 1
     others = db.run("followers", **like, name=command.name, wait=command.wait, now=now, limit=limit)
-    text = gathered([(key, claim, text) for key, claim, text in (leader, *others)], command.room)
+    text = gathered(tuple(leader), (tuple(it) for it in others), command.room)
     db.run("start", **workflow_parameters(replace(new, input=text)), executor=new.executor, parent_claim=None, now=now)
     for place, item in enumerate(items(text)):
-        db.run("join_batch", id=item.id)
+        db.run("join_batch", id=item.id, claim=item.claim)
         db.run("await_batch", id=item.id, batch=new.id)
         note = {"name": new.name, "version": new.version, "place": str(place), "claim": item.claim}
         db.run("note_batch", id=item.id, batch=new.id, **note, now=now)

@@ -25,7 +25,7 @@ order by ifnull(ready_at, 0), rank, id
 limit :limit;
 
 -- join_batch: let an item wait for its batch
-update operon_workflows set status = 2, executor = null, ready_at = deadline where id = :id;
+update operon_workflows set status = 2, claim = :claim, executor = null, ready_at = deadline where id = :id;
 
 -- await_batch: note what it waits for
 insert or replace into operon_awaits (workflow_id, awaited) values (:id, :batch);
