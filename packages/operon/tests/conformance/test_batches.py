@@ -214,6 +214,21 @@ def test_items_of_a_batch_that_ends_without_them_are_woken(world: World, end: Ou
     assert not any(world.row(key).fresh for key in those), "their journals say which batch it was"
 
 
+def test_an_item_that_has_been_in_a_batch_joins_no_other(world: World) -> None:
+    """It is in line again because its batch was cancelled or its deadline has passed, and ends by itself."""
+    executor = world.enlist()
+    those, _ = formed(world, "a", "b", executor=executor)
+    world.ask(Cancel("batch"))
+    assert world.ask(Wake(None)) == 2
+    queued(world, "c", "d", delay=0.0, priority=9)
+    claim = Claim(executor, ("greet",), (), "v1", 1, QUEUES)
+    (leader,) = world.ask(claim)
+    assert leader.id == "c"
+    text = world.ask(form(Guard(leader.id, leader.claim), "second"))
+    assert [item.id for item in items(text or "")] == ["c", "d"]
+    assert sorted(world.claim(executor, queues=QUEUES)) == those
+
+
 def test_a_batch_of_the_dead_is_taken_over_with_its_items(world: World) -> None:
     executor = world.enlist()
     those, batch = formed(world, "a", "b", executor=executor)

@@ -54,6 +54,7 @@ def form(store: MemoryStore, command: c.Form) -> str | None:
         for it in store.workflows.values()
         if (it.row.queue, it.row.partition, it.row.name, it.row.status, it.row.instance, it.row.pin) == like
         and (it.row.ready_at is None or it.row.ready_at <= now + command.wait)
+        and not it.journal
     ]
     others.sort(key=lambda it: (it.row.ready_at or 0.0, rank(it.row), it.row.id))
     first, *found = ((it.row.id, it.row.claim, it.row.input) for it in (leader, *others[: command.size - 1]))

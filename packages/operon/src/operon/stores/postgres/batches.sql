@@ -29,10 +29,12 @@ select id, claim, input from operon.workflows
 where id = :id::text and claim = :claim::bigint and status = 1
 for no key update;
 
+-- What has a journal has been in a batch, and ends as that says.
 -- followers: those in line that may join it; nobody waits for whom another has locked
 select id, claim, input from operon.workflows
 where queue = :queue::text and partition = :partition::text and name = :name::text and status = 0 and ready_at is null
     and instance is not distinct from :instance::text and pin is not distinct from :pin::text
+    and (select 1 from operon.steps s where s.workflow_id = id limit 1) is null
 order by rank, id
 limit :limit::int
 for no key update skip locked;
@@ -42,6 +44,7 @@ select id, claim, input from operon.workflows
 where queue = :queue::text and partition = :partition::text and name = :name::text and status = 0
     and ready_at <= statement_timestamp() + make_interval(secs => :wait::float8)
     and instance is not distinct from :instance::text and pin is not distinct from :pin::text
+    and (select 1 from operon.steps s where s.workflow_id = id limit 1) is null
 order by ready_at, rank, id
 limit :limit::int
 for no key update skip locked;

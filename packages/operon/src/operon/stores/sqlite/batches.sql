@@ -16,11 +16,13 @@ where id in (
 -- leader: an item, if its claim holds
 select id, claim, input from operon_workflows where id = :id and claim = :claim and status = 1;
 
+-- What has a journal has been in a batch, and ends as that says.
 -- followers: those that may join it: in line first, then those that wait for company
 select id, claim, input from operon_workflows
 where queue = :queue and partition = :partition and name = :name and status = 0
   and (ready_at is null or ready_at <= :now + :wait)
   and instance is :instance and pin is :pin
+  and not exists (select 1 from operon_steps where workflow_id = operon_workflows.id)
 order by ifnull(ready_at, 0), rank, id
 limit :limit;
 
