@@ -80,7 +80,7 @@ def test_another_database_keeps_a_record_of_its_own(
         assert other.money() == 90
         assert journal.recorded() == []
         table = "operon_transactions" if dialect == "sqlite" else "operon.transactions"
-        assert other.sql(f"select workflow_id, position, output from {table}") == [("w", "1@0", "7")]  # noqa: S608
+        assert other.sql(f"select workflow_id, position, output from {table}") == [("w", "1", "7")]  # noqa: S608
 
 
 def test_two_runs_in_another_database_at_once_commit_once(
@@ -156,7 +156,7 @@ def test_a_start_joins_the_callers_transaction(
         assert len(await given(opened.execute("join", row))) == 1
         assert len(await given(opened.execute("join", row))) == 0
         assert [tuple(it) for it in await given(opened.execute("joined", {"id": "joined", "dedupe": None}))] == [
-            ("flow", "", 0, "joined")
+            ("flow", "", 0, "joined", None)
         ]
         assert place.store.ask(Describe("joined")) is None
         await given(getattr(manual or handle, end)())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -451,8 +452,6 @@ def delete_by_client(url: str) -> None:
 
 
 def test_the_key_of_a_transaction_is_known(sqlite_path: Any) -> None:
-    import sqlite3
-
     app = Operon("app", database=f"sqlite:///{sqlite_path}", keep=NOW, lease=1.0)
 
     @app.transaction
@@ -485,6 +484,29 @@ def test_the_key_of_a_transaction_is_known(sqlite_path: Any) -> None:
         row = operon.core.host.locate().store.ask(Describe("k"))
         assert row is not None
         assert row.fresh
+
+
+def test_a_reused_key_does_its_transactions_in_another_database_again(tmp_path: Any) -> None:
+    """The record beside the user's rows is that of the workflow which had the key before, and is not adopted."""
+    other = tmp_path / "other.db"
+    app = Operon("app", database=f"sqlite:///{tmp_path}/app.db", datasources={"other": f"sqlite:///{other}"})
+
+    @app.transaction(datasource="other")
+    def add(tx: sqlite3.Connection, n: int) -> int:
+        tx.execute("create table if not exists added (n integer)")
+        tx.execute("insert into added values (?)", [n])
+        return n
+
+    @app.workflow
+    def flow(n: int) -> int:
+        return add(n)
+
+    with app:
+        for n in (1, 2):
+            assert flow.using(key="k")(n) == n
+            delete("k")
+    with closing(sqlite3.connect(other)) as connection:
+        assert connection.execute("select n from added").fetchall() == [(1,), (2,)]
 
 
 # ── Pace ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ import pytest
 from operon.testing.simulate import LawBroken, simulate
 from simulation.mutants import MUTANTS
 
-BOUND = 150
+BOUND = 250
 """Seeds within which a bug must be found; no harsh one of them breaks a law without a planted bug."""
 HARSH = {
     "the_last_writer_wins",

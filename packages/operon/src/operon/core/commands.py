@@ -15,6 +15,7 @@ from operon.core.rows import (
     Advanced,
     Entry,
     Filter,
+    Guard,
     Limits,
     NewWorkflow,
     Obstacle,
@@ -275,6 +276,35 @@ class Opening(Command[float | None], frozen=True):
     """In how many seconds a rate, full by now, lets one more of these queues begin; None: no rate is in the way."""
 
     queues: tuple[str, ...]
+
+
+class Ripen(Command[int], frozen=True):
+    """Let items begin of which there are enough for a batch, before their wait is over: one for each batch.
+
+    Those that wait for company are queued, and ready within the wait of their function's batches.
+    """
+
+    queues: tuple[str, ...]
+    batches: tuple[tuple[str, int, float], ...]
+    """The names of functions, and the size and the wait of their batches."""
+
+
+class Form(Command[str | None], frozen=True):
+    """Put a running item, and those that wait in its queue and partition, into a batch; answers the batch's input.
+
+    In one commit, fenced on the leader: the batch is started, and each of its items awaits it, with an entry that says
+    so. None: the leader has lost its claim, and nothing was done.
+    """
+
+    leader: Guard
+    name: str
+    """Of the items."""
+    batch: NewWorkflow
+    """Without its input, which is that of the items."""
+    size: int
+    wait: float
+    room: int
+    """How many characters the items' inputs may have together; the leader's may have more."""
 
 
 # ── To the driver ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -57,6 +57,15 @@ class Home(Protocol):
         ...
 
 
+class Batch(Struct, frozen=True):
+    """How items of a queue come together."""
+
+    size: int
+    """How many at most; so many begin at once."""
+    wait: float
+    """Seconds after which fewer begin."""
+
+
 class Rules(Struct, frozen=True):
     """How a function runs; what does not concern its kind keeps its default."""
 
@@ -70,6 +79,7 @@ class Rules(Struct, frozen=True):
     pin: bool | None = None
     roles: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    batch: Batch | None = None
     keep: Mapping[Status, float | None] = field(default_factory=dict[Status, "float | None"])
     """How many seconds the record of an outcome is kept, where it is not as the app says; None is for ever."""
 
@@ -91,6 +101,11 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}>"
+
+    @property
+    def all(self) -> tuple[Function, ...]:
+        """What rows may name: this, and where it is a function of batches, those."""
+        return (self,)
 
     @property
     def names(self) -> tuple[str, ...]:

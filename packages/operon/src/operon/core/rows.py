@@ -119,7 +119,7 @@ def before_claims(nonce: int) -> int:
     return nonce >> 20 << 20
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, omit_defaults=True):
     """Where a workflow stands, and what it came to."""
 
     status: Status
@@ -127,6 +127,15 @@ class Outcome(Struct, frozen=True):
     error: str | None = None
     erased: float | None = None
     """When it had ended, if all that is left of it is its key."""
+    shares: tuple[Share, ...] = ()
+    """What becomes, in the same commit, of those that wait for it as its items."""
+
+
+class Share(Struct, frozen=True):
+    """How an item of a batch ends, unless it has been claimed or cancelled since that was formed."""
+
+    item: Guard
+    outcome: Outcome
 
 
 class Park(Struct, frozen=True):

@@ -83,7 +83,7 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         input=text,
         digest=function.signature.digest(text),
         nonce=host.random.getrandbits(62),
-        delay=using.delay,
+        delay=using.delay + company(function, using.queue),
         timeout=using.timeout if using.timeout is not None else function.rules.timeout,
         deadline=parent.deadline if parent else None,
         instance=_instance(declared),
@@ -101,6 +101,20 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         dedupe=using.dedupe,
         replace=_replaces(using),
     )
+
+
+def company(function: Function, queue: str | None) -> float:
+    """How many seconds an item waits in a queue for others to share a batch with."""
+    return 0.0 if function.rules.batch is None or queue is None else function.rules.batch.wait
+
+
+def tell(host: Host, *started: tuple[Function, NewWorkflow]) -> None:
+    """Say that workflows were started which somebody is to claim; an item may be the last that a batch lacked."""
+    delays = {row.delay for _, row in started}
+    if any(company(function, row.queue) > 0 for function, row in started):
+        delays.add(0.0)
+    for delay in {min(delays, default=0.0), max(delays, default=0.0)}:
+        host.nudge(delay)
 
 
 def _replaces(using: Using) -> bool:
@@ -202,7 +216,7 @@ def _started(
     if answer.created and executor is not None:
         outcome = yield from ask(Execute(function, row, inline))
     elif answer.created:
-        host.nudge(row.delay)
+        tell(host, (function, row))
     return Begun(answer.id or row.id, outcome, joined=not answer.created)
 
 

@@ -7,14 +7,14 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
 from operon.core import context
 from operon.core import host as hosts
-from operon.core.commands import HandBack, Load, Op, Seed, Wake, ask
+from operon.core.commands import HandBack, Load, Look, Op, Seed, Wake, ask
 from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
@@ -375,9 +375,23 @@ class Engine:
         if outcome is None or outcome.status is Status.QUEUED:
             return
         self.waits.ended(row.id, outcome)
+        if outcome.shares:
+            self._share(tuple(share.item.workflow_id for share in outcome.shares))
         parent = None if row.parent is None else self.runs.get(row.parent)
         if row.parent is not None and (parent is None or parent.parking):
             self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
+
+    def _share(self, ids: tuple[str, ...]) -> None:
+        """Tell who waits for the items of a batch how they have ended, those that have."""
+
+        def looked(answer: Future[Mapping[str, Outcome]]) -> None:
+            outcomes: Mapping[str, Outcome] = {} if answer.exception() else answer.result()
+            for workflow_id, outcome in outcomes.items():
+                if outcome.status.ended:
+                    self.waits.ended(workflow_id, outcome)
+
+        self.store.submit(Look(ids)).add_done_callback(looked)
+        self.store.submit(Wake(ids)).add_done_callback(lambda _: self.nudge())
 
     def pen(self, run: Run) -> Pen:
         """The pen of a run; a run that has left has none."""

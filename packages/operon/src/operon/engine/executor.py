@@ -22,6 +22,7 @@ from operon.core.commands import (
     Op,
     Opening,
     Retire,
+    Ripen,
     Running,
     TakeOver,
     Wake,
@@ -188,6 +189,7 @@ class Executor:
         self.backlog = False
         news, self._news = self._news, False
         claimed = 0
+        yield from self._ripen()
         for asynchronous in (False, True):
             claimed += yield from self._claim_colour(asynchronous=asynchronous)
         queues = self._queues()
@@ -195,6 +197,13 @@ class Executor:
             self.nudge(max(opening, SOON))
         if news and (self.backlog or not claimed):
             self._engine.store.shout("ready")
+
+    def _ripen(self) -> Op[None]:
+        """Let begin what has enough company for a batch."""
+        functions = self._engine.program.functions.items()
+        batches = tuple((name, it.rules.batch.size, it.rules.batch.wait) for name, it in functions if it.rules.batch)
+        if batches and (queues := self._queues()):
+            yield from ask(Ripen(queues, batches))
 
     def _claim_colour(self, *, asynchronous: bool) -> Op[int]:
         """Claim what is ready of one colour, as far as there is room; answers how many."""

@@ -30,8 +30,8 @@ from operon.core.rows import (
     first_row,
 )
 from operon.core.states import MOVES, Status
+from operon.stores.memory import batches, retention
 from operon.stores.memory import queues as lines
-from operon.stores.memory import retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -164,6 +164,7 @@ class MemoryStore:
         parked = isinstance(command.end, Park) and self._park(workflow, command.end)
         if isinstance(command.end, Outcome):
             _end(workflow, command.end, now)
+            batches.settle(self, command.end, now)
         delayed = (entry.position for entry in command.entries if entry.after is not None)
         instants = tuple(float(workflow.journal[position].output or 0) for position in delayed)
         return Advanced(written=True, parked=parked, instants=instants)
@@ -398,6 +399,8 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.Running: MemoryStore.running,
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
+    c.Ripen: batches.ripen,
+    c.Form: batches.form,
     c.Delete: retention.delete,
     c.Sweep: retention.sweep,
     c.Strip: retention.strip,

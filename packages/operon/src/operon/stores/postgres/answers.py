@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from operon.core import commands as c
 from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
 from operon.core.states import STATUSES
-from operon.stores.postgres import queues, retention
+from operon.stores.postgres import batches, queues, retention
 from operon.stores.postgres.writes import outcome
 
 if TYPE_CHECKING:
@@ -144,6 +144,9 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.SetQueue: queues.change,
     c.Queues: queues.listing,
     c.Opening: queues.opening,
+    c.Advance: batches.settle,
+    c.Ripen: batches.ripen,
+    c.Form: batches.form,
     c.Delete: retention.delete,
     c.Sweep: retention.sweep,
     c.Strip: retention.strip,

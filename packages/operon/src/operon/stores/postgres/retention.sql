@@ -3,7 +3,8 @@
 
 -- The policies come in an order, and the page is filled from the first on: so a sweep goes on where the last one
 -- stopped, and looks at no more than :limit rows, also where most of them may not go yet. A parent that has its record
--- may be taken up again, and reads the results of its children then.
+-- may be taken up again, and reads the results of its children then. These questions are scalars and not `exists`, which
+-- the planner may make a join of, and read all workflows for a page.
 -- erase: shrink a page of records to what says whose id it is, and how it ended
 with page as materialized (
     select p.place, w.id, w.ended_at
@@ -23,8 +24,8 @@ with page as materialized (
 ), free as materialized (
     select id from operon.workflows w
     where id in (select id from page) and status > 3 and erased = 0
-        and not exists (select from operon.workflows p where p.id = w.parent and p.erased = 0)
-        and not exists (select from operon.awaits a where a.awaited = w.id)
+        and (select p.erased from operon.workflows p where p.id = w.parent and p.erased = 0) is null
+        and (select 1 from operon.awaits a where a.awaited = w.id limit 1) is null
     order by id
     for no key update skip locked
 ), gone as (
@@ -61,7 +62,7 @@ with page as materialized (
 ), free as materialized (
     select id from operon.workflows w
     where id in (select id from page) and erased = 2
-        and not exists (select from operon.workflows c where c.parent = w.id)
+        and (select 1 from operon.workflows c where c.parent = w.id limit 1) is null
     order by id
     for update skip locked
 ), gone as (

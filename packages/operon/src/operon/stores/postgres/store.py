@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 import psycopg
 
 from operon.core.commands import Advance, Beat, Command, LaneCommand, Start
+from operon.core.rows import Outcome
 from operon.stores.postgres import faults, schema
 from operon.stores.postgres.answers import ANSWERS
 from operon.stores.postgres.faults import Fault
@@ -115,8 +116,10 @@ class PostgresStore:
 
 
 def rides(command: Command[Any]) -> TypeGuard[LaneCommand]:
-    """Whether a command goes in a lane: a start that cancels another is a transaction of its own."""
-    return isinstance(command, Advance) or (isinstance(command, Start) and not command.row.replace)
+    """Whether a command goes in a lane; what changes other workflows too is a transaction of its own."""
+    if isinstance(command, Advance):
+        return not (isinstance(command.end, Outcome) and command.end.shares)
+    return isinstance(command, Start) and not command.row.replace
 
 
 class Pool:

@@ -27,7 +27,7 @@ from operon.core.rows import (
     workflow_parameters,
 )
 from operon.core.states import STATUSES, Status
-from operon.stores.sqlite import queues, retention
+from operon.stores.sqlite import batches, queues, retention
 from operon.stores.sqlite.connection import SQL, Connection
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def _advance(db: Connection, command: c.Advance, now: float) -> Advanced:
     outputs = [(_append(db, guard, entry, now), entry.after) for entry in command.entries]
     if isinstance(end, Outcome):
         _finish(db, guard.workflow_id, end, now)
+        batches.settle(db, end, now)
     parked = isinstance(end, Park) and _park(db, guard.workflow_id, end)
     return Advanced(
         written=True, parked=parked, instants=tuple(float(output) for output, after in outputs if after is not None)
@@ -240,6 +241,8 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.TakeOver: _take_over,
     c.HandBack: _hand_back,
     c.Retire: _retire,
+    c.Ripen: batches.ripen,
+    c.Form: batches.form,
     c.Delete: retention.delete,
     c.Sweep: retention.sweep,
     c.Strip: retention.strip,
