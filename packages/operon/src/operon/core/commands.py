@@ -26,6 +26,7 @@ from operon.core.rows import (
     Started,
     WorkflowRow,
 )
+from operon.core.timetable import Agenda, Fired, Firing, ScheduleRow
 
 T = TypeVar("T")
 
@@ -134,6 +135,13 @@ class Wake(Command[int], frozen=True):
     targets: tuple[str, ...] | None
 
 
+class Fires(Struct, frozen=True):
+    """Which schedules a process fires: those that its code declares, and those made at run time for its functions."""
+
+    schedules: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
 class Enlist(Command[int], frozen=True):
     """Enter this process as a new executor with a fresh id and a lease."""
 
@@ -145,6 +153,7 @@ class Beat(Command[Pulse], frozen=True):
 
     executor: int
     ttl: float
+    fires: Fires = Fires()
 
 
 class Executors(Command[tuple[Peer, ...]], frozen=True):
@@ -231,6 +240,47 @@ class Opening(Command[float | None], frozen=True):
     """In how many seconds a rate, full by now, lets one more of these queues begin; None: no rate is in the way."""
 
     queues: tuple[str, ...]
+
+
+# ── To the store: schedules ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Schedules(Command[tuple[ScheduleRow, ...]], frozen=True):
+    """Every schedule, by name; or the one of this name."""
+
+    name: str | None = None
+
+
+class Keep(Command[bool], frozen=True):
+    """Write a schedule, new or as a whole, if it still stands at the turn before this row's; else answer False."""
+
+    row: ScheduleRow
+
+
+class Forget(Command[bool], frozen=True):
+    """Delete a schedule; its workflows stay. False: there is none."""
+
+    name: str
+
+
+class Due(Command[Agenda], frozen=True):
+    """The schedules of these that are due, those longest due first; and the time."""
+
+    fires: Fires
+    limit: int
+
+
+class Fire(Command[Fired | None], frozen=True):
+    """Start what a schedule planned, and plan its next instant, in one commit; None if it is not at this turn any more.
+
+    Each firing in order: with a predecessor that is queued, running or waiting, "skip" leaves it out, "queue" parks it
+    until that one has ended, and "replace" cancels that one, and one that is held, with what descends from it.
+    """
+
+    name: str
+    turn: int
+    next_at: float | None
+    firings: tuple[Firing, ...]
 
 
 # ── To the driver ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -30,11 +30,13 @@ from operon.core.rows import (
 )
 from operon.core.states import MOVES, Status
 from operon.stores.memory import queues as lines
+from operon.stores.memory import schedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from operon.core.store import Lock
+    from operon.core.timetable import Agenda, ScheduleRow
 
 T = TypeVar("T")
 
@@ -86,6 +88,7 @@ class MemoryStore:
         self.workflows: dict[str, Workflow] = {}
         self.executors: dict[int, Peer] = {}
         self.queues: dict[str, lines.Line] = {}
+        self.schedules: dict[str, ScheduleRow] = {}
         self._lock = threading.Lock()
         self._ears: list[Callable[[str], None]] = []
         self._children: defaultdict[str, list[str]] = defaultdict(list)
@@ -248,6 +251,10 @@ class MemoryStore:
         """The soonest of all."""
         return lines.opening(self, command, self.clock())
 
+    def due(self, command: c.Due) -> Agenda:
+        """See `Due`."""
+        return schedules.due(self, command, self.clock())
+
     # ── Executors ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, command: c.Enlist) -> int:
@@ -274,6 +281,7 @@ class MemoryStore:
             self.executors[me.id] = replace(me, beat=me.beat + 1, lease_until=now + command.ttl)
         orphaned = any(not peer.alive and self._run_by(peer.id) for peer in self.executors.values())
         due = min((w.row.ready_at for w in self.workflows.values() if w.row.ready_at is not None), default=None)
+        planned = next((row.next_at for row in schedules.planned(self, command.fires)), None)
         return Pulse(
             alive=alive,
             now=now,
@@ -281,6 +289,7 @@ class MemoryStore:
             expired=tuple((p.id, p.beat) for p in self.executors.values() if p.alive and p.lease_until < now),
             due=None if due is None else due - now,
             stirred=orphaned or any(self._is_stirred(w, None) for w in self._sleepers(now)),
+            planned=None if planned is None else planned - now,
         )
 
     def list_executors(self, _: c.Executors) -> tuple[Peer, ...]:
@@ -378,6 +387,11 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.SetQueue: lines.change,
     c.Queues: lines.listing,
     c.Opening: MemoryStore.opening,
+    c.Schedules: schedules.listing,
+    c.Keep: schedules.keep,
+    c.Forget: schedules.forget,
+    c.Due: MemoryStore.due,
+    c.Fire: schedules.fire,
     c.Advance: MemoryStore.advance,
     c.Load: MemoryStore.load,
     c.Look: MemoryStore.look,
