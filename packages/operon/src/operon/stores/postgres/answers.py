@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
 from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
-from operon.stores.postgres import queues
+from operon.stores.postgres import queues, schedules
 from operon.stores.postgres.writes import outcome
 
 if TYPE_CHECKING:
@@ -67,11 +67,8 @@ def claim(session: Session, command: c.Claim) -> tuple[WorkflowRow, ...]:
 
 
 def cancel(session: Session, command: c.Cancel) -> int:
-    """Cancel a tree: pass after pass, until one finds nobody alive."""
-    cancelled = 0
-    while rows := session.rows("cancel", id=command.workflow_id, children=command.children, first=not cancelled):
-        cancelled += len(rows)
-    return cancelled
+    """Cancel a tree."""
+    return queues.cancel(session, command.workflow_id, children=command.children)
 
 
 def wake(session: Session, command: c.Wake) -> int:
@@ -98,7 +95,7 @@ def enlist(session: Session, command: c.Enlist) -> int:
 
 def beat(session: Session, command: c.Beat) -> Pulse:
     """Renew a lease."""
-    (row,) = session.rows("beat", executor=command.executor, ttl=command.ttl)
+    (row,) = session.rows("beat", executor=command.executor, ttl=command.ttl, **schedules.mine(command.fires))
     expired = tuple(zip(row.pop("ids"), row.pop("beats"), strict=True))
     return Pulse(**row, expired=expired)
 
@@ -143,6 +140,11 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.SetQueue: queues.change,
     c.Queues: queues.listing,
     c.Opening: queues.opening,
+    c.Schedules: schedules.listing,
+    c.Keep: schedules.keep,
+    c.Forget: schedules.forget,
+    c.Due: schedules.due,
+    c.Fire: schedules.fire,
     c.Load: load,
     c.Look: look,
     c.Find: find,
