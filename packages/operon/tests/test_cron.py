@@ -1,6 +1,8 @@
-"""When a cron expression comes round: held against a walk over the wall clock, which knows of cron only how it matches."""
+"""When a cron expression comes round: held against a walk over the wall clock, which knows nothing of its ways."""
 
 from __future__ import annotations
+
+import re
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -47,7 +49,7 @@ EVERY_HOUR: dict[str, Matches] = {
 
 @dataclass(frozen=True)
 class Moment:
-    """A quarter of an hour, what the wall clock shows then, and which times it shows or has left out for the first time."""
+    """A quarter of an hour, what the wall clock shows, and which times it shows or has left out for the first time."""
 
     at: float
     wall: datetime
@@ -101,7 +103,7 @@ def test_wherever_one_begins_to_look_the_next_is_the_same(zone: str) -> None:
         cron = Cron(expression, zone)
         for change in changes:
             begin, end = change - 3_600.0, change + 200_000.0
-            whole = list(takewhile(lambda at, end=end: at < end, cron.after(begin - 86_400)))
+            whole = list(takewhile(end.__gt__, cron.after(begin - 86_400)))
             while begin < change + 100_000:
                 assert cron.next(begin) == whole[bisect_right(whole, begin)]
                 begin += 1_700
@@ -149,13 +151,13 @@ def test_the_last_of_many_is_found_without_counting_them(expression: str) -> Non
     ],
 )
 def test_what_is_no_cron_expression_is_told_which_field_is_wrong(expression: str, said: str) -> None:
-    with pytest.raises(BadValue, match=said.replace("*", r"\*")):
+    with pytest.raises(BadValue, match=re.escape(said)):
         Cron(expression)
 
 
 @pytest.mark.parametrize("tz", ["Mars/Base", "", "../etc/passwd", "/etc/passwd", "Europe", None, "a\0b", "x" * 300])
 def test_an_unknown_time_zone_is_refused(tz: str) -> None:
-    with pytest.raises(BadValue, match="time zone|no text"):
+    with pytest.raises(BadValue, match=r"time zone|no text"):
         Cron("* * * * *", tz)
 
 

@@ -1,7 +1,8 @@
-"""A schedule's turn is taken once, whoever tries; what it starts, and what becomes of its predecessor, is one commit."""
+"""A schedule's turn is taken once, whoever tries; what it starts and what it does to its predecessor are one commit."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Any
@@ -275,6 +276,7 @@ def test_the_end_of_the_one_before_and_a_firing_at_once_lose_no_wake_up(world: W
             world.end(Guard(key, 1))
             return world.ask(Wake((key,)))
 
-        together([partial(fire, world, firing(behind, overlap="queue")), end])
+        actions: list[Callable[[], object]] = [partial(fire, world, firing(behind, overlap="queue")), end]
+        together(actions)
         assert world.claim(executor) == [behind]
         assert world.end(Guard(behind, 1)).written

@@ -124,7 +124,8 @@ def zone(tz: str) -> ZoneInfo:
 
 
 def _text(value: str) -> str:
-    if not isinstance(value, str) or len(value) > LONGEST:  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
+    given: object = value
+    if not isinstance(given, str) or len(given) > LONGEST:
         raise BadValue(f"{value!r:.80} is no text of at most {LONGEST} characters.")
     return value
 

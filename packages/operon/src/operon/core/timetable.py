@@ -132,7 +132,7 @@ def spelled(row: ScheduleRow) -> dict[str, Any]:
 
 def unspelled(columns: Any) -> ScheduleRow:
     """Make a schedule of a database's columns, its instants as numbers."""
-    names = ("name", "cron", "tz", "catch_up", "overlap")
-    plan = Plan(*(columns[name] for name in names), json.decode(columns["call"], type=Template))
+    named = {name: columns[name] for name in ("name", "cron", "tz", "catch_up", "overlap")}
+    plan = Plan(**named, call=json.decode(columns["call"], type=Template))
     values = {name: columns[name] for name in COLUMNS}
     return ScheduleRow(plan, **values | {name: bool(values[name]) for name in ("declared", "paused")})
