@@ -53,11 +53,11 @@ def ended(world: World, key: str, outcome: Outcome = SUCCESS) -> None:
 
 
 def test_a_schedule_is_read_as_it_was_written(world: World) -> None:
-    call = Template(
-        "greet", '{"a":"\\u0000é"}', True, "Billing/eu", 3.5, "ada", ("clerk",), "v1", '{"x": 1}', "q", "p", -2
-    )
+    more: Any = (True, "Billing/eu", 3.5, "ada", ("clerk",), "v1", '{"x": 1}', "q", "p", -2)
+    call = Template("greet", '{"a":"\\u0000é"}', *more)
     plan = Plan("nightly: §", "0 9 * * MON", "Asia/Kolkata", "all", "replace", call)
-    row = ScheduleRow(plan, "shop", False, 1.9e9, True, 1, "last", 1.8e9, 7, 1.7e9)  # noqa: FBT003 - every column, in order
+    state: Any = (False, 1.9e9, True, 1, "last", 1.8e9, 7, 1.7e9)
+    row = ScheduleRow(plan, "shop", *state)
     assert world.ask(Keep(row))
     planned(world, "s")
     assert world.ask(Schedules("nightly: §")) == (row,)

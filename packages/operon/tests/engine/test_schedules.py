@@ -35,7 +35,7 @@ class Time:
         self.apps: list[Operon] = []
 
     def app(self, name: str = "app", **options: Any) -> Operon:
-        app = Operon(name, database=self.store, **{"lease": 15.0, "grace": 0.05, **options})
+        app = Operon(name, database=self.store, grace=0.05, **options)
         self.apps.append(app)
         return app
 
@@ -351,7 +351,7 @@ def test_parts_have_schedules_too_and_a_queue_is_gone_through(time: Time) -> Non
     part = Routes("billing")
 
     @part.schedule("@hourly", queue=slow)
-    @part.workflow
+    @part.workflow(name="billing.invoice")
     def invoice() -> None: ...
 
     app.include(part)
@@ -380,9 +380,7 @@ def test_a_process_that_runs_nothing_fires_nothing_and_one_of_some_queues_all(ti
     time.done("tick", 1)
 
 
-def test_a_schedule_that_cannot_be_fired_here_is_in_no_others_way(
-    time: Time, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_schedule_that_cannot_be_fired_here_is_in_no_others_way(time: Time, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[datetime] = []
     app = time.app()
     minutely(app, seen)
@@ -580,7 +578,7 @@ def test_a_transaction_is_scheduled_like_a_workflow(make: MakeApp, database: Any
     else:
 
         @app.transaction(name="note")
-        def note(tx: psycopg.Connection, at: datetime) -> datetime:  # type: ignore[no-redef]
+        def note(tx: psycopg.Connection, at: datetime) -> datetime:
             return at
 
     app.schedule("* * * * * *", tz="Europe/London")(note)
@@ -604,7 +602,7 @@ def test_in_a_transaction_no_verb_works(make: MakeApp, database: Any) -> None:
     else:
 
         @app.transaction
-        def change(tx: psycopg.Connection) -> None:  # type: ignore[no-redef]
+        def change(tx: psycopg.Connection) -> None:
             schedules.create("acme", "0 9 * * *", digest.bind("acme"))
 
     with app:

@@ -123,11 +123,11 @@ def create(
         NotSerializable: an argument cannot be recorded.
         NotInWorkflow: a transaction is open.
     """
-    declared, args, kwargs = (call.declared, call.args, call.kwargs) if isinstance(call, Call) else (call, (), {})
-    if not isinstance(declared, Durable):
-        raise BadValue(f"A schedule starts a workflow or a transaction, and {declared!r} is none.")
+    made: Call[Any] = call if isinstance(call, Call) else Call(call, (), {})
+    if not isinstance(made.declared, Durable):
+        raise BadValue(f"A schedule starts a workflow or a transaction, and {made.declared!r} is none.")
     line = queue.name if isinstance(queue, Queue) else queue
-    given = Definition(name, cron, tz, catch_up, overlap, declared, args, kwargs, line)
+    given = Definition(name, cron, tz, catch_up, overlap, made.declared, made.args, made.kwargs, line)
     return core.create(host, given, over=replace)
 
 

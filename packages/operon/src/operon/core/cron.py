@@ -123,9 +123,8 @@ def zone(tz: str) -> ZoneInfo:
         ) from None
 
 
-def _text(value: str) -> str:
-    given: object = value
-    if not isinstance(given, str) or len(given) > LONGEST:
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST:
         raise BadValue(f"{value!r:.80} is no text of at most {LONGEST} characters.")
     return value
 

@@ -134,5 +134,5 @@ def unspelled(columns: Any) -> ScheduleRow:
     """Make a schedule of a database's columns, its instants as numbers."""
     named = {name: columns[name] for name in ("name", "cron", "tz", "catch_up", "overlap")}
     plan = Plan(**named, call=json.decode(columns["call"], type=Template))
-    values = {name: columns[name] for name in COLUMNS}
+    values: dict[str, Any] = {name: columns[name] for name in COLUMNS}
     return ScheduleRow(plan, **values | {name: bool(values[name]) for name in ("declared", "paused")})

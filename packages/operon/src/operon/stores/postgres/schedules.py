@@ -73,7 +73,7 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
 
 def _lock(session: Session, key: str | None) -> Status | None:
     found = session.rows("predecessor", id=key) if key is not None else []
-    return STATUSES[found[0]["status"]] if found else None
+    return STATUSES[int(found[0]["status"])] if found else None
 
 
 def _start(session: Session, firing: Firing) -> bool:

@@ -79,4 +79,4 @@ def fire(
 
 def _status(db: Connection, key: str | None) -> Status | None:
     row = None if key is None else db.one("describe", id=key)
-    return None if row is None else STATUSES[row["status"]]
+    return None if row is None else STATUSES[int(row["status"])]
