@@ -11,10 +11,13 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from operon.core.rows import NewWorkflow
+from operon.core.states import Status
 
 CatchUp = Literal["skip", "one", "all"]
 Overlap = Literal["skip", "queue", "replace"]
 
+LIVE = (Status.QUEUED, Status.RUNNING, Status.WAITING)
+"""The states of a run that keeps the next one out; what is held does not."""
 PREFIX = "schedule:"
 """What the id of a schedule's run begins with."""
 
@@ -135,4 +138,5 @@ def unspelled(columns: Any) -> ScheduleRow:
     named = {name: columns[name] for name in ("name", "cron", "tz", "catch_up", "overlap")}
     plan = Plan(**named, call=json.decode(columns["call"], type=Template))
     values: dict[str, Any] = {name: columns[name] for name in COLUMNS}
-    return ScheduleRow(plan, **values | {name: bool(values[name]) for name in ("declared", "paused")})
+    values.update((name, bool(values[name])) for name in ("declared", "paused"))
+    return ScheduleRow(plan, **values)

@@ -8,13 +8,11 @@ from msgspec.structs import replace
 
 from operon.core import commands as c
 from operon.core.states import Status
-from operon.core.timetable import Agenda, Fired, ScheduleRow, advanced, skipped, started
+from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, started
 
 if TYPE_CHECKING:
     from operon.core.timetable import Firing
     from operon.stores.memory.store import MemoryStore
-
-LIVE = (Status.QUEUED, Status.RUNNING, Status.WAITING)
 
 
 def listing(store: MemoryStore, command: c.Schedules) -> tuple[ScheduleRow, ...]:

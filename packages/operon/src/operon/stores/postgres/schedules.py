@@ -6,15 +6,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.states import STATUSES, Status
-from operon.core.timetable import Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
+from operon.core.states import STATUSES
+from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
 from operon.stores.postgres import queues, writes
 
 if TYPE_CHECKING:
     from operon.core.timetable import Firing
     from operon.stores.postgres.session import Row, Session
-
-LIVE = (Status.QUEUED, Status.RUNNING, Status.WAITING)
 
 
 def listing(session: Session, command: c.Schedules) -> tuple[ScheduleRow, ...]:
@@ -57,7 +55,7 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
         ids: list[str] = []
         cancelled = 0
         for firing in command.firings:
-            live = _lock(session, row.last) in LIVE
+            live = _lock(session, row.last)
             if firing.overlap == "skip" and live:
                 row = skipped(row, firing)
                 continue
@@ -71,9 +69,10 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
     return Fired(tuple(ids), cancelled > 0)
 
 
-def _lock(session: Session, key: str | None) -> Status | None:
+def _lock(session: Session, key: str | None) -> bool:
+    """Lock the one before, and say whether it goes on."""
     found = session.rows("predecessor", id=key) if key is not None else []
-    return STATUSES[int(found[0]["status"])] if found else None
+    return bool(found) and STATUSES[found[0]["status"]] in LIVE
 
 
 def _start(session: Session, firing: Firing) -> bool:

@@ -6,16 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.states import STATUSES, Status
-from operon.core.timetable import Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
+from operon.core.states import STATUSES
+from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from operon.core.rows import Started
     from operon.stores.sqlite.connection import Connection
-
-LIVE = (Status.QUEUED, Status.RUNNING, Status.WAITING)
 
 
 def listing(db: Connection, command: c.Schedules, _now: float) -> tuple[ScheduleRow, ...]:
@@ -62,7 +60,7 @@ def fire(
     ids: list[str] = []
     cancelled = 0
     for firing in command.firings:
-        live = _status(db, row.last) in LIVE
+        live = _goes_on(db, row.last)
         if firing.overlap == "skip" and live:
             row = skipped(row, firing)
             continue
@@ -77,6 +75,6 @@ def fire(
     return Fired(tuple(ids), cancelled > 0)
 
 
-def _status(db: Connection, key: str | None) -> Status | None:
+def _goes_on(db: Connection, key: str | None) -> bool:
     row = None if key is None else db.one("describe", id=key)
-    return None if row is None else STATUSES[int(row["status"])]
+    return row is not None and STATUSES[row["status"]] in LIVE
