@@ -86,6 +86,12 @@ def test_what_cannot_be_meant_is_refused_at_import(app: Operon, cron: Any, optio
     assert app.timetable == ()
 
 
+def test_after_launch_it_is_refused(app: Operon) -> None:
+    declared = app.workflow(body)
+    with app, pytest.raises(DeclarationError, match="before launch; later, schedules.create"):
+        app.schedule("0 9 * * *")(declared)
+
+
 def test_an_unknown_queue_is_refused_at_launch(app: Operon) -> None:
     app.schedule("0 9 * * *", queue="nope")(app.workflow(body))
     with pytest.raises(NotFound, match="There is no queue 'nope'"):

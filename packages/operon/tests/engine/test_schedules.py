@@ -190,7 +190,7 @@ class Slow:
         self.time = time
         self.go = threading.Semaphore(0)
         self.began: list[datetime] = []
-        app = time.app()
+        app = time.app(lease=3600.0)
 
         @app.schedule("* * * * *", **options)
         @app.workflow(name="slow")
@@ -222,7 +222,7 @@ def test_skip_leaves_out_what_overlaps_and_says_so(time: Time) -> None:
 
 
 def test_queue_begins_each_when_the_one_before_has_ended(time: Time) -> None:
-    """Its end wakes the next one; no heartbeat is waited for."""
+    """Its end wakes the next one: with this lease, a heartbeat would be twelve minutes away."""
     slow = Slow(time, overlap="queue")
     with slow.app:
         for _ in range(3):
@@ -535,6 +535,25 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(time: Time) 
             with pytest.raises(error, match=said):
                 made(*arguments, **options)
         assert schedules.list() == []
+
+
+def test_a_method_of_a_registered_object_is_scheduled_with_the_object(time: Time) -> None:
+    app = time.app()
+
+    class Billing:
+        def __init__(self, place: str) -> None:
+            self.place = place
+
+        @app.workflow(name="close")
+        def close(self, at: datetime) -> str:
+            return f"{self.place} {at:%H:%M}"
+
+    billing = app.register(Billing("eu"), name="eu")
+    with app:
+        schedules.create("close-eu", "* * * * *", billing.close)
+        time.jump(minutes=1)
+        time.done("close-eu", 1)
+        assert find(name="close")[0].output == "eu 12:01"
 
 
 def test_in_a_workflow_each_verb_is_recorded_and_done_once(make: MakeApp) -> None:

@@ -241,6 +241,11 @@ class Routes(Endpoints, Timetable):
             yield from part.definitions()
 
     @property
+    def launched(self) -> bool:
+        """Whether the app that this belongs to is launched."""
+        return self._home is not None and self._home.host is not None
+
+    @property
     def free(self) -> bool:
         """Whether this belongs to no app yet."""
         return self._home is None

@@ -26,6 +26,11 @@ class Timetable:
     def __init__(self) -> None:
         self._definitions: list[Definition] = []
 
+    @property
+    def launched(self) -> bool:
+        """Whether the app is."""
+        return False
+
     def schedule(
         self,
         cron: str,
@@ -52,7 +57,8 @@ class Timetable:
             name: names it in the database; by default as its function.
 
         Raises:
-            DeclarationError: not a workflow or a transaction, or one that needs other arguments; a second of this name.
+            DeclarationError: not a workflow or a transaction, or one that needs other arguments; a second of this name;
+                the app is launched.
             BadValue: no cron expression, naming the field; no time zone; an option that cannot be meant.
         """
 
@@ -69,6 +75,10 @@ class Timetable:
                     f"{target.function.fn.__name__}.bind(...))."
                 )
             known_as = target.name if name is None else name
+            if self.launched:
+                raise DeclarationError(
+                    f"Declare the schedule {known_as!r} before launch; later, schedules.create(...) makes one."
+                )
             if any(each.name == known_as for each in self._definitions):
                 raise DeclarationError(f"Two schedules are named {known_as!r}: give one of them name=….")
             definition = Definition(
@@ -124,8 +134,9 @@ def create(
         NotInWorkflow: a transaction is open.
     """
     made: Call[Any] = call if isinstance(call, Call) else Call(call, (), {})
-    if not isinstance(made.declared, Durable):
-        raise BadValue(f"A schedule starts a workflow or a transaction, and {made.declared!r} is none.")
+    target: object = made.declared
+    if not isinstance(target, Durable):
+        raise BadValue(f"A schedule starts a workflow or a transaction, and {target!r} is none.")
     line = queue.name if isinstance(queue, Queue) else queue
     given = Definition(name, cron, tz, catch_up, overlap, made.declared, made.args, made.kwargs, line)
     return core.create(host, given, over=replace)
