@@ -88,7 +88,7 @@ def test_what_cannot_be_meant_is_refused_at_import(app: Operon, cron: Any, optio
 
 def test_after_launch_it_is_refused(app: Operon) -> None:
     declared = app.workflow(body)
-    with app, pytest.raises(DeclarationError, match="before launch; later, schedules.create"):
+    with app, pytest.raises(DeclarationError, match=r"before launch; later, schedules\.create"):
         app.schedule("0 9 * * *")(declared)
 
 

@@ -101,6 +101,22 @@ def test_each_instant_is_fired_once_with_the_planned_time(time: Time) -> None:
     assert time.runs("tick")[0] == "2026-10-24T12:01:00Z"
 
 
+def test_the_instant_after_a_firing_is_learnt_at_once(make: MakeApp) -> None:
+    """With this lease, a heartbeat would be twelve minutes away."""
+    seen: list[datetime] = []
+    first, second = make(lease=3600.0), make(lease=3600.0)
+    for app in (first, second):
+
+        @app.schedule("* * * * * *")
+        @app.workflow(name="tick")
+        def tick(at: datetime) -> None:
+            seen.append(at)
+
+        app.launch()
+    poll(lambda: len(seen) >= 3)
+    assert len(seen) == len(set(seen))
+
+
 # ── What was missed ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
