@@ -258,6 +258,16 @@ def test_replace_cancels_the_one_before_with_its_children(world: World) -> None:
     assert fire(world, firing("c", overlap="replace")) == Fired(("c",))
 
 
+def test_replace_leaves_alone_what_one_that_has_ended_has_started(world: World) -> None:
+    planned(world)
+    fire(world, firing("a"))
+    assert world.claim(world.enlist()) == ["a"]
+    world.start("child", parent=Guard("a", 1))
+    assert world.end(Guard("a", 1)).written
+    assert fire(world, firing("b", overlap="replace")) == Fired(("b",))
+    assert world.status("child") == "queued"
+
+
 def test_replace_cancels_what_is_held(world: World) -> None:
     planned(world)
     fire(world, firing("a"))

@@ -20,7 +20,7 @@ from operon.core.function import Declared, Using
 from operon.core.host import Host
 from operon.core.ids import checked
 from operon.core.once import once
-from operon.core.queues import known
+from operon.core.queues import known, queued
 from operon.core.results import Handle
 from operon.core.starting import new_row
 from operon.core.timetable import PREFIX, CatchUp, Overlap, Plan, ScheduleRow, Template
@@ -76,31 +76,24 @@ class Definition(Struct, frozen=True):
 def timed(declared: Declared, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call leaves a parameter `at` open, for the planned time."""
     signature = _signature(declared)
-    at = signature.parameters.get("at")
-    if at is None or at.kind not in {at.POSITIONAL_OR_KEYWORD, at.KEYWORD_ONLY}:
-        return False
-    return "at" not in signature.bind_partial(*args, **kwargs).arguments
+    bound = signature.bind_partial(*args, **kwargs).arguments
+    return any(_is_time(each) and each.name not in bound for each in signature.parameters.values())
 
 
 def open_parameters(declared: Declared) -> list[str]:
     """The parameters that a schedule which binds nothing would leave without a value."""
-    parameters = _signature(declared).parameters.values()
-    needed = (each for each in parameters if each.default is each.empty and str(each)[0] != "*")
-    return [each.name for each in needed if each.name != "at" or each.kind is each.POSITIONAL_ONLY]
+    needed = (each for each in _signature(declared).parameters.values() if each.default is each.empty)
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    return [each.name for each in needed if each.kind not in variadic and not _is_time(each)]
+
+
+def _is_time(parameter: inspect.Parameter) -> bool:
+    return parameter.name == "at" and parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
 
 
 def _signature(declared: Declared) -> inspect.Signature:
     full = inspect.signature(declared.function.fn)
     return full.replace(parameters=[*full.parameters.values()][declared.function.hidden :])
-
-
-class Queued:
-    """A declaration whose options name the schedule's queue."""
-
-    def __init__(self, declared: Declared, queue: str | None) -> None:
-        self.function = declared.function
-        self.instance = declared.instance
-        self.options = declared.options if queue is None else replace(declared.options, queue=queue)
 
 
 def plan(host: Host, given: Definition, now: float) -> Plan:
@@ -114,7 +107,8 @@ def plan(host: Host, given: Definition, now: float) -> Plan:
     given.check()
     at = timed(given.declared, given.args, given.kwargs)
     sample = {"at": datetime.fromtimestamp(now, zone(given.tz))} if at else {}
-    row = new_row(host, Queued(given.declared, given.queue), given.args, {**given.kwargs, **sample})
+    declared = given.declared if given.queue is None else queued(given.declared, given.queue)
+    row = new_row(host, declared, given.args, {**given.kwargs, **sample})
     call = Template(
         row.name,
         without_time(row.input) if at else row.input,

@@ -66,7 +66,7 @@ def fire(store: MemoryStore, command: c.Fire) -> Fired | None:
         if firing.overlap == "skip" and status in LIVE:
             row = skipped(row, firing)
             continue
-        if firing.overlap == "replace" and last is not None:
+        if firing.overlap == "replace" and last is not None and not last.row.status.ended:
             cancelled |= store.cancel(c.Cancel(last.row.id)) > 0
         _start(store, firing, behind=row.last if firing.overlap == "queue" and status in LIVE else None)
         row = started(row, firing)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.states import STATUSES
+from operon.core.states import STATUSES, Status
 from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
 
 if TYPE_CHECKING:
@@ -60,11 +60,12 @@ def fire(
     ids: list[str] = []
     cancelled = 0
     for firing in command.firings:
-        live = _goes_on(db, row.last)
+        status = _status(db, row.last)
+        live = status in LIVE
         if firing.overlap == "skip" and live:
             row = skipped(row, firing)
             continue
-        if firing.overlap == "replace" and row.last is not None:
+        if firing.overlap == "replace" and status is not None and not status.ended:
             cancelled += db.changes("cancel", id=row.last, children=True, now=now)
         if start(db, c.Start(firing.row), now).created and firing.overlap == "queue" and live:
             db.run("chain", id=firing.row.id)
@@ -75,6 +76,7 @@ def fire(
     return Fired(tuple(ids), cancelled > 0)
 
 
-def _goes_on(db: Connection, key: str | None) -> bool:
+def _status(db: Connection, key: str | None) -> Status | None:
     row = None if key is None else db.one("describe", id=key)
-    return row is not None and STATUSES[row["status"]] in LIVE
+    code: int | None = None if row is None else row["status"]
+    return None if code is None else STATUSES[code]
