@@ -5,7 +5,7 @@ Nouns are declared, verbs are functions, options go in `.using()`. `operon.aio` 
 
 from typing import cast as _cast
 
-from operon import aio
+from operon import aio, schedules
 from operon.app import Operon, Routes
 from operon.app import queues as app_queues
 from operon.app import verbs as app_verbs
@@ -21,7 +21,7 @@ from operon.core import context as _context
 from operon.core.codec import Secret
 from operon.core.results import Handle
 from operon.errors import OperonError
-from operon.types import Context, StepRecord, User, WorkflowRecord
+from operon.types import Context, ScheduleRecord, StepRecord, User, WorkflowRecord
 
 __all__ = [
     "AsyncClient",
@@ -33,6 +33,7 @@ __all__ = [
     "OperonError",
     "Queue",
     "Routes",
+    "ScheduleRecord",
     "Secret",
     "StepRecord",
     "User",
@@ -51,6 +52,7 @@ __all__ = [
     "remote",
     "retrieve",
     "rng",
+    "schedules",
     "sleep",
     "start",
     "steps",

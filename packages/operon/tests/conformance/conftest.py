@@ -100,6 +100,7 @@ def moving_the_past_of(url: str) -> Callable[[float], None]:
                 "rank = rank - %(by)s, ended_at = ended_at - %(by)s",
                 by,
             )
+            connection.execute("update operon.schedules set next_at = next_at - %(by)s", by)
             connection.execute("update operon.admissions set at = at - %(by)s", by)
             connection.execute("update operon.executors set lease_until = lease_until - %(by)s", by)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from operon.core.queues import Rate
     from operon.core.retention import Duration, Keep
     from operon.core.rows import Limits
+    from operon.core.schedules import Definition
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
@@ -318,6 +319,19 @@ class Operon(Serving, Routes):
     def limits(self) -> Mapping[str, Limits]:
         """The declared queues, and their limits."""
         return {name: queue.limits for name, queue in self._queues.items()}
+
+    @property
+    def timetable(self) -> tuple[Definition, ...]:
+        """The declared schedules.
+
+        Raises:
+            DeclarationError: two have one name.
+        """
+        found: dict[str, Definition] = {}
+        for each in self.definitions():
+            if found.setdefault(each.name, each) is not each:
+                raise DeclarationError(f"Two schedules of {self.name} are named {each.name!r}: give one name=….")
+        return tuple(found.values())
 
     def instances(self) -> tuple[str, ...]:
         """The names of the registered objects."""

@@ -19,6 +19,7 @@ from operon.app.declarations import (
 )
 from operon.app.endpoints import Endpoint, Endpoints, refuse_served
 from operon.app.names import Names
+from operon.app.schedules import Timetable
 from operon.core.batches import ItemFunction
 from operon.core.function import Batch, Function, FunctionKind, Rules
 from operon.core.ids import checked
@@ -29,6 +30,7 @@ from operon.errors import DeclarationError
 
 if TYPE_CHECKING:
     from operon.core.function import Home
+    from operon.core.schedules import Definition
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -90,11 +92,12 @@ class StepDecorator(Protocol):
         ...
 
 
-class Routes(Endpoints):
+class Routes(Endpoints, Timetable):
     """A part of an app: declares functions under a common prefix, and is included by the app."""
 
     def __init__(self, prefix: str = "") -> None:
-        super().__init__()
+        Endpoints.__init__(self)
+        Timetable.__init__(self)
         self.prefix = f"{prefix}." if prefix else ""
         self._own: list[Function] = []
         self._parts: list[Routes] = []
@@ -276,6 +279,17 @@ class Routes(Endpoints):
         yield from super().endpoints()
         for part in self._parts:
             yield from part.endpoints()
+
+    def definitions(self) -> Iterator[Definition]:
+        """Every schedule of this part and of those that it includes."""
+        yield from super().definitions()
+        for part in self._parts:
+            yield from part.definitions()
+
+    @property
+    def launched(self) -> bool:
+        """Whether the app that this belongs to is launched."""
+        return self._home is not None and self._home.host is not None
 
     @property
     def free(self) -> bool:

@@ -198,7 +198,7 @@ def record(host: Host, row: WorkflowRow) -> WorkflowRecord:
         ended_at=_at(row.ended_at),
         ready_at=_at(row.ready_at),
         deadline=_at(row.deadline),
-        input=_input(host, function, row.input),
+        input=read_input(host, function, row.input),
         output=_value(host, function, row.output),
         error=_error(host, function, row.error),
         attempts=row.attempts,
@@ -238,7 +238,8 @@ def _at(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _input(host: Host, function: Function | None, text: str) -> dict[str, Any]:
+def read_input(host: Host, function: Function | None, text: str) -> dict[str, Any]:
+    """Give recorded arguments by name, decoded as far as this process can."""
     try:
         value = host.codec.decode(text) if function is None else function.named(text)
     except NotDeserializable:

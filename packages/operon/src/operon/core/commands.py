@@ -30,6 +30,7 @@ from operon.core.rows import (
     Swept,
     WorkflowRow,
 )
+from operon.core.timetable import Agenda, Fired, Firing, ScheduleRow
 
 T = TypeVar("T")
 
@@ -138,6 +139,13 @@ class Wake(Command[int], frozen=True):
     targets: tuple[str, ...] | None
 
 
+class Fires(Struct, frozen=True):
+    """Which schedules a process fires: those that its code declares, and those made at run time for its functions."""
+
+    schedules: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
 class Enlist(Command[int], frozen=True):
     """Enter this process as a new executor with a fresh id and a lease."""
 
@@ -149,6 +157,7 @@ class Beat(Command[Pulse], frozen=True):
 
     executor: int
     ttl: float
+    fires: Fires = Fires()
 
 
 class Executors(Command[tuple[Peer, ...]], frozen=True):
@@ -305,6 +314,47 @@ class Form(Command[str | None], frozen=True):
     wait: float
     room: int
     """How many characters the items' inputs may have together; the leader's may have more."""
+
+
+# ── To the store: schedules ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Schedules(Command[tuple[ScheduleRow, ...]], frozen=True):
+    """Every schedule, by name; or the one of this name."""
+
+    name: str | None = None
+
+
+class KeepSchedule(Command[bool], frozen=True):
+    """Write a schedule, new or as a whole, if it still stands at the turn before this row's; else answer False."""
+
+    row: ScheduleRow
+
+
+class ForgetSchedule(Command[bool], frozen=True):
+    """Delete a schedule; its workflows stay. False: there is none."""
+
+    name: str
+
+
+class Due(Command[Agenda], frozen=True):
+    """The schedules of these that are due, those longest due first; and the time."""
+
+    fires: Fires
+    limit: int
+
+
+class Fire(Command[Fired | None], frozen=True):
+    """Start what a schedule planned, and plan its next instant, in one commit; None if it is not at this turn any more.
+
+    Each firing in order: with a predecessor that is queued, running or waiting, "skip" leaves it out, "queue" parks it
+    until that one has ended, and "replace" cancels that one, and one that is held, with what descends from it.
+    """
+
+    name: str
+    turn: int
+    next_at: float | None
+    firings: tuple[Firing, ...]
 
 
 # ── To the driver ────────────────────────────────────────────────────────────────────────────────────────────────────

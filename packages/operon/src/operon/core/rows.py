@@ -326,6 +326,8 @@ class Pulse(Struct, frozen=True):
     """Seconds until the next row is ready (at most zero: now); None when there is none."""
     stirred: bool
     """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something: `TakeOver` repeats that."""
+    planned: float | None = None
+    """Seconds until the next firing of a schedule that this process fires (at most zero: now)."""
 
 
 def first_row(new: NewWorkflow, now: float) -> WorkflowRow:

@@ -93,7 +93,7 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         request_id=using.request_id or (parent.request_id if parent else None),
         traceparent=using.traceparent or (parent.traceparent if parent else None),
         version=host.version,
-        pin=using.version or _pinned(host, function),
+        pin=using.version or pinned(host, function),
         attributes=using.attributes,
         queue=using.queue,
         partition=using.partition,
@@ -124,7 +124,7 @@ def _replaces(using: Using) -> bool:
     return using.on_duplicate == "replace"
 
 
-def _pinned(host: Host, function: Function) -> str | None:
+def pinned(host: Host, function: Function) -> str | None:
     """Say which code version alone may run it; a client, which has no code, leaves that open."""
     home = function.home
     pin = home.pin if function.rules.pin is None and home is not None else function.rules.pin

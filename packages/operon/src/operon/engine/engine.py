@@ -20,9 +20,11 @@ from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.journal import Run
 from operon.core.rows import Advanced, Outcome, Park, WorkflowRow, first_row
+from operon.core.schedules import declare
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
+from operon.core.timetable import PREFIX
 from operon.engine import drivers
 from operon.engine.clockwork import Timer
 from operon.engine.executor import Executor
@@ -91,6 +93,7 @@ class Engine:
                 self.loop.use(loop)
             self.program.enter(self.loop.running() if self.program.awaits else None)
             self._seed()
+            drivers.serve(self, declare(self, self.program.timetable))
             self._accepting = True
             self.store.listen(self.heard)
             self.service.start()
@@ -252,6 +255,11 @@ class Engine:
         else:
             self.service.nudge(delay, news=True)
 
+    def replan(self) -> None:
+        """Have it looked, here and elsewhere, when the next firing of a schedule is."""
+        self.service.beat()
+        self.store.shout("later")
+
     def heard(self, word: str) -> None:
         """Act on what another process said."""
         {"ready": self.service.nudge, "later": self.service.beat, "cancelled": self.service.doubt}[word]()
@@ -378,7 +386,8 @@ class Engine:
         if outcome.shares:
             self._share(tuple(share.item.workflow_id for share in outcome.shares))
         parent = None if row.parent is None else self.runs.get(row.parent)
-        if row.parent is not None and (parent is None or parent.parking):
+        behind = row.id.startswith(PREFIX)  # the schedule's next run may be waiting for this one
+        if behind or (row.parent is not None and (parent is None or parent.parking)):
             self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
 
     def _share(self, ids: tuple[str, ...]) -> None:

@@ -32,6 +32,7 @@ from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
 from operon.core.states import Status
 from operon.engine import drivers
 from operon.engine.bell import Bell, Rest
+from operon.engine.calendar import Calendar
 from operon.engine.heart import Heart
 from operon.engine.retention import Retention
 from operon.engine.strangers import Strangers
@@ -73,6 +74,7 @@ class Executor:
         self._strays: frozenset[tuple[str, int]] = frozenset()
         self._strangers = Strangers(engine)
         self._retention = Retention(lambda: engine.program.functions, engine.settings)
+        self._calendar = Calendar(engine)
         self._offset = 0.0
         self._service: Service | None = None
         self._heart = Heart(engine, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
@@ -118,6 +120,7 @@ class Executor:
     def stop_claiming(self) -> None:
         """Claim nothing more; the lease is still renewed."""
         self._claiming = False
+        self._calendar.close()
 
     def close(self) -> None:
         """Hand back what is left, and end the lease."""
@@ -170,7 +173,8 @@ class Executor:
 
     def _first_due(self) -> float | None:
         with self._lock:
-            return min(filter(None, (self._next_due, self._dues[0] if self._dues else None)), default=None)
+            dues = (self._next_due, self._calendar.at, self._dues[0] if self._dues else None)
+            return min(filter(None, dues), default=None)
 
     def _ready(self) -> bool:
         with self._lock:
@@ -182,10 +186,11 @@ class Executor:
             while self._dues and self._dues[0] <= now:
                 heapq.heappop(self._dues)
                 self._nudged = True
-            nudged, self._nudged = self._nudged, False
+            nudged, self._nudged = self._nudged or self._calendar.due, False
             return nudged and self._claiming
 
     def _claim(self) -> Op[None]:
+        yield from self._calendar.fire()
         self.backlog = False
         news, self._news = self._news, False
         claimed = 0
@@ -248,11 +253,12 @@ class Executor:
         self._feel((yield from self._beat()))
 
     def _beat(self) -> Op[Pulse]:
-        return (yield from ask(Beat(self.id, self._settings.ttl)))
+        return (yield from ask(Beat(self.id, self._settings.ttl, self._calendar.fires())))
 
     def _feel(self, pulse: Pulse) -> None:
         """Take in a heartbeat: what is to be done about it is the other service's work."""
         self._offset = pulse.now - self._clock.monotonic()
+        self._calendar.feel(pulse)
         self._felt = pulse
         self._bell.ring()
 

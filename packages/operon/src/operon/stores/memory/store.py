@@ -30,13 +30,14 @@ from operon.core.rows import (
     first_row,
 )
 from operon.core.states import MOVES, Status
-from operon.stores.memory import batches, retention
+from operon.stores.memory import batches, retention, schedules
 from operon.stores.memory import queues as lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from operon.core.store import Lock
+    from operon.core.timetable import Agenda, ScheduleRow
 
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ class MemoryStore:
         self.executors: dict[int, Peer] = {}
         self.queues: dict[str, lines.Line] = {}
         self._ids = count(1)
+        self.schedules: dict[str, ScheduleRow] = {}
         self._lock = threading.Lock()
         self._ears: list[Callable[[str], None]] = []
         self.children: defaultdict[str, list[str]] = defaultdict(list)
@@ -252,6 +254,10 @@ class MemoryStore:
         """The soonest of all."""
         return lines.opening(self, command, self.clock())
 
+    def due(self, command: c.Due) -> Agenda:
+        """See `Due`."""
+        return schedules.due(self, command, self.clock())
+
     # ── Executors ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, command: c.Enlist) -> int:
@@ -278,6 +284,7 @@ class MemoryStore:
             self.executors[me.id] = replace(me, beat=me.beat + 1, lease_until=now + command.ttl)
         orphaned = any(not peer.alive and self._run_by(peer.id) for peer in self.executors.values())
         due = min((w.row.ready_at for w in self.workflows.values() if w.row.ready_at is not None), default=None)
+        planned = next((row.next_at for row in schedules.planned(self, command.fires)), None)
         return Pulse(
             alive=alive,
             now=now,
@@ -285,6 +292,7 @@ class MemoryStore:
             expired=tuple((p.id, p.beat) for p in self.executors.values() if p.alive and p.lease_until < now),
             due=None if due is None else due - now,
             stirred=orphaned or any(self._is_stirred(w, None) for w in self._sleepers(now)),
+            planned=None if planned is None else planned - now,
         )
 
     def list_executors(self, _: c.Executors) -> tuple[Peer, ...]:
@@ -382,6 +390,11 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.SetQueue: lines.change,
     c.Queues: lines.listing,
     c.Opening: MemoryStore.opening,
+    c.Schedules: schedules.listing,
+    c.KeepSchedule: schedules.keep,
+    c.ForgetSchedule: schedules.forget,
+    c.Due: MemoryStore.due,
+    c.Fire: schedules.fire,
     c.Advance: MemoryStore.advance,
     c.Load: MemoryStore.load,
     c.Look: MemoryStore.look,

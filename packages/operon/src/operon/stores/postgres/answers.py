@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from operon.core import commands as c
 from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
 from operon.core.states import STATUSES
-from operon.stores.postgres import batches, queues, retention
+from operon.stores.postgres import batches, queues, retention, schedules
 from operon.stores.postgres.writes import outcome
 
 if TYPE_CHECKING:
@@ -68,11 +68,8 @@ def claim(session: Session, command: c.Claim) -> tuple[WorkflowRow, ...]:
 
 
 def cancel(session: Session, command: c.Cancel) -> int:
-    """Cancel a tree: pass after pass, until one finds nobody alive."""
-    cancelled = 0
-    while rows := session.rows("cancel", id=command.workflow_id, children=command.children, first=not cancelled):
-        cancelled += len(rows)
-    return cancelled
+    """Cancel a tree."""
+    return queues.cancel(session, command.workflow_id, children=command.children)
 
 
 def wake(session: Session, command: c.Wake) -> int:
@@ -99,7 +96,7 @@ def enlist(session: Session, command: c.Enlist) -> int:
 
 def beat(session: Session, command: c.Beat) -> Pulse:
     """Renew a lease."""
-    (row,) = session.rows("beat", executor=command.executor, ttl=command.ttl)
+    (row,) = session.rows("beat", executor=command.executor, ttl=command.ttl, **schedules.mine(command.fires))
     expired = tuple(zip(row.pop("ids"), row.pop("beats"), strict=True))
     return Pulse(**row, expired=expired)
 
@@ -151,6 +148,11 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.Sweep: retention.sweep,
     c.Strip: retention.strip,
     c.Prune: retention.prune,
+    c.Schedules: schedules.listing,
+    c.KeepSchedule: schedules.keep,
+    c.ForgetSchedule: schedules.forget,
+    c.Due: schedules.due,
+    c.Fire: schedules.fire,
     c.Load: load,
     c.Look: look,
     c.Find: find,

@@ -31,6 +31,12 @@ select
     extract(epoch from (
         select min(ready_at) from operon.workflows where status in (0, 2)
     ) - clock_timestamp())::float8 as due,
+    extract(epoch from (
+        select next_at from operon.schedules
+        where not paused and next_at is not null
+            and case when declared then name = any(:schedules::text[]) else function = any(:functions::text[]) end
+        order by next_at limit 1
+    ) - clock_timestamp())::float8 as planned,
     exists (
         select from operon.awaits a
         where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)

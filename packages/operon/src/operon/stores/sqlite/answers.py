@@ -27,11 +27,13 @@ from operon.core.rows import (
     workflow_parameters,
 )
 from operon.core.states import STATUSES, Status
-from operon.stores.sqlite import batches, queues, retention
+from operon.stores.sqlite import batches, queues, retention, schedules
 from operon.stores.sqlite.connection import SQL, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from operon.core.timetable import Fired
 
 Answer: TypeAlias = "Callable[[Connection, Any, float], Any]"
 PROCESS = Process.__struct_fields__
@@ -81,6 +83,10 @@ def _may_start(db: Connection, new: NewWorkflow) -> bool:
 
 def _start_many(db: Connection, command: c.StartMany, now: float) -> tuple[Started, ...]:
     return tuple(_start(db, c.Start(row), now) for row in command.rows)
+
+
+def _fire(db: Connection, command: c.Fire, now: float) -> Fired | None:
+    return schedules.fire(db, command, now, _start)
 
 
 def _advance(db: Connection, command: c.Advance, now: float) -> Advanced:
@@ -160,7 +166,11 @@ def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
     alive = db.changes("beat", executor=command.executor, ttl=command.ttl, now=now) == 1
     running, due, stirred = db.one("pulse", executor=command.executor, now=now)
     expired = tuple((peer, beat) for peer, beat in db.run("expired", now=now))
-    return Pulse(alive=alive, now=now, running=running, expired=expired, due=due, stirred=bool(stirred))
+    at = schedules.planned(db, command.fires)
+    planned = None if at is None else at - now
+    return Pulse(
+        alive=alive, now=now, running=running, expired=expired, due=due, stirred=bool(stirred), planned=planned
+    )
 
 
 def _bury(db: Connection, command: c.Bury, now: float) -> int:
@@ -224,6 +234,7 @@ READS: Mapping[type[c.Command[Any]], Answer] = {
     c.Running: _running,
     c.Executors: _executors,
     c.Queues: queues.listing,
+    c.Schedules: schedules.listing,
 }
 WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.Start: _start,
@@ -231,6 +242,10 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.Seed: queues.seed,
     c.SetQueue: queues.change,
     c.Opening: queues.opening,
+    c.KeepSchedule: schedules.keep,
+    c.ForgetSchedule: schedules.forget,
+    c.Due: schedules.due,
+    c.Fire: _fire,
     c.Advance: _advance,
     c.Claim: _claim,
     c.Wake: _wake,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from operon.aio import schedules
 from operon.app import calling
 from operon.app import queues as app_queues
 from operon.app import verbs as app_verbs
@@ -26,6 +27,7 @@ __all__ = [
     "now",
     "retrieve",
     "rng",
+    "schedules",
     "sleep",
     "start",
     "steps",
