@@ -153,7 +153,7 @@ def result(
         interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
         raise
     # A child's record is kept as long as its parent's, and a replay reads it there; others' may be deleted.
-    copied = "null" if is_descendant(run, handle.id) else json.encode(outcome).decode()
+    copied = "null" if is_descendant(run, handle.id) else json.encode(replace(outcome, shares=())).decode()
     yield from note(run, replace(blank, ordinal=run.number(), output=copied))
     return handle.decode(outcome)
 

@@ -74,7 +74,7 @@ class NewWorkflow(Struct, frozen=True):
     nonce: int
     """Random: tells my insert from another's when a commit's answer was lost."""
     executor: int | None = None
-    """Runs it at once, under claim 1; None leaves it queued for whoever claims it."""
+    """Runs it at once, under its first claim; None leaves it queued for whoever claims it."""
     delay: float = 0.0
     timeout: float | None = None
     """Seconds from the start to the deadline."""

@@ -170,6 +170,8 @@ class Executor:
             yield from self._dismiss()
         if self._ready():
             yield from self._claim()
+        if pulse is not None and self.alive:
+            yield from self._retention.tick(self._clock.monotonic())
 
     def _first_due(self) -> float | None:
         with self._lock:
@@ -273,7 +275,6 @@ class Executor:
         if pulse.stirred:
             yield from ask(Wake(None))
             yield from self._take_over()
-        yield from self._retention.tick(self._clock.monotonic())
 
     def _await_due(self, pulse: Pulse) -> None:
         ready = pulse.due is not None and pulse.due <= 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -31,9 +31,11 @@ def form(db: Connection, command: c.Form, now: float) -> str | None:
         made = db.one("describe", id=command.batch.id)
         return None if made is None else str(made["input"])
     new = command.batch
-    like = {"queue": new.queue, "partition": new.partition, "instance": new.instance, "pin": new.pin}
-    limit = command.size - 1
-    others = db.run("followers", **like, name=command.name, wait=command.wait, now=now, limit=limit)
+    like: dict[str, Any] = {"queue": new.queue, "partition": new.partition, "instance": new.instance, "pin": new.pin}
+    like["name"] = command.name
+    others = db.run("followers", **like, limit=command.size - 1).fetchall()
+    left = command.size - 1 - len(others)
+    others += db.run("companions", **like, limit=left, wait=command.wait, now=now).fetchall()
     text = gathered(tuple(leader), (tuple(it) for it in others), command.room)
     db.run("start", **workflow_parameters(replace(new, input=text)), executor=new.executor, parent_claim=None, now=now)
     for place, item in enumerate(items(text)):

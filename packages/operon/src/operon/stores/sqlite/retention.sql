@@ -2,7 +2,7 @@
 
 -- aged: records that are past their time, oldest first
 select id, ended_at from operon_workflows
-where name = :name and status = :status and status > 3 and erased = 0 and ended_at <= :until
+where name = :name and status = :status and erased = 0 and ended_at <= :until
   and (:after_at is null or (ended_at, id) > (:after_at, :after_id))
 order by ended_at, id
 limit :limit;
