@@ -181,6 +181,13 @@ class WorkflowRow(Struct, frozen=True):
     dedupe: str | None = None
 
 
+class Claimed(Struct, frozen=True):
+    """A workflow that is now the claimer's to run, and its whole journal, by ordinal."""
+
+    row: WorkflowRow
+    journal: tuple[Entry, ...] = ()
+
+
 class Filter(Struct, frozen=True):
     """Which workflows `find` and `count` mean; None means any."""
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from operon.core.commands import Beat, Bury, Claim, Enlist, Executors, Look, Opening, Retire, Running, TakeOver, Wake
-from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
+from operon.core.rows import Claimed, Outcome, Process, Pulse
 from operon.core.states import Status
 from operon.engine import processes
 from operon.engine.heart import Heart
@@ -175,13 +175,13 @@ class Executor:
                 self.backlog = True
                 break
             queues = tuple((name, free) for name in self._queues())
-            rows = self._engine.store.ask(
+            found = self._engine.store.ask(
                 Claim(self.id, names, self._engine.program.instances(), self._engine.version, free, queues)
             )
-            for row in rows:
-                self._run_here(row)
-            claimed += len(rows)
-            if len(rows) < free:
+            for it in found:
+                self._run_here(it)
+            claimed += len(found)
+            if len(found) < free:
                 break
         return claimed
 
@@ -190,12 +190,12 @@ class Executor:
         only = self._settings.only
         return tuple(self._engine.program.limits) if only is None else only
 
-    def _run_here(self, row: WorkflowRow) -> None:
-        function = self._engine.program.functions[row.name]
+    def _run_here(self, it: Claimed) -> None:
+        function = self._engine.program.functions[it.row.name]
         if not self._claiming or self._engine.reserve(function, inline=True) is None:
-            self._engine.hand_back((row.id,))
+            self._engine.hand_back((it.row.id,))
             return
-        self._engine.spawn(row, function)
+        self._engine.spawn(it, function)
 
     # ── The heartbeat ────────────────────────────────────────────────────────────────────────────────────────────────
 
