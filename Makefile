@@ -63,8 +63,9 @@ crash: $(STAMP) ## Kill processes while they work, and show that nothing is lost
 	@cd $(CRASH) && PYTHONPATH=$(CURDIR)/packages/operon/src $(CURDIR)/$(BIN)/python -m crash \
 		$(if $(KILLS),--kills $(KILLS)) --database $(DATABASE) $(if $(SEED),--seed $(SEED))
 
+# make simulate SEED=n prints the trace of one world; SEEDS=10000 runs many; HARSH=1 makes them worse
 simulate: $(STAMP) ## Run the deterministic simulator
-	@$(call script,$(SIMULATE))
+	@$(call script,$(SIMULATE) $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(HARSH),--harsh))
 
 install: $(STAMP) ## Make .venv, or bring it up to date
 

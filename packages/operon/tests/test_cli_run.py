@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -39,6 +41,15 @@ def greet(name: str) -> str:
     return f"Hello, {name}!"
 """
 UP = "● served"
+FILL = """
+from app import app, greet
+from operon import enqueue
+
+app.launch(run=False)
+enqueue("reports", greet.using(key="report"), "Ada")
+enqueue("mails", greet.using(key="mail"), "Ada")
+app.close()
+"""
 
 
 @pytest.fixture
@@ -102,6 +113,20 @@ def test_paused_serves_and_runs_nothing(project: Project) -> None:
         assert fetch(f"http://127.0.0.1:{port}/greet?name=Ada", "POST", headers)[0] == 202
         (row,) = json.loads(project.operon("workflows", "list", "--json").stdout)
         assert row["status"] == "queued"
+
+
+def test_a_process_runs_the_queues_it_is_told_to_and_no_others(project: Project) -> None:
+    project.write("app.py", f"{APP}\nmails = app.queue('mails')\nreports = app.queue('reports')\n")
+    project.write("fill.py", FILL)
+    with project.start("run", "--no-http", "--queues", "mails") as server:
+        assert "mails" in server.until(UP)
+        subprocess.run([sys.executable, "fill.py"], cwd=project.directory, env=project.environment, check=True)
+        eventually(lambda: status(project, "mail") == "succeeded")
+        assert status(project, "report") == "queued"
+        assert server.end(signal.SIGTERM) == 0
+    unknown = project.operon("run", "--no-http", "--queues", "mials")
+    assert unknown.returncode == 1
+    assert "no queue 'mials' to run; it has mails, reports." in unknown.stderr
 
 
 def test_workers_share_the_port_and_the_dead_are_replaced(project: Project, postgres_url: str) -> None:

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from conformance.world import SUCCESS, World, start, step
-from operon.core.commands import Advance, Command, HandBack, Load
-from operon.core.rows import Advanced, Guard, Outcome, Park
+from operon.core.commands import Advance, Command, Count, HandBack, Load, StartMany
+from operon.core.rows import Advanced, Filter, Guard, Outcome, Park
 from operon.core.states import Status
 from operon.stores.postgres import PostgresStore, writes
 from operon.stores.postgres.session import Address, Session
@@ -90,6 +90,20 @@ def test_a_start_happens_once_and_is_mine(world: World, postgres_url: str, relay
     answer = lose(world, postgres_url, relay, start("w", executor=executor))
     assert answer.created
     assert (world.row().claim, world.status()) == (1, "running")
+
+
+def test_many_are_started_once_and_are_mine(world: World, postgres_url: str, relay: Relay) -> None:
+    rows = tuple(start(f"w{n}", dedupe=f"d{n}").row for n in range(3))
+    answers = lose(world, postgres_url, relay, StartMany(rows))
+    assert [answer.created for answer in answers] == [True, True, True]
+    assert world.ask(Count(Filter())) == 3
+
+
+def test_who_replaces_does_so_once_and_not_itself(world: World, postgres_url: str, relay: Relay) -> None:
+    world.start("first", dedupe="d")
+    answer = lose(world, postgres_url, relay, start("second", dedupe="d", replace=True))
+    assert answer.created
+    assert (world.status("first"), world.status("second")) == ("cancelled", "queued")
 
 
 def test_a_record_happens_once_and_is_mine(world: World, postgres_url: str, relay: Relay) -> None:

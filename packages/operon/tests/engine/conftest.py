@@ -54,11 +54,7 @@ def crash(app: Operon) -> None:
     engine._accepting = False
     for run in tuple(engine.runs.values()):
         engine.kill(run, Suspended("crashed"))
-    with engine.service._changed:
-        engine.service._stopped = True
-        engine.service._changed.notify()
-    engine.service._thread.join()
-    engine.service._heart.stop(5)
+    engine.service.stop()
     engine.clockwork.stop()
     engine.loop.close()
     app._databases.close()

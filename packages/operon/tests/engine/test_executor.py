@@ -180,3 +180,35 @@ def test_closing_does_not_wait_for_a_database_that_is_gone(make: MakeApp, databa
     closing.join(15)
     assert not closing.is_alive()
     database.go.set()
+
+
+def test_what_kills_its_processes_is_held_and_the_others_go_on(make: MakeApp, database: Stubborn) -> None:
+    """It is taken over as often as allowed, then left to a person, who is told why."""
+    go = threading.Event()
+    begun: list[str] = []
+
+    def program() -> tuple[Operon, Any]:
+        app = make(lease=0.2, max_takeovers=1)
+
+        @app.workflow(name="body")
+        def body(*, deadly: bool) -> str:
+            if deadly:
+                begun.append("deadly")
+                go.wait(20)
+            return "fine"
+
+        return app, body
+
+    for times in (1, 2):
+        app, body = program()
+        app.launch()
+        operon.start(body.using(key="w", on_duplicate="first"), deadly=True)
+        poll(lambda times=times: len(begun) == times)
+        crash(app)
+    app, body = program()
+    with app:
+        poll(lambda: operon.describe("w").status == "held")
+        assert "taken over 1 times" in str(operon.describe("w").error)
+        assert operon.start(body, deadly=False).result(10) == "fine"
+        go.set()
+    assert len(begun) == 2

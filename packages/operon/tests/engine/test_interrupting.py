@@ -14,9 +14,10 @@ from engine.conftest import MakeApp
 from engine.stubborn import Stubborn, fine
 from engine.test_workflows import poll
 from operon import aio
-from operon.core.commands import Command, Look
+from operon.core.commands import Advance, Command, Look
+from operon.core.rows import Outcome
 from operon.core.states import Status
-from operon.errors import Divergence, Duplicate, KeyConflict, StepFailed, StoreUnavailable, WorkflowHeld
+from operon.errors import Divergence, Duplicate, KeyConflict, StepFailed, StoreError, StoreUnavailable, WorkflowHeld
 
 
 @pytest.fixture
@@ -168,6 +169,27 @@ def test_an_outage_is_not_the_bodys_to_handle(make: MakeApp, database: Stubborn)
     with app:
         assert operon.start(flow).result(10) == "child"
     assert not handled
+
+
+def test_an_outcome_that_the_database_refuses_is_held(make: MakeApp, database: Stubborn) -> None:
+    """It would be refused again, so the body is not run again and again; a person is told what the database said."""
+    app = make(lease=0.2)
+    bodies: list[str] = []
+
+    @app.workflow
+    def flow() -> str:
+        bodies.append("run")
+        return "unwritable"
+
+    def refusal(command: Command[Any]) -> Exception | None:
+        ends = isinstance(command, Advance) and isinstance(command.end, Outcome) and command.end.output is not None
+        return StoreError("the database refused: value out of range") if ends else None
+
+    with app:
+        database.refuses = refusal
+        with pytest.raises(WorkflowHeld, match="out of range"):
+            operon.start(flow.using(key="w")).result(10)
+    assert bodies == ["run"]
 
 
 def test_a_refused_start_replays_as_it_was(make: MakeApp) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from engine.conftest import MakeApp
 from engine.test_workflows import poll
 from operon import Client, Operon, aio, count, describe, enqueue, enqueue_many, find, sleep, start
+from operon.core.commands import Queues
+from operon.core.rows import Limits
 from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, NotFound, WorkflowCancelled
 
 
@@ -128,6 +131,30 @@ def test_a_paused_queue_waits_and_a_limit_that_grows_is_used_at_once(make: MakeA
         queue.reset()
         gate.free()
         assert len([handle.result(timeout=20) for handle in handles]) == 4
+
+
+def test_limits_edited_by_sql_hold_at_once_and_after_the_next_launch(make: MakeApp, database: Any) -> None:
+    if not isinstance(database, str):
+        pytest.skip("no SQL in memory")
+    app, gate = make(), Gate()
+    queue = app.queue("q", concurrency=1)
+    body = app.workflow(name="body")(gate.enter)
+    with app:
+        if database.startswith("sqlite"):
+            with closing(sqlite3.connect(database.removeprefix("sqlite:///"), isolation_level=None)) as file:
+                file.execute("update operon_queues set concurrency = 3")
+        else:
+            with psycopg.connect(database) as connection:
+                connection.execute("update operon.queues set concurrency = 3")
+        enqueue_many(queue, [body.bind(n) for n in range(6)])
+        assert gate.holds(3)
+        assert count(queue="q", status="running") == 3
+        gate.free()
+        poll(lambda: count(queue="q", status="succeeded") == 6)
+    with app, Client(database) as client:
+        (row,) = client.host.store.ask(Queues())
+        assert (row.limits, row.seed) == (Limits(concurrency=3), Limits(concurrency=1))
+    assert gate.most == 3
 
 
 def test_a_process_runs_only_the_queues_it_is_told_to(make: MakeApp) -> None:
@@ -328,6 +355,10 @@ def test_an_option_that_cannot_be_meant_is_refused_and_nothing_recorded(make: Ma
             enqueue(queue, body.using(on_duplicate="replace"), 1)
         with pytest.raises(BadValue, match="one at a time"):
             enqueue_many(queue, [body.using(dedupe="d", on_duplicate="replace").bind(1)])
+        with pytest.raises(BadValue, match=r"priority= orders .*body goes through none"):
+            start(body.using(priority=1), 1)
+        with pytest.raises(BadValue, match="partition="):
+            body.using(partition="p")(1)
         with pytest.raises(DeclarationError, match="before launch"):
             app.queue("late")
         assert count() == 0

@@ -56,11 +56,14 @@ class Operon(Serving, Routes):
         version: the version of the code; by default a digest of the declared functions' sources.
         pin: run rows only on the code version that started them.
         threads: how many blocking bodies run at a time; more stay queued.
+        tasks: how many async bodies run at a time; more stay queued.
         max_payload: the largest recorded value, in bytes.
         encryption_key: 16, 24 or 32 bytes that `Secret` values are encrypted with.
         grace: seconds that a wait stays in the process before the workflow leaves it.
         lease: seconds after which others take over from a process that fell silent; a transaction that does nothing
             for so long is ended by the server, for it may be in their way.
+        max_takeovers: how often a workflow is taken over from a process that died; the next time it is held, for it
+            may be what kills them. In between it waits 0, 1, 3, 7, ... seconds.
     """
 
     def __init__(
@@ -75,18 +78,22 @@ class Operon(Serving, Routes):
         version: str | None = None,
         pin: bool = False,
         threads: int = 64,
+        tasks: int = 1000,
         max_payload: int = 10_000_000,
         encryption_key: bytes | None = None,
         grace: float = 1.0,
         lease: float = 15.0,
+        max_takeovers: int = 5,
     ) -> None:
         super().__init__()
         self.functions: dict[str, Function] = {}
         if not name:
             raise DeclarationError('An app has a name: Operon("shop").')
-        for what, value in (("threads", threads), ("max_payload", max_payload), ("lease", lease)):
-            if value <= 0:
-                raise DeclarationError(f"{what}={value!r} must be above 0.")
+        above = {"threads": threads, "tasks": tasks, "max_payload": max_payload, "lease": lease}
+        if wrong := next((it for it in above.items() if it[1] <= 0), None):
+            raise DeclarationError(f"{wrong[0]}={wrong[1]!r} must be above 0.")
+        if wrong := next((it for it in {"grace": grace, "max_takeovers": max_takeovers}.items() if it[1] < 0), None):
+            raise DeclarationError(f"{wrong[0]}={wrong[1]!r} must not be below 0.")
         self.name = name
         self.database = database
         self.authenticate = authenticate
@@ -98,7 +105,7 @@ class Operon(Serving, Routes):
         self._version = version
         self._lifespan = lifespan
         self._around = around
-        self._settings = Settings(threads=threads, grace=grace, ttl=lease)
+        self._settings = Settings(threads, tasks, grace, ttl=lease, poison=max_takeovers)
         self._queues: dict[str, Queue] = {}
         self._instances: dict[str, object] = {}
         self._names: dict[int, str] = {}
@@ -240,7 +247,8 @@ class Operon(Serving, Routes):
         run = self.runs if run is None else run
         only = None if isinstance(run, bool) else tuple(run)
         if unknown := next((name for name in only or () if name not in self._queues), None):
-            raise DeclarationError(f"{self.name} has no queue {unknown!r} to run; it has {', '.join(self._queues)}.")
+            there = ", ".join(self._queues) or "none"
+            raise DeclarationError(f"{self.name} has no queue {unknown!r} to run; it has {there}.")
         with self._lock:
             if self._engine is not None:
                 self._engine.unforked()

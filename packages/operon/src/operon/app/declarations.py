@@ -181,8 +181,8 @@ class Durable(Declaration, Generic[P, R_co]):
             key: the workflow's id; once and only once per key.
             timeout: seconds from the start to the deadline; children inherit it.
             delay: seconds until it may begin.
-            priority: in a queue, higher is sooner; a level is worth a minute of waiting.
-            partition: in a queue, whose share of it: partitions are served in turn.
+            priority: in a queue only: higher is sooner; a level is worth a minute of waiting.
+            partition: in a queue only: whose share of it: partitions are served in turn.
             dedupe: a key that is free again once the run has ended.
             on_duplicate: when the key or the dedupe is taken: "join" that run if it is the same call (KeyConflict if
                 not), take "first" whatever is there, "reject" with Duplicate, or "replace" who has the dedupe: cancel

@@ -92,6 +92,8 @@ def announce(app: Operon, serving: Serving) -> None:
     line.append(f"  {store.url if store else ''}", style="dim")
     if not app.runs:
         line.append("  paused", style="yellow")
+    elif app.runs is not True:
+        line.append(f"  queues: {', '.join(app.runs)}")
     console().print(line)
     sys.stdout.flush()
 

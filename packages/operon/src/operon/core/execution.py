@@ -33,7 +33,11 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     context.branch.set(run.root)
     try:
         outcome = yield from _outcome(host, run, function)
-        yield from write(run, end=outcome)
+        try:
+            yield from write(run, end=outcome)
+        except StoreError as refusal:  # it would be refused again, however often the body runs
+            outcome = _revived(host, run, refusal)
+            yield from write(run, end=outcome)
     except (Suspended, Cancelled):  # the end came too late: it is not the caller's who waits inline for it
         return None
     return outcome
@@ -99,10 +103,15 @@ def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
             )
         )
     if isinstance(run.dead, Divergence | StoreError):
-        cause, run.dead = run.dead, None
-        run.pending.clear()
-        return held(host, cause)
+        return _revived(host, run, run.dead)
     raise run.dead if isinstance(run.dead, Suspended) else Suspended(str(run.dead))
+
+
+def _revived(host: Host, run: Run, why: Exception) -> Outcome:
+    """Give a run that died here the last word, which is why."""
+    run.dead = None
+    run.pending.clear()
+    return held(host, why)
 
 
 def held(host: Host, why: Exception) -> Outcome:

@@ -66,6 +66,11 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
     function, using = declared.function, declared.options
     if function.kind == "step":
         raise DeclarationError(f"{function.name} is a step; start() takes a workflow or a transaction.")
+    if using.queue is None and (using.priority or using.partition):
+        option = "priority" if using.priority else "partition"
+        raise BadValue(
+            f"{option}= orders the workflows of a queue, and this call of {function.name} goes through none."
+        )
     text = function.signature.encode(args, kwargs)
     around = context.branch.get()
     parent = around.run.row if around is not None else None

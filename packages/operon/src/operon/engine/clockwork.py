@@ -7,6 +7,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from operon.engine.clock import Clock
 
@@ -27,6 +28,24 @@ class Timer:
     def cancel(self) -> None:
         """Do not call it; harmless when it was called already."""
         self.call = None
+
+
+class Timers(Protocol):
+    """Calls things later."""
+
+    clock: Clock
+
+    def start(self) -> None:
+        """Begin to call."""
+        ...
+
+    def after(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Call this in so many seconds."""
+        ...
+
+    def stop(self) -> None:
+        """Call nothing more."""
+        ...
 
 
 class Clockwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 import time
@@ -15,6 +16,7 @@ from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.journal import Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
+from operon.engine.bell import Rest
 from operon.engine.landing import arrived, settled
 from operon.errors import Divergence, StepFailed, StepTimedOut, StoreError, Suspended, WrongColour
 
@@ -40,6 +42,15 @@ def drive(engine: Engine, op: Op[T]) -> T:
             "A blocking verb, step or workflow was called on a running event loop. Await its twin from operon.aio, "
             "or `await aio.call(function, ...)`, which runs it on a thread."
         )
+    return _driven(engine, op)
+
+
+def serve(engine: Engine, op: Op[T]) -> T:
+    """Run an operation of the engine's own on this thread, outside of any workflow, even if a loop runs here."""
+    return contextvars.Context().run(_driven, engine, op)
+
+
+def _driven(engine: Engine, op: Op[T]) -> T:
     try:
         command = op.send(None)
         while True:
@@ -238,6 +249,11 @@ def _execute(engine: Engine, command: Execute) -> Any:
     return engine.execute(command)
 
 
+def _rest(engine: Engine, command: Rest) -> None:
+    del engine
+    command.bell.wait(command.seconds)
+
+
 BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
     Invoke: _invoke,
     Flush: _flush,
@@ -246,6 +262,7 @@ BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
     Wait: _wait,
     Pause: _pause,
     Execute: _execute,
+    Rest: _rest,
 }
 
 # ── Awaited ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -354,6 +371,11 @@ async def _aexecute(engine: Engine, command: Execute) -> Any:
     return await engine.aexecute(command)
 
 
+async def _arest(engine: Engine, command: Rest) -> None:
+    del engine
+    await command.bell.heard(command.seconds)
+
+
 AWAITED: dict[type[Command[Any]], Callable[[Engine, Any], Awaitable[Any]]] = {
     Invoke: _ainvoke,
     Flush: _aflush,
@@ -362,4 +384,5 @@ AWAITED: dict[type[Command[Any]], Callable[[Engine, Any], Awaitable[Any]]] = {
     Wait: _await,
     Pause: _apause,
     Execute: _aexecute,
+    Rest: _arest,
 }

@@ -10,12 +10,11 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
-from random import Random, SystemRandom
 from typing import Any, TypeVar
 
 from operon.core import context
 from operon.core import host as hosts
-from operon.core.commands import HandBack, Op, Seed, Wake
+from operon.core.commands import HandBack, Op, Seed, Wake, ask
 from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
@@ -25,11 +24,11 @@ from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine import drivers
-from operon.engine.clockwork import Clockwork, Timer
+from operon.engine.clockwork import Timer
 from operon.engine.executor import Executor
-from operon.engine.ids import Ids
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
+from operon.engine.machine import Machine
 from operon.engine.pen import Pen
 from operon.engine.program import Program
 from operon.engine.settings import Settings
@@ -48,7 +47,7 @@ LINGER = 0.003
 class Engine:
     """A launched app; also what a verb sees of it (`core.host.Host`)."""
 
-    def __init__(self, program: Program, store: Store, settings: Settings) -> None:
+    def __init__(self, program: Program, store: Store, settings: Settings, machine: Machine | None = None) -> None:
         self.program = program
         self.name = program.name
         self.codec = program.codec
@@ -57,7 +56,8 @@ class Engine:
         self.grace = settings.grace
         self.store = store
         self.locks = "lock" in store.queries
-        self.random: Random = SystemRandom()
+        self.machine = machine or Machine()
+        self.random = self.machine.random
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}
         self._lives: dict[str, int] = {}
@@ -73,10 +73,10 @@ class Engine:
         self.forked = False
         """This is a child of the process that launched: nothing works here any more."""
         self._nested = threading.local()
-        self.clockwork = Clockwork(settings.clock)
-        self.clock = settings.clock.monotonic
+        self.clockwork = self.machine.timers()
+        self.clock = self.machine.clock.monotonic
         self.waits = Waits(self.clockwork, store, self, settings.grace)
-        self.ids = Ids()
+        self.ids = self.machine.ids()
         self.threads = Threads(settings.threads, f"operon-{program.name}")
         self.loop = Loop()
         self.service = Executor(self)
@@ -451,9 +451,9 @@ class Engine:
             count = len(self._abandoned)
         log.warning("A step was abandoned past its timeout; %d such threads are still running.", count)
 
-    def hand_back(self, ids: tuple[str, ...]) -> None:
+    def hand_back(self, ids: tuple[str, ...]) -> Op[None]:
         """Return workflows that nobody here runs to the queue."""
-        self.store.ask(HandBack(self.executor, ids))
+        yield from ask(HandBack(self.executor, ids))
         self.nudge()
 
 

@@ -12,16 +12,32 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from operon.core.commands import Beat, Bury, Claim, Enlist, Executors, Look, Opening, Retire, Running, TakeOver, Wake
+from operon.core.commands import (
+    Beat,
+    Bury,
+    Claim,
+    Enlist,
+    Executors,
+    Look,
+    Op,
+    Opening,
+    Retire,
+    Running,
+    TakeOver,
+    Wake,
+    ask,
+)
 from operon.core.rows import Claimed, Outcome, Process, Pulse
 from operon.core.states import Status
-from operon.engine import processes
+from operon.engine import drivers
+from operon.engine.bell import Bell, Rest
 from operon.engine.heart import Heart
 from operon.engine.strangers import Strangers
 from operon.errors import Cancelled, StoreError, Suspended, WorkflowHeld
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
+    from operon.engine.machine import Service
 
 log = logging.getLogger("operon")
 BEATS_A_LEASE = 5
@@ -33,13 +49,14 @@ SOON = 0.001
 
 
 class Executor:
-    """The service thread of an engine."""
+    """The service of an engine; each part of it is an operation, done on a thread or, in the simulator, on a loop."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._settings = engine.settings
-        self._clock = engine.settings.clock
-        self._changed = threading.Condition()
+        self._clock = engine.machine.clock
+        self._bell = Bell(self._clock)
+        self._lock = threading.Lock()
         self._nudged = True
         self._news = False
         self._doubted = False
@@ -54,8 +71,8 @@ class Executor:
         self._strays: frozenset[tuple[str, int]] = frozenset()
         self._strangers = Strangers(engine)
         self._offset = 0.0
-        self._thread = threading.Thread(target=self._run, name="operon-executor", daemon=True)
-        self._heart = Heart(self._clock, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
+        self._service: Service | None = None
+        self._heart = Heart(engine, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
         self.id = 0
         self.alive = True
         """False while others may run what is here, this executor having been declared dead."""
@@ -68,11 +85,9 @@ class Executor:
 
     def start(self) -> None:
         """Enlist, bury what is provably gone, and begin to beat and claim."""
-        self._enlist()
-        self._bury_the_gone()
-        self._take_over()
+        drivers.serve(self._engine, self._arrive())
         self._heart.start()
-        self._thread.start()
+        self._service = self._engine.machine.serve(self._engine, "executor", self._serve())
 
     def look(self) -> None:
         """Learn the store's clock, without a lease."""
@@ -80,19 +95,18 @@ class Executor:
 
     def nudge(self, delay: float = 0.0, *, news: bool = False) -> None:
         """Say that something will be ready in so many seconds; news is passed on if it cannot all be claimed here."""
-        with self._changed:
+        with self._lock:
             self._news = self._news or news
             if delay <= 0:
                 self._nudged = True
             else:
                 heapq.heappush(self._dues, self._clock.monotonic() + delay)
-            self._changed.notify()
+        self._bell.ring()
 
     def doubt(self) -> None:
         """Say that what runs here may have been cancelled: look at once, and not at the next heartbeat."""
-        with self._changed:
-            self._doubted = True
-            self._changed.notify()
+        self._doubted = True
+        self._bell.ring()
 
     def beat(self) -> None:
         """Say that something will be ready at a time that only the store knows: beat now, and not in a while."""
@@ -104,11 +118,7 @@ class Executor:
 
     def close(self) -> None:
         """Hand back what is left, and end the lease."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(PATIENCE)
+        self._rest()
         try:
             self._engine.store.submit(Retire(self.id)).result(PATIENCE)
             self._engine.store.shout("ready")
@@ -116,33 +126,51 @@ class Executor:
             log.warning("Could not say goodbye to the database (%r); the lease will run out by itself.", error)
         self._heart.stop(PATIENCE)
 
-    # ── The thread ───────────────────────────────────────────────────────────────────────────────────────────────────
+    def stop(self) -> None:
+        """Do nothing more; the lease runs out by itself."""
+        self._rest()
+        self._heart.stop(PATIENCE)
 
-    def _run(self) -> None:
+    def _rest(self) -> None:
+        self._stopped = True
+        self._bell.ring()
+        if self._service is not None:
+            self._service.join(PATIENCE)
+
+    # ── The service ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _arrive(self) -> Op[None]:
+        yield from self._enlist()
+        yield from self._bury_the_gone()
+        yield from self._take_over()
+
+    def _serve(self) -> Op[None]:
         while not self._stopped:
             try:
-                pulse, self._felt = self._felt, None
-                if pulse is not None:
-                    self._act_on(pulse)
-                if self._doubted:
-                    self._doubted = False
-                    self._dismiss()
-                if self._ready():
-                    self._claim()
+                yield from self._round()
             except StoreError as error:
                 log.warning("The database did not answer (%s); trying again.", error)
             except Exception:
                 log.exception("The executor stumbled, and goes on.")
-            with self._changed:
-                if not (self._nudged or self._doubted or self._felt or self._stopped):
-                    due = self._first_due()
-                    self._clock.wait(self._changed, None if due is None else max(0.0, due - self._clock.monotonic()))
+            due = self._first_due()
+            yield Rest(self._bell, None if due is None else due - self._clock.monotonic())
+
+    def _round(self) -> Op[None]:
+        pulse, self._felt = self._felt, None
+        if pulse is not None:
+            yield from self._act_on(pulse)
+        if self._doubted:
+            self._doubted = False
+            yield from self._dismiss()
+        if self._ready():
+            yield from self._claim()
 
     def _first_due(self) -> float | None:
-        return min(filter(None, (self._next_due, self._dues[0] if self._dues else None)), default=None)
+        with self._lock:
+            return min(filter(None, (self._next_due, self._dues[0] if self._dues else None)), default=None)
 
     def _ready(self) -> bool:
-        with self._changed:
+        with self._lock:
             now = self._clock.monotonic()
             if self._next_due is not None and self._next_due <= now:
                 self._next_due = None
@@ -154,17 +182,19 @@ class Executor:
             nudged, self._nudged = self._nudged, False
             return nudged and self._claiming
 
-    def _claim(self) -> None:
+    def _claim(self) -> Op[None]:
         self.backlog = False
         news, self._news = self._news, False
-        claimed = sum(self._claim_colour(asynchronous=it) for it in (False, True))
+        claimed = 0
+        for asynchronous in (False, True):
+            claimed += yield from self._claim_colour(asynchronous=asynchronous)
         queues = self._queues()
-        if queues and not self.backlog and (opening := self._engine.store.ask(Opening(queues))) is not None:
+        if queues and not self.backlog and (opening := (yield from ask(Opening(queues)))) is not None:
             self.nudge(max(opening, SOON))
         if news and (self.backlog or not claimed):
             self._engine.store.shout("ready")
 
-    def _claim_colour(self, *, asynchronous: bool) -> int:
+    def _claim_colour(self, *, asynchronous: bool) -> Op[int]:
         """Claim what is ready of one colour, as far as there is room; answers how many."""
         functions = self._engine.program.functions
         names = tuple(name for name, it in functions.items() if it.asynchronous is asynchronous and it.kind != "step")
@@ -175,11 +205,11 @@ class Executor:
                 self.backlog = True
                 break
             queues = tuple((name, free) for name in self._queues())
-            found = self._engine.store.ask(
+            found = yield from ask(
                 Claim(self.id, names, self._engine.program.instances(), self._engine.version, free, queues)
             )
             for it in found:
-                self._run_here(it)
+                yield from self._run_here(it)
             claimed += len(found)
             if len(found) < free:
                 break
@@ -190,43 +220,42 @@ class Executor:
         only = self._settings.only
         return tuple(self._engine.program.limits) if only is None else only
 
-    def _run_here(self, it: Claimed) -> None:
+    def _run_here(self, it: Claimed) -> Op[None]:
         function = self._engine.program.functions[it.row.name]
         if not self._claiming or self._engine.reserve(function, inline=True) is None:
-            self._engine.hand_back((it.row.id,))
+            yield from self._engine.hand_back((it.row.id,))
             return
         self._engine.spawn(it, function)
 
     # ── The heartbeat ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _enlist(self) -> None:
-        host, pid, born = processes.identity()
+    def _enlist(self) -> Op[None]:
+        host, pid, born = self._engine.machine.identity()
         process = Process(self._engine.name, host, pid, born, self._engine.version, self._settings.ttl)
-        self.id = self._engine.store.ask(Enlist(process))
+        self.id = yield from ask(Enlist(process))
         self.alive = True
-        self._feel(self._beat())
+        self._feel((yield from self._beat()))
 
-    def _beat(self) -> Pulse:
-        return self._engine.store.ask(Beat(self.id, self._settings.ttl))
+    def _beat(self) -> Op[Pulse]:
+        return (yield from ask(Beat(self.id, self._settings.ttl)))
 
     def _feel(self, pulse: Pulse) -> None:
-        """Take in a heartbeat, on the heart's thread: what is to be done about it is the other one's work."""
-        with self._changed:
-            self._offset = pulse.now - self._clock.monotonic()
-            self._felt = pulse
-            self._changed.notify()
+        """Take in a heartbeat: what is to be done about it is the other service's work."""
+        self._offset = pulse.now - self._clock.monotonic()
+        self._felt = pulse
+        self._bell.ring()
 
-    def _act_on(self, pulse: Pulse) -> None:
+    def _act_on(self, pulse: Pulse) -> Op[None]:
         if not pulse.alive:
-            self._reborn()
+            yield from self._reborn()
             return
         self._await_due(pulse)
-        self._watch(pulse)
-        self._reconcile(pulse)
-        self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
+        yield from self._watch(pulse)
+        yield from self._reconcile(pulse)
+        yield from self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
         if pulse.stirred:
-            self._engine.store.ask(Wake(None))
-            self._take_over()
+            yield from ask(Wake(None))
+            yield from self._take_over()
 
     def _await_due(self, pulse: Pulse) -> None:
         ready = pulse.due is not None and pulse.due <= 0
@@ -234,9 +263,9 @@ class Executor:
         if ready and not self.backlog:
             self.nudge()
 
-    def _reborn(self) -> None:
+    def _reborn(self) -> Op[None]:
         """Stop everything: this executor was declared dead, and others run its workflows by now."""
-        if self._engine.store.ask(Beat(self.id, self._settings.ttl)).alive:
+        if (yield from self._beat()).alive:
             return  # that was about who this was before
         log.warning("Executor %d was declared dead, having been out of touch; enlisting anew.", self.id)
         self.alive = False
@@ -244,56 +273,54 @@ class Executor:
             runs = tuple(self._engine.runs.values())
         for run in runs:
             self._engine.kill(run, Suspended(f"{run.id} was taken over."))
-        self._enlist()
-        self._take_over()
+        yield from self._enlist()
+        yield from self._take_over()
 
-    def _watch(self, pulse: Pulse) -> None:
+    def _watch(self, pulse: Pulse) -> Op[None]:
         """Bury the peers whose lease has run out and whose beat stood still since our last one."""
         still = tuple((peer, beat) for peer, beat in pulse.expired if self._suspects.get(peer) == beat)
         self._suspects = dict(pulse.expired)
         if not still:
             return
-        buried = self._engine.store.ask(Bury(still))
-        if buried:
-            self._take_over()
+        if (yield from ask(Bury(still))):
+            yield from self._take_over()
 
-    def _bury_the_gone(self) -> None:
+    def _bury_the_gone(self) -> Op[None]:
         """Bury the peers of this machine whose process provably is no more; no lease is waited for."""
-        peers = self._engine.store.ask(Executors())
-        gone = tuple(
-            (peer.id, peer.beat) for peer in peers if peer.alive and peer.id != self.id and processes.gone(peer)
-        )
-        if gone:
-            self._engine.store.ask(Bury(gone, proven=True))
+        gone = self._engine.machine.gone
+        peers = yield from ask(Executors())
+        dead = tuple((peer.id, peer.beat) for peer in peers if peer.alive and peer.id != self.id and gone(peer))
+        if dead:
+            yield from ask(Bury(dead, proven=True))
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> Op[None]:
         reason = WorkflowHeld(
             f"it was taken over {self._settings.poison} times from executors that died: it may be what kills them."
         )
         error = self._engine.codec.encode_error(reason, home="operon", where="a held workflow")
         taken = SWEEP
         while taken == SWEEP:
-            taken = self._engine.store.ask(TakeOver(SWEEP, self._settings.poison, error))
+            taken = yield from ask(TakeOver(SWEEP, self._settings.poison, error))
             self.nudge(news=taken > 0)
 
-    def _reconcile(self, pulse: Pulse) -> None:
+    def _reconcile(self, pulse: Pulse) -> Op[None]:
         """Compare what the store says that runs here with what does; act on what stays different for two beats."""
         here = self._engine.here()
         if pulse.running == len(here) and not self._strays:
             return
-        rows = frozenset((row.id, row.claim) for row in self._engine.store.ask(Running(self.id)))
+        rows = frozenset((row.id, row.claim) for row in (yield from ask(Running(self.id))))
         here &= self._engine.here()
         strays = rows ^ here
         lasting = strays & self._strays
         self._strays = strays - lasting
         if lost := tuple(sorted(workflow_id for workflow_id, _ in lasting & rows)):
-            self._engine.hand_back(lost)
-        self._dismiss(lasting & here)
+            yield from self._engine.hand_back(lost)
+        yield from self._dismiss(lasting & here)
 
-    def _dismiss(self, strays: frozenset[tuple[str, int]] = frozenset()) -> None:
+    def _dismiss(self, strays: frozenset[tuple[str, int]] = frozenset()) -> Op[None]:
         """Stop the runs here that the store no longer gives to this executor, `strays` among them."""
         runs = tuple(self._engine.runs.values())
-        outcomes: Mapping[str, Outcome] = self._engine.store.ask(Look(tuple(run.id for run in runs))) if runs else {}
+        outcomes: Mapping[str, Outcome] = (yield from ask(Look(tuple(run.id for run in runs)))) if runs else {}
         for run in runs:
             workflow_id, outcome = run.id, outcomes.get(run.id)
             stray = (run.id, run.guard.claim) in strays

@@ -1,61 +1,65 @@
-"""The heartbeat: renews the lease on a thread that does nothing else, so that no slow statement lets it run out."""
+"""The heartbeat: renews the lease as a service of its own, so that no slow statement lets it run out."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from operon.core.commands import Op
 from operon.core.rows import Pulse
-from operon.engine.clock import Clock
+from operon.engine.bell import Bell, Rest
 from operon.errors import StoreError
+
+if TYPE_CHECKING:
+    from operon.engine.engine import Engine
+    from operon.engine.machine import Service
 
 log = logging.getLogger("operon")
 
 
 class Heart:
-    """Calls `beat`, every so many seconds or when it is told to; whoever `feels` the pulse must not block."""
+    """Does `beat`, every so many seconds or when it is told to; whoever `feels` the pulse must not block."""
 
-    def __init__(self, clock: Clock, interval: float, beat: Callable[[], Pulse], feel: Callable[[Pulse], None]) -> None:
-        self._clock = clock
+    def __init__(
+        self, engine: Engine, interval: float, beat: Callable[[], Op[Pulse]], feel: Callable[[Pulse], None]
+    ) -> None:
+        self._engine = engine
+        self._clock = engine.machine.clock
         self._interval = interval
         self._beat = beat
         self._feel = feel
-        self._changed = threading.Condition()
-        self._next = clock.monotonic() + interval
+        self._bell = Bell(self._clock)
+        self._next = self._clock.monotonic() + interval
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="operon-heart", daemon=True)
+        self._service: Service | None = None
 
     def start(self) -> None:
         """Begin to beat."""
-        self._thread.start()
+        self._service = self._engine.machine.serve(self._engine, "heart", self._serve())
 
     def hurry(self) -> None:
         """Beat now, and not in a while."""
-        with self._changed:
-            self._next = self._clock.monotonic()
-            self._changed.notify()
+        self._next = self._clock.monotonic()
+        self._bell.ring()
 
     def stop(self, patience: float) -> None:
         """Beat no more; wait so long for a beat under way."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(patience)
+        self._stopped = True
+        self._bell.ring()
+        if self._service is not None:
+            self._service.join(patience)
 
-    def _run(self) -> None:
-        while self._due():
+    def _serve(self) -> Op[None]:
+        while not self._stopped:
+            left = self._next - self._clock.monotonic()
+            if left > 0:
+                yield Rest(self._bell, left)
+                continue
+            self._next = self._clock.monotonic() + self._interval
             try:
-                self._feel(self._beat())
+                self._feel((yield from self._beat()))
             except StoreError as error:
                 log.warning("The database did not answer the heartbeat (%s); trying again.", error)
             except Exception:
                 log.exception("The heart stumbled, and beats on.")
-
-    def _due(self) -> bool:
-        with self._changed:
-            while not self._stopped and (left := self._next - self._clock.monotonic()) > 0:
-                self._clock.wait(self._changed, left)
-            self._next = self._clock.monotonic() + self._interval
-            return not self._stopped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -11,14 +12,15 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 class Ids:
     """Makes ids of 26 characters: 48 bits of milliseconds, then 80 bits that are random or counted up."""
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Callable[[int], bytes] = os.urandom) -> None:
+        self._chance = chance
         self._lock = threading.Lock()
         self._last = 0
 
     def new(self, now: float) -> str:
         """Make the next id, given the time in seconds."""
         with self._lock:
-            fresh = (int(now * 1000) << 80) | int.from_bytes(os.urandom(10))
+            fresh = (int(now * 1000) << 80) | int.from_bytes(self._chance(10))
             self._last = fresh if fresh >> 80 > self._last >> 80 else self._last + 1
             number = self._last
         return "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from operon.engine.clock import Clock, WallClock
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -22,4 +20,3 @@ class Settings:
     run: bool = True
     only: tuple[str, ...] | None = None
     """The queues it runs; None is all that its program declares."""
-    clock: Clock = field(default_factory=WallClock)

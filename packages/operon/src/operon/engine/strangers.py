@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from operon.core.commands import Find
+from operon.core.commands import Find, Op, ask
 from operon.core.rows import Filter, WorkflowRow
 from operon.core.states import Status
 
@@ -26,7 +26,7 @@ class Strangers:
         self._patience = 1
         self._beats = 0
 
-    def look(self, *, due: bool) -> None:
+    def look(self, *, due: bool) -> Op[None]:
         """Count a heartbeat; when something was due at two in a row, look what it is, and ever more seldom."""
         if not due:
             self._beats, self._patience = 0, 1
@@ -37,7 +37,7 @@ class Strangers:
         self._beats, self._patience = 0, min(2 * self._patience, 64)
         waiting = Filter(status=(Status.QUEUED, Status.WAITING), limit=SEEN)
         now = self._engine.now()
-        for row in self._engine.store.ask(Find(waiting)):
+        for row in (yield from ask(Find(waiting))):
             if row.ready_at is not None and row.ready_at <= now and (lack := self._lacking(row)) is not None:
                 self._tell(row, lack)
 

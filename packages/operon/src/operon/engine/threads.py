@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger("operon")
 
 
 class Threads:
@@ -24,13 +27,22 @@ class Threads:
         with self._lock:
             if self._idle > 0:
                 self._idle -= 1
-            elif len(self._threads) < self.limit:
-                thread = threading.Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-            else:
+            elif len(self._threads) == self.limit or not self._grow():
                 self._backlog += 1
         self._work.put(work)
+
+    def _grow(self) -> bool:
+        """Make one more thread; where the machine has no more to give, those that there are must do."""
+        thread = threading.Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            log.warning("No more than %d of %d threads can be started here.", len(self._threads), self.limit)
+            return False
+        self._threads.append(thread)
+        return True
 
     def _loop(self) -> None:
         while (work := self._work.get()) is not None:

@@ -19,7 +19,7 @@ from operon.core.journal import Run, Wait
 from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.engine.clockwork import Clockwork, Timer
+from operon.engine.clockwork import Timer, Timers
 from operon.errors import NotLaunched, Suspended
 
 Seen = dict[str, Outcome]
@@ -60,7 +60,7 @@ class Waiting:
 class Waits:
     """Every wait of this process."""
 
-    def __init__(self, clockwork: Clockwork, store: Store, parker: Parker, grace: float) -> None:
+    def __init__(self, clockwork: Timers, store: Store, parker: Parker, grace: float) -> None:
         self._clockwork = clockwork
         self._store = store
         self._parker = parker
@@ -178,7 +178,7 @@ class Waits:
                 if not waiting.over:
                     self._look_later(waiting, min(seconds * 2, SLOWEST_LOOK))
 
-        targets = {target for waiting in waits for target in waiting.wait.awaits}
+        targets = dict.fromkeys(target for waiting in waits for target in waiting.wait.awaits)
         self._store.submit(Look(tuple(targets))).add_done_callback(looked)
 
     # ── Parking ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,1 @@
+"""What tests use: the deterministic simulator of the engine."""

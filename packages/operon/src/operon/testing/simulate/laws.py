@@ -1,0 +1,218 @@
+"""What must hold after every event, whoever dies and whatever is lost; it judges, and must not change anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from operon.core.commands import Advance, Bury, Cancel, Command, HandBack
+from operon.core.journal import Run
+from operon.core.rows import Advanced, Entry, Kind, Outcome, WorkflowRow
+from operon.core.states import MOVES, Status
+from operon.errors import Suspended
+from operon.stores.memory import MemoryStore, Workflow
+from operon.testing.simulate.process import Process
+
+EARLY = 2e-6
+"""The store's clock is told to the microsecond."""
+LEGAL = {(source, target) for sources, target in MOVES.values() for source in sources}
+
+
+class LawBroken(AssertionError):
+    """The engine did what it must never do."""
+
+
+class Laws:
+    """Watches one database, and what its workflows' bodies see."""
+
+    def __init__(self, store: MemoryStore, now: Callable[[], float]) -> None:
+        self._store = store
+        self._now = now
+        self._rows: dict[str, WorkflowRow] = {}
+        self._journals: dict[str, dict[str, Entry]] = {}
+        self._leases: dict[int, tuple[bool, float]] = {}
+        self._runs: dict[tuple[str, int], Run] = {}
+        self._given: dict[tuple[str, int], dict[str, str]] = {}
+        """What steps returned to the code, by run and position."""
+        self._turns: dict[Run, int] = {}
+        """The last ordinal that each run's body has seen."""
+        self._naps: dict[Run, int] = {}
+        """How often each run has slept."""
+        self.acknowledged: dict[str, str] = {}
+        """Starts that a client was told of."""
+
+    # ── After every commit ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def committed(self, process: Process, command: Command[Any], answer: Any) -> None:
+        """Hold what a command did against the laws."""
+        for workflow_id, workflow in self._store.workflows.items():
+            known = self._rows.get(workflow_id)
+            changed = known is not workflow.row
+            if changed and known is None:
+                self._born(workflow.row)
+            elif changed and known is not None:
+                self._moved(process, known, workflow.row, command)
+            if changed or len(workflow.journal) != len(self._journals.get(workflow_id, ())):
+                self._kept(workflow_id, workflow)
+        if isinstance(command, Advance) and isinstance(answer, Advanced) and answer.written:
+            self._wrote(process, command)
+        if isinstance(command, Cancel) and command.children:
+            self._cancelled(command.workflow_id)
+        self._buried(command)
+        for workflow_id, workflow in self._store.workflows.items():
+            self._rows[workflow_id] = workflow.row
+
+    def _born(self, row: WorkflowRow) -> None:
+        parent = self._store.workflows.get(row.parent) if row.parent else None
+        if row.parent and (parent is None or parent.row.status is not Status.RUNNING):
+            raise LawBroken(f"{row.id} was started by {row.parent}, which does not run.")
+
+    def _moved(self, process: Process, old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> None:
+        if old.status.ended:
+            raise LawBroken(f"{new.id} had ended, {old.status}, and is {new.status} after {command}.")
+        if new.claim < old.claim:
+            raise LawBroken(f"{new.id} went back to claim {new.claim}.")
+        if new.status is not old.status and (old.status, new.status) not in LEGAL:
+            raise LawBroken(f"{new.id} went from {old.status} to {new.status} by {command}.")
+        if new.status is Status.HELD:
+            raise LawBroken(f"{new.id} is held: {new.error}")
+        if new.status is Status.RUNNING and old.status is not Status.RUNNING and new.claim == old.claim:
+            raise LawBroken(f"{new.id} was claimed twice under {new.claim}.")
+        if new.status is Status.WAITING and old.status is Status.RUNNING:
+            self._parked(new)
+        run = process.engine.runs.get(new.id) if isinstance(command, HandBack) and process.engine else None
+        if run is not None and run.dead is None and run.guard.claim == old.claim:
+            raise LawBroken(f"{process} handed {new.id} back, and runs it.")
+        left = old.status is Status.RUNNING and new.status is Status.QUEUED
+        if left and old.executor not in process.executors:
+            if self._leases.get(old.executor or 0, (False, 0.0))[0]:
+                raise LawBroken(f"{process} took {new.id} from executor {old.executor}, which lives.")
+            if new.claim == old.claim:
+                raise LawBroken(f"{process} took {new.id} over, and left the dead their claim.")
+
+    def _parked(self, row: WorkflowRow) -> None:
+        """Who goes to sleep has something to wait for."""
+        for target in self._store.workflows[row.id].awaits:
+            awaited = self._store.workflows.get(target)
+            if awaited is None or awaited.row.status.ended:
+                raise LawBroken(f"{row.id} was parked to wait for {target}, which has ended.")
+
+    def _kept(self, workflow_id: str, workflow: Workflow) -> None:
+        """Records stay, word for word."""
+        known = self._journals.setdefault(workflow_id, {})
+        for position, entry in known.items():
+            if workflow.journal.get(position) != entry:
+                raise LawBroken(f"{workflow_id}: the record at {position} changed.")
+        known.update(workflow.journal)
+
+    def _wrote(self, process: Process, command: Advance) -> None:
+        """Only the owner's writes count, and an end has all that came before it."""
+        row = self._rows.get(command.workflow_id)
+        if row is None or row.status is not Status.RUNNING or row.claim != command.claim:
+            if not self._same(command):
+                raise LawBroken(f"{process} wrote to {command.workflow_id} under claim {command.claim} without it.")
+        elif row.executor not in process.executors:
+            raise LawBroken(f"{process} wrote to {command.workflow_id}, which is executor {row.executor}'s.")
+        if isinstance(command.end, Outcome) and not self._same(command):
+            self._durable(command.workflow_id, command.claim, "its end")
+
+    def _same(self, command: Advance) -> bool:
+        """Whether a command was repeated after it had come through."""
+        row = self._store.workflows[command.workflow_id].row
+        return self._rows.get(command.workflow_id) is row
+
+    def _cancelled(self, root: str) -> None:
+        tree = [root]
+        for workflow_id in tree:
+            tree += [it.row.id for it in self._store.workflows.values() if it.row.parent == workflow_id]
+            workflow = self._store.workflows.get(workflow_id)
+            if workflow is not None and not workflow.row.status.ended:
+                raise LawBroken(f"{root} was cancelled, and {workflow_id} below it is {workflow.row.status}.")
+
+    def _buried(self, command: Command[Any]) -> None:
+        for key, peer in self._store.executors.items():
+            alive, lease = self._leases.get(key, (True, peer.lease_until))
+            if alive and not peer.alive and isinstance(command, Bury) and not command.proven and lease >= self._now():
+                raise LawBroken(f"Executor {key} was declared dead {lease - self._now():.3f} s before its lease ended.")
+            if peer.alive and not alive:
+                raise LawBroken(f"Executor {key} came back from the dead.")
+            self._leases[key] = peer.alive, peer.lease_until
+
+    # ── What bodies see ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def begins(self, run: Run, position: str) -> None:
+        """See a step begin: its run is the only one of its claim, and what came before it is durable."""
+        if isinstance(run.dead, Suspended):
+            raise LawBroken(f"{run.id} was left, {run.dead}, and begins the step at {position}.")
+        mine = self._runs.setdefault((run.id, run.guard.claim), run)
+        if mine is not run:
+            raise LawBroken(f"{run.id} runs twice under claim {run.guard.claim}.")
+        if not self._owns(run):
+            return
+        if position in self._store.workflows[run.id].journal:
+            raise LawBroken(f"{run.id}: the step at {position} is recorded, and began again.")
+        self._durable(run.id, run.guard.claim, f"the step at {position}", position.rpartition("/")[0])
+
+    def sees(self, run: Run, position: str, value: str) -> None:
+        """See a step's value arrive in the body: it is what the journal says, or will say."""
+        workflow = self._store.workflows[run.id]
+        entry = workflow.journal.get(position)
+        if entry is not None and workflow.claims[position] > run.guard.claim:
+            return  # an heir did it anew, and this run is to be told
+        if self._owns(run) and entry is not None and entry.output != f'"{value}"':
+            raise LawBroken(f"{run.id}: the body sees {value} at {position}, and the journal says {entry.output}.")
+        if entry is not None:
+            if entry.ordinal < self._turns.get(run, 0):
+                raise LawBroken(f"{run.id}: the body sees {value} out of its turn.")
+            self._turns[run] = entry.ordinal
+        if entry is None:
+            self._given.setdefault((run.id, run.guard.claim), {})[position] = value
+
+    def rested(self, run: Run) -> None:
+        """See a body go on after it did something of its own for a while: what came before was written meanwhile."""
+        if self._owns(run):
+            self._durable(run.id, run.guard.claim, "the body went on for a second")
+
+    def woke(self, run: Run) -> None:
+        """See a sleep end: not before its time by the store's clock."""
+        nap = self._naps[run] = self._naps.get(run, 0) + 1
+        sleeps = [it for it in self._store.workflows[run.id].journal.values() if it.kind is Kind.SLEEP]
+        until = sorted((it.ordinal, float(it.output or 0)) for it in sleeps)[nap - 1][1]
+        if self._owns(run) and self._now() < until - EARLY:
+            raise LawBroken(f"{run.id} woke {until - self._now():.3f} s too early.")
+
+    def _owns(self, run: Run) -> bool:
+        row = self._store.workflows[run.id].row
+        return row.status is Status.RUNNING and row.claim == run.guard.claim
+
+    def _durable(self, workflow_id: str, claim: int, before: str, branch: str = "") -> None:
+        """Hold what the code was given against what is recorded."""
+        journal = self._store.workflows[workflow_id].journal
+        given = self._given.get((workflow_id, claim), {})
+        for position, value in tuple(given.items()):
+            if not position.startswith(branch):
+                continue
+            entry = journal.get(position)
+            if entry is None:
+                raise LawBroken(f"{workflow_id}: {value} at {position} is not durable before {before}.")
+            if entry.output != f'"{value}"':
+                raise LawBroken(f"{workflow_id}: the code was given {value} at {position}, recorded is {entry.output}.")
+            del given[position]
+
+    # ── At the end ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def concluded(self) -> None:
+        """See to it that everything ended, and that parents and children agree."""
+        for workflow_id in self.acknowledged:
+            if workflow_id not in self._store.workflows:
+                raise LawBroken(f"The start of {workflow_id} was acknowledged, and it is not there.")
+        for workflow_id, workflow in self._store.workflows.items():
+            if not workflow.row.status.ended:
+                raise LawBroken(f"{workflow_id} is stranded: {workflow.row.status}, executor {workflow.row.executor}.")
+            for entry in workflow.journal.values():
+                if entry.kind is Kind.START and entry.child not in self._store.workflows:
+                    raise LawBroken(f"{workflow_id} recorded the start of {entry.child}, which is not there.")
+
+    def stranded(self) -> tuple[str, ...]:
+        """What has not ended."""
+        return tuple(key for key, it in self._store.workflows.items() if not it.row.status.ended)

@@ -1,0 +1,220 @@
+"""The workflows that are simulated: each has a habit that an engine could get wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from operon import aio
+from operon.app.app import Operon
+from operon.core import context
+from operon.core.journal import Run
+from operon.errors import Cancelled
+
+
+class Stage(Protocol):
+    """What happens around a body, and who watches it."""
+
+    def chance(self, run: Run) -> float:
+        """Seconds that something takes."""
+        ...
+
+    def begins(self, run: Run, position: str) -> str:
+        """See a step begin; gives what it is to return."""
+        ...
+
+    def sees(self, run: Run, value: str) -> str:
+        """See a value arrive in the body."""
+        ...
+
+    def woke(self, run: Run) -> None:
+        """See a sleep end."""
+        ...
+
+    def rested(self, run: Run) -> None:
+        """See a body that did nothing durable for a second."""
+        ...
+
+
+class Flaky(Exception):
+    """A step failed, as it was told to."""
+
+
+class Set:
+    """One app's declarations, and the stage on which they are played now."""
+
+    def __init__(self) -> None:
+        self.app = Operon("simulated", database="memory:", version="1")
+        self.stage: Stage | None = None
+        self.flows: Mapping[str, Any] = declare(self)
+
+    def run(self) -> Run:
+        """The run that this code is in."""
+        here = context.branch.get()
+        assert here is not None
+        return here.run
+
+    @property
+    def on(self) -> Stage:
+        """The stage."""
+        assert self.stage is not None
+        return self.stage
+
+
+def declare(cast: Set) -> Mapping[str, Any]:
+    """Declare the steps and workflows on an app; answers the workflows by name."""
+    play = Play(cast)
+    flows = (*lines(cast.app, play), *waiting(cast.app, play), *wilful(cast.app, play), branches(cast.app, play))
+    family = trees(cast.app, play, *(it for it in flows if it.function.name in {"plain", "sleeper"}))
+    return {it.function.name: it for it in (*flows, *family)}
+
+
+class Play:
+    """What bodies are made of."""
+
+    def __init__(self, cast: Set) -> None:
+        self.cast = cast
+
+        @cast.app.step(name="work")
+        async def work(n: int) -> str:
+            del n
+            return await self._effect()
+
+        @cast.app.step(name="flaky", retries=3, backoff=0.5)
+        async def flaky(failures: int) -> str:
+            value = await self._effect()
+            doing = context.step.get()
+            if doing is not None and doing.attempt <= failures:
+                raise Flaky(value)
+            return value
+
+        self._work, self._flaky = work, flaky
+
+    async def _effect(self) -> str:
+        doing = context.step.get()
+        assert doing is not None
+        value = self.cast.on.begins(self.cast.run(), doing.position)
+        await asyncio.sleep(self.cast.on.chance(self.cast.run()))
+        return value
+
+    async def worked(self, n: int) -> str:
+        """Do a step."""
+        return self.cast.on.sees(self.cast.run(), await self._work(n))
+
+    async def tried(self, failures: int) -> str:
+        """Do a step that fails so many times."""
+        return self.cast.on.sees(self.cast.run(), await self._flaky(failures))
+
+    async def slept(self, seconds: float) -> None:
+        """Sleep."""
+        await aio.sleep(seconds)
+        self.cast.on.woke(self.cast.run())
+
+    async def thought(self) -> None:
+        """Compute for a second."""
+        await asyncio.sleep(1.0)
+        self.cast.on.rested(self.cast.run())
+
+
+def lines(app: Operon, play: Play) -> Sequence[Any]:
+    """Declare what does one step after the other."""
+
+    @app.workflow(name="plain")
+    async def plain(n: int) -> list[str]:
+        return [await play.worked(it) for it in range(n)]
+
+    @app.workflow(name="retrying")
+    async def retrying(n: int) -> list[str]:
+        return [await play.worked(0), await play.tried(n % 4), await play.worked(1)]
+
+    @app.workflow(name="thinker")
+    async def thinker(n: int) -> list[str]:
+        first = await play.worked(n)
+        await play.thought()
+        return [first, await play.worked(n)]
+
+    return plain, retrying, thinker
+
+
+def waiting(app: Operon, play: Play) -> Sequence[Any]:
+    """Declare what sleeps, for a while or until its deadline."""
+
+    @app.workflow(name="sleeper")
+    async def sleeper(n: int) -> list[str]:
+        first = await play.worked(0)
+        await play.slept(2.0 + n)
+        second = await play.worked(1)
+        await play.slept(0.3)
+        return [first, second]
+
+    @app.workflow(name="late", timeout=4.0)
+    async def late(n: int) -> list[str]:
+        first = await play.worked(n)
+        await aio.sleep(10_000)
+        return [first]
+
+    return sleeper, late
+
+
+def wilful(app: Operon, play: Play) -> Sequence[Any]:
+    """Declare what does not want to end."""
+
+    @app.workflow(name="stubborn")
+    async def stubborn(n: int) -> list[str]:
+        first = await play.worked(n)
+        with suppress(BaseException):
+            await play.slept(2.5)
+        return [first, await play.worked(n), await play.worked(n)]
+
+    return (stubborn,)
+
+
+def branches(app: Operon, play: Play) -> Any:
+    """Declare what takes turns at a queue and a semaphore of its own."""
+
+    @app.workflow(name="branches")
+    async def branches(n: int) -> list[str]:
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        room = asyncio.Semaphore(2)
+        order: list[str] = []
+
+        async def taker() -> None:
+            while not queue.empty():
+                item = queue.get_nowait()
+                async with room:
+                    order.append(await play.worked(item))
+                if item % 2:
+                    await aio.sleep(0.1 * item)
+                order.append(await play.worked(item))
+
+        for item in range(n + 2):
+            queue.put_nowait(item)
+        await asyncio.gather(taker(), taker(), taker())
+        return [*order, await play.worked(99)]
+
+    return branches
+
+
+def trees(app: Operon, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
+    """Declare what starts others, and waits for them or leaves them alone."""
+
+    @app.workflow(name="parent")
+    async def parent(n: int) -> list[Any]:
+        handles = [await aio.start(plain, 2) for _ in range(n)]
+        handles.append(await aio.start(sleeper, n))
+        await play.worked(0)
+        found: list[Any] = [*await aio.gather(*handles)]
+        return [*found, await plain(1), await play.worked(1)]
+
+    @app.workflow(name="endless")
+    async def endless(n: int) -> None:
+        for _ in range(n + 1):
+            await aio.start(sleeper, 30)
+        try:
+            await aio.sleep(10_000)
+        except Cancelled:
+            return
+
+    return parent, endless

@@ -1,0 +1,297 @@
+"""Bugs that an engine or a store might have, each planted by a few lines; every one must be found by some seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from operon.core import commands as c
+from operon.core import steps
+from operon.core.commands import Op, ask
+from operon.core.journal import Run
+from operon.core.rows import Advanced, Claimed, Entry, Guard, Kind, Outcome, Park, Pulse, Started
+from operon.core.states import Status
+from operon.engine.engine import Engine
+from operon.engine.executor import Executor
+from operon.engine.pen import Pen
+from operon.engine.waits import Waits
+from operon.stores.memory import MemoryStore
+from operon.stores.memory import store as memory
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+MUTANTS: dict[str, Plant] = {}
+
+
+def mutant(plant: Plant) -> Plant:
+    MUTANTS[plant.__name__] = plant
+    return plant
+
+
+def command(patch: pytest.MonkeyPatch, kind: type[c.Command[Any]], answer: Callable[[MemoryStore, Any], Any]) -> None:
+    """Let the store answer a command otherwise."""
+    answers: Mapping[type[c.Command[Any]], Any] = {**memory.ANSWERS, kind: answer}
+    patch.setattr(memory, "ANSWERS", answers)
+
+
+# ── The store ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def the_fence_is_dropped(patch: pytest.MonkeyPatch) -> None:
+    def holds(self: MemoryStore, guard: Guard) -> bool:
+        return guard.workflow_id in self.workflows and not self.workflows[guard.workflow_id].row.status.ended
+
+    patch.setattr(MemoryStore, "_holds", holds)
+
+
+@mutant
+def an_ended_workflow_is_written_to(patch: pytest.MonkeyPatch) -> None:
+    def holds(self: MemoryStore, guard: Guard) -> bool:
+        return guard.workflow_id in self.workflows
+
+    patch.setattr(MemoryStore, "_holds", holds)
+
+
+@mutant
+def the_last_writer_wins(patch: pytest.MonkeyPatch) -> None:
+    def advance(self: MemoryStore, it: c.Advance) -> Advanced:
+        row = self.workflows[it.workflow_id].row
+        if row.status is Status.RUNNING and row.claim != it.claim and it.entries:
+            for entry in it.entries:
+                self.workflows[it.workflow_id].journal[entry.position] = memory._recorded(entry, self.clock())
+                self.workflows[it.workflow_id].claims[entry.position] = it.claim
+            return Advanced(written=False)
+        return self.advance(it)
+
+    command(patch, c.Advance, advance)
+
+
+@mutant
+def a_takeover_leaves_the_claim(patch: pytest.MonkeyPatch) -> None:
+    def take_over(self: MemoryStore, it: c.TakeOver) -> int:
+        before = {key: found.row for key, found in self.workflows.items()}
+        taken = self.take_over(it)
+        for key, found in self.workflows.items():
+            if found.row is not before[key]:
+                found.row = replace(found.row, claim=before[key].claim)
+        return taken
+
+    command(patch, c.TakeOver, take_over)
+
+
+@mutant
+def a_lease_is_checked_by_another_clock(patch: pytest.MonkeyPatch) -> None:
+    def beat(self: MemoryStore, it: c.Beat) -> Pulse:
+        pulse, late = self.beat(it), self.clock() + 4.5
+        expired = tuple((p.id, p.beat) for p in self.executors.values() if p.alive and p.lease_until < late)
+        return replace(pulse, expired=expired)
+
+    def bury(self: MemoryStore, it: c.Bury) -> int:
+        late = self.clock() + 4.5
+        seen = [peer for key, beat in it.seen if (peer := self.executors.get(key)) and peer.beat == beat]
+        dead = [peer for peer in seen if peer.alive and (it.proven or peer.lease_until < late)]
+        self.executors |= {peer.id: replace(peer, alive=False) for peer in dead}
+        return len(dead)
+
+    command(patch, c.Beat, beat)
+    command(patch, c.Bury, bury)
+
+
+@mutant
+def a_wake_is_lost(patch: pytest.MonkeyPatch) -> None:
+    def is_stirred(self: MemoryStore, workflow: memory.Workflow, targets: tuple[str, ...] | None) -> bool:
+        return False
+
+    patch.setattr(MemoryStore, "_is_stirred", is_stirred)
+
+
+@mutant
+def a_nonce_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    def start(self: MemoryStore, it: c.Start) -> Started:
+        answer = self.start(it)
+        return answer if answer.refused else replace(answer, created=True)
+
+    command(patch, c.Start, start)
+
+
+@mutant
+def a_cancellation_does_not_reach_children(patch: pytest.MonkeyPatch) -> None:
+    command(patch, c.Cancel, lambda self, it: self.cancel(replace(it, children=False)))
+
+
+@mutant
+def a_cancelled_owner_is_not_fenced(patch: pytest.MonkeyPatch) -> None:
+    def end(workflow: memory.Workflow, outcome: Outcome, now: float) -> None:
+        if not workflow.row.status.ended or outcome.status is not Status.CANCELLED:
+            ended(workflow, outcome, now)
+
+    def holds(self: MemoryStore, guard: Guard) -> bool:
+        if right(self, guard):
+            return True
+        found = self.workflows.get(guard.workflow_id)
+        return found is not None and found.row.claim in (guard.claim, guard.claim + 1) and found.row.executor is None
+
+    ended, right = memory._end, MemoryStore._holds
+    patch.setattr(memory, "_end", end)
+    patch.setattr(MemoryStore, "_holds", holds)
+
+
+@mutant
+def a_claim_takes_what_runs(patch: pytest.MonkeyPatch) -> None:
+    def claim(self: MemoryStore, it: c.Claim) -> Any:
+        claimed = self.claim(it)
+        for row in (one.row for one in claimed):
+            self.workflows[row.id].row = replace(row, status=Status.QUEUED, ready_at=self.clock(), executor=None)
+        return claimed
+
+    command(patch, c.Claim, claim)
+
+
+@mutant
+def a_claim_has_no_number_of_its_own(patch: pytest.MonkeyPatch) -> None:
+    def claim(self: MemoryStore, it: c.Claim) -> Any:
+        claimed: list[Claimed] = []
+        for one in self.claim(it):
+            there = self.workflows[one.row.id]
+            there.row = replace(one.row, claim=max(1, one.row.claim - 1))
+            claimed.append(replace(one, row=there.row))
+        return tuple(claimed)
+
+    command(patch, c.Claim, claim)
+
+
+@mutant
+def nobody_is_told_what_is_due(patch: pytest.MonkeyPatch) -> None:
+    command(patch, c.Beat, lambda self, it: replace(self.beat(it), due=None))
+
+
+@mutant
+def the_dead_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
+    command(patch, c.TakeOver, lambda self, it: 0)
+
+
+# ── The engine ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def what_is_pending_is_not_flushed_before_the_next_step(patch: pytest.MonkeyPatch) -> None:
+    def settle(run: Run) -> Op[None]:
+        run.check()
+        yield from ()
+
+    patch.setattr(steps, "settle", settle)
+
+
+@mutant
+def an_outcome_goes_without_its_last_record(patch: pytest.MonkeyPatch) -> None:
+    take = Pen._take
+
+    def without(self: Pen, trip: Any) -> c.Advance:
+        it = take(self, trip)
+        return replace(it, entries=()) if isinstance(it.end, Outcome) else it
+
+    patch.setattr(Pen, "_take", without)
+
+
+@mutant
+def a_step_is_answered_before_its_commit(patch: pytest.MonkeyPatch) -> None:
+    launch = Pen._launch
+
+    def early(self: Pen, trip: Any, it: c.Advance) -> None:
+        launch(self, trip, it)
+        if it.end is None and not any(entry.after is not None for entry in it.entries) and not trip.landed.done():
+            trip.landed.set_result(Advanced(written=True))
+            trip.landed = type(trip.landed)()
+
+    patch.setattr(Pen, "_launch", early)
+
+
+@mutant
+def two_commits_are_swapped(patch: pytest.MonkeyPatch) -> None:
+    take = Pen._take
+    held: dict[Pen, tuple[Entry, ...]] = {}
+
+    def swapped(self: Pen, trip: Any) -> c.Advance:
+        it = take(self, trip)
+        if it.end is not None or any(entry.after is not None for entry in it.entries):
+            return it
+        before = held.pop(self, None)
+        held[self] = it.entries
+        return replace(it, entries=before or ())
+
+    patch.setattr(Pen, "_take", swapped)
+
+
+@mutant
+def the_dead_flag_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    def check(self: Run) -> None: ...
+
+    def abandon(self: Waits, run: Run, cause: BaseException) -> None: ...
+
+    patch.setattr(Run, "check", check)
+    patch.setattr(Waits, "abandon", abandon)
+
+
+@mutant
+def lost_claims_are_not_reconciled(patch: pytest.MonkeyPatch) -> None:
+    def reconcile(self: Executor, pulse: Pulse) -> Op[None]:
+        yield from ()
+
+    patch.setattr(Executor, "_reconcile", reconcile)
+
+
+@mutant
+def what_runs_is_handed_back(patch: pytest.MonkeyPatch) -> None:
+    def reconcile(self: Executor, pulse: Pulse) -> Op[None]:
+        rows = yield from ask(c.Running(self.id))
+        if rows:
+            yield from self._engine.hand_back(tuple(row.id for row in rows))
+
+    patch.setattr(Executor, "_reconcile", reconcile)
+
+
+@mutant
+def lingering_entries_are_dropped(patch: pytest.MonkeyPatch) -> None:
+    def linger(self: Engine, run: Run) -> None: ...
+
+    patch.setattr(Engine, "linger", linger)
+
+
+@mutant
+def a_parked_deadline_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def park(self: Engine, run: Run, it: Park) -> Any:
+        return self.pen(run).submit(it)
+
+    patch.setattr(Engine, "park", park)
+
+
+@mutant
+def a_sleeper_wakes_early(patch: pytest.MonkeyPatch) -> None:
+    def wind(self: Waits, waiting: Any) -> None:
+        if waiting.wait.until is not None:
+            left = waiting.wait.until - self._parker.now()
+            waiting.timer = self._clockwork.after(left * 0.9, lambda: self.end(waiting, {}))
+
+    patch.setattr(Waits, "_wind", wind)
+
+
+@mutant
+def failed_attempts_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    remember = Run._remember
+
+    def forget(self: Run, entry: Entry) -> None:
+        if entry.kind is not Kind.ATTEMPT:
+            remember(self, entry)
+
+    patch.setattr(Run, "_remember", forget)
+
+
+@mutant
+def records_are_replayed_out_of_turn(patch: pytest.MonkeyPatch) -> None:
+    def its_turn(self: Run, ordinal: int) -> bool:
+        return True
+
+    patch.setattr(Run, "its_turn", its_turn)
