@@ -239,8 +239,8 @@ class Engine:
         """Give a place back."""
         with self.lock:
             self._reserved[function.asynchronous] -= 1
-        if self.service.backlog:
-            self.service.nudge()
+        if function.asynchronous in self.service.backlog:
+            self.service.nudge(colours=frozenset({function.asynchronous}))
 
     def nudge(self, delay: float = 0.0, *, cancelled: bool = False) -> None:
         """Say that something will be ready in so many seconds, or that something was cancelled."""
@@ -370,7 +370,8 @@ class Engine:
             run.die(Suspended(f"{row.id} has left."))
         self.loop.cancel(run)
         self.release(function)
-        if row.queue is not None or outcome is None or outcome.status is Status.QUEUED:
+        handed_back = outcome.status is Status.QUEUED if outcome else not (run and run.parking)
+        if row.queue is not None or handed_back:
             self.service.nudge(news=row.queue is not None)
         if outcome is None or outcome.status is Status.QUEUED:
             return
