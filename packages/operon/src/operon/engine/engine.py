@@ -329,13 +329,13 @@ class Engine:
 
     def _life(self, it: Claimed, function: Function, *, inline: bool) -> Op[Outcome | None]:
         """Run one claim of a workflow from its journal to its outcome."""
-        row = it.row
+        row, task = it.row, asyncio.current_task() if function.asynchronous else None
         run: Run | None = None
         outcome: Outcome | None = None
         try:
             run = self._enter(it)
-            if function.asynchronous:
-                run.tasks.add(asyncio.current_task())
+            if task is not None:
+                run.tasks.add(task)
             outcome = yield from execute(self, run, function)
             if run.failure is not None and not inline:
                 log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
@@ -344,6 +344,8 @@ class Engine:
         except Exception:
             log.exception("The run of %s was left; it is taken up again.", row.id)
         finally:
+            if run is not None:
+                run.tasks.discard(task)  # it ends by itself
             self._leave(row, run, function, outcome)
         return outcome
 
