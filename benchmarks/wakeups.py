@@ -65,7 +65,8 @@ def latencies(enqueue: Callable[[], operon.Handle[float]], samples: int) -> list
     """Give the milliseconds from enqueue to start, each time once everything is idle."""
     times: list[float] = []
     for _ in range(samples):
-        time.sleep(random.uniform(0.02, 0.06))  # noqa: S311 - so that it meets a poll at any of its moments
+        # So that it meets a poll at any of its moments.
+        time.sleep(random.uniform(0.02, 0.06))
         asked = time.time()
         times.append((enqueue().result(60) - asked) * 1000)
     return times
@@ -157,7 +158,7 @@ def line(connection: psycopg.Connection[Any], queue: str, name: str, count: int)
 
 
 def claims(url: str, count: int) -> None:
-    """Compare claims from a long line, and before a full queue, with claims from one that has no more than they take."""
+    """Compare claims from a long line, and before a full queue, with claims from a line that they empty."""
     process = Process("bench", "here", 1, "now", "1", 3600.0)
     with closing(PostgresStore(url)) as store, psycopg.connect(url, autocommit=True) as connection:
         store.open()

@@ -85,8 +85,10 @@ def test_a_herd_wakes_once_over_two_processes(url: str, kind: str, tmp_path: Pat
     program, seen = tmp_path / "fleet.py", tmp_path / "seen"
     program.write_text(PROGRAM)
     command = [sys.executable, str(program), url, str(seen)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    fleet = [subprocess.Popen(command, **pipes, env=clean(), text=True) for _ in range(2)]
+    fleet = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean(), text=True)
+        for _ in range(2)
+    ]
     try:
         for process in fleet:
             assert process.stdout is not None

@@ -121,7 +121,7 @@ SLEEPER = {
 
 
 def test_a_sleeper_costs_one_claim_and_its_journal_more(logging_postgres: Postgres, log: Log) -> None:
-    """Started, asleep, parked: three statements. Due: one claim, one journal, the end; and no claim because it slept."""
+    """Started, asleep, parked: three statements. Due: one claim, one journal, the end; no claim because it slept."""
     server = logging_postgres
     app = Operon("app", database=server.create_database("sleeper"), lease=3600.0, grace=0.05)
 

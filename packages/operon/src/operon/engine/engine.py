@@ -308,9 +308,7 @@ class Engine:
             self.threads.submit(lambda: self._threaded(it, function, done))
         return done
 
-    def _threaded(
-        self, it: Claimed, function: Function, done: Future[Outcome | None], *, inline: bool = False
-    ) -> None:
+    def _threaded(self, it: Claimed, function: Function, done: Future[Outcome | None], *, inline: bool = False) -> None:
         try:
             done.set_result(contextvars.Context().run(self._blocking, it, function, inline=inline))
         except BaseException as error:
