@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -96,7 +95,7 @@ def _pages(store: PostgresStore, command: Claim) -> int:
     with store._pool.session() as session, session.connection.transaction(force_rollback=True):
         explained = f"explain (analyze, buffers, format json) {sql.pyformat(POSTGRES[statement])}".encode()
         (row,) = session.connection.execute(explained, values).fetchall()
-    plan = row["QUERY PLAN"][0]["Plan"] if isinstance(row["QUERY PLAN"], list) else json.loads(row["QUERY PLAN"])
+    plan: Any = row["QUERY PLAN"][0]["Plan"]
     return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
 
 
