@@ -30,7 +30,7 @@ def queued(world: World, *keys: str, **options: Any) -> None:
 def lead(world: World, executor: int, limit: int = 1) -> list[Guard]:
     """Claim items, as somebody who will let them lead."""
     claim = Claim(executor, ("greet",), (), "v1", limit, QUEUES)
-    return [Guard(row.id, row.claim) for row in world.ask(claim)]
+    return [Guard(it.row.id, it.row.claim) for it in world.ask(claim)]
 
 
 def form(leader: Guard, key: str = "batch", **options: Any) -> Form:
@@ -222,7 +222,7 @@ def test_an_item_that_has_been_in_a_batch_joins_no_other(world: World) -> None:
     assert world.ask(Wake(None)) == 2
     queued(world, "c", "d", delay=0.0, priority=9)
     claim = Claim(executor, ("greet",), (), "v1", 1, QUEUES)
-    (leader,) = world.ask(claim)
+    (leader,) = (it.row for it in world.ask(claim))
     assert leader.id == "c"
     text = world.ask(form(Guard(leader.id, leader.claim), "second"))
     assert [item.id for item in items(text or "")] == ["c", "d"]

@@ -116,6 +116,34 @@ def test_a_transaction_costs_one_statement_more_than_the_users(app: Operon, log:
     assert kinds(log) == ["ours", *["begin", "users", "ours", "commit"] * 2, "ours"], log.statements
 
 
+SLEEPER = {
+    "start": "with parent as",
+    "write": "insert into operon.steps",
+    "end": "update operon.workflows set status = $1",
+    "claim": "with picked as",
+    "load": "from operon.steps where workflow_id = any",
+}
+
+
+def test_a_sleeper_costs_one_claim_and_its_journal_more(logging_postgres: Postgres, log: Log) -> None:
+    """Started, asleep, parked: three statements. Due: one claim, one journal, the end; no claim because it slept."""
+    server = logging_postgres
+    app = Operon("app", database=server.create_database("sleeper"), lease=3600.0, grace=0.05)
+
+    @app.workflow
+    def flow() -> None:
+        operon.sleep(0.3)
+
+    with app:
+        operon.start(flow).result(20)
+        with log.counted():
+            operon.start(flow).result(20)
+    text = [re.sub(r"\s+", " ", it.lower()) for it in log.statements]
+    counted = {name: sum(mark in it for it in text) for name, mark in SLEEPER.items()}
+    assert counted.pop("claim") <= 2, "one by its own clock, and one because the heartbeat says that it is due"
+    assert counted == {"start": 1, "write": 1, "end": 2, "load": 1}, text
+
+
 def kinds(log: Log) -> list[str]:
     return [kind(statement.lower()) for statement in log.statements]
 

@@ -12,7 +12,7 @@ from operon.core import commands as c
 from operon.core import rows, steps
 from operon.core.commands import Op, ask
 from operon.core.journal import Run
-from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, Pulse, Started, WorkflowRow
+from operon.core.rows import Advanced, Claimed, Entry, Guard, Kind, Outcome, Park, Pulse, Started
 from operon.core.states import Status
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
@@ -146,10 +146,10 @@ def a_cancelled_owner_is_not_fenced(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def a_claim_takes_what_runs(patch: pytest.MonkeyPatch) -> None:
     def claim(self: MemoryStore, it: c.Claim) -> Any:
-        rows = self.claim(it)
-        for row in rows:
+        claimed = self.claim(it)
+        for row in (one.row for one in claimed):
             self.workflows[row.id].row = replace(row, status=Status.QUEUED, ready_at=self.clock(), executor=None)
-        return rows
+        return claimed
 
     command(patch, c.Claim, claim)
 
@@ -157,12 +157,12 @@ def a_claim_takes_what_runs(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def a_claim_has_no_number_of_its_own(patch: pytest.MonkeyPatch) -> None:
     def claim(self: MemoryStore, it: c.Claim) -> Any:
-        rows: list[WorkflowRow] = []
-        for row in self.claim(it):
-            there = self.workflows[row.id]
-            there.row = replace(row, claim=max(1, row.claim - 1))
-            rows.append(there.row)
-        return tuple(rows)
+        claimed: list[Claimed] = []
+        for one in self.claim(it):
+            there = self.workflows[one.row.id]
+            there.row = replace(one.row, claim=max(1, one.row.claim - 1))
+            claimed.append(replace(one, row=there.row))
+        return tuple(claimed)
 
     command(patch, c.Claim, claim)
 

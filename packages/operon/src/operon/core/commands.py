@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from operon.core.rows import (
     Advanced,
+    Claimed,
     Entry,
     Filter,
     Guard,
@@ -81,8 +82,10 @@ class Load(Command[tuple[Entry, ...]], frozen=True):
     workflow_id: str
 
 
-class Claim(Command[tuple[WorkflowRow, ...]], frozen=True):
+class Claim(Command[tuple[Claimed, ...]], frozen=True):
     """Take up to `limit` ready workflows of these names: oldest ready first, each by exactly one claimer.
+
+    Each comes with its journal, as it is once the claim has fenced whoever wrote it: nothing more is read to run it.
 
     A row is ready when it is queued or waiting and its `ready_at` has passed; `pin`ned rows only by their version.
     What has a queue gets in line there when it is ready, and is taken from it only if that is in `queues`, and as far

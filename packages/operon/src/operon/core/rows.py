@@ -213,6 +213,13 @@ class WorkflowRow(Struct, frozen=True):
         return self.claim - before_claims(self.nonce) == 1 or self.claim == 1
 
 
+class Claimed(Struct, frozen=True):
+    """A workflow that is now the claimer's to run, and its whole journal, by ordinal."""
+
+    row: WorkflowRow
+    journal: tuple[Entry, ...] = ()
+
+
 class Filter(Struct, frozen=True):
     """Which workflows `find` and `count` mean; None means any."""
 

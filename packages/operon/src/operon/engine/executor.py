@@ -6,7 +6,6 @@ peers, and learns when something will be ready. Must not know what a workflow is
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from operon.core.commands import (
     Wake,
     ask,
 )
-from operon.core.rows import Outcome, Process, Pulse, WorkflowRow
+from operon.core.rows import Claimed, Outcome, Process, Pulse
 from operon.core.states import Status
 from operon.engine import drivers
 from operon.engine.bell import Bell, Rest
@@ -47,6 +46,8 @@ BEATS_A_LEASE = 5
 SWEEP = 500
 PATIENCE = 2.0
 """Seconds that closing waits for a database that does not answer."""
+COLOURS = frozenset({False, True})
+"""Blocking and async."""
 SOON = 0.001
 """Seconds that a window which is about to open is given, so that it is open."""
 
@@ -60,11 +61,12 @@ class Executor:
         self._clock = engine.machine.clock
         self._bell = Bell(self._clock)
         self._lock = threading.Lock()
-        self._nudged = True
+        self._nudged: frozenset[bool] = COLOURS
+        """Of which colours, async or not, something may be ready."""
         self._news = False
         self._doubted = False
-        self._dues: list[float] = []
-        """When something that was parked or delayed here will be ready: a heap."""
+        self._own_due: float | None = None
+        """When the first of what was parked or delayed here will be ready; no heartbeat older than that can hide it."""
         self._next_due: float | None = None
         """When the next of all will be ready, as of the last heartbeat."""
         self._felt: Pulse | None = None
@@ -81,8 +83,8 @@ class Executor:
         self.id = 0
         self.alive = True
         """False while others may run what is here, this executor having been declared dead."""
-        self.backlog = False
-        """Whether more was ready than could be claimed."""
+        self.backlog: frozenset[bool] = frozenset()
+        """The colours of which more may be ready than there were places for: a place given back is worth a claim."""
 
     def now(self) -> float:
         """Estimate the store's clock from the last heartbeat."""
@@ -98,14 +100,17 @@ class Executor:
         """Learn the store's clock, without a lease."""
         self._offset = self._engine.store.ask(Beat(0, 0.0)).now - self._clock.monotonic()
 
-    def nudge(self, delay: float = 0.0, *, news: bool = False) -> None:
+    def nudge(self, delay: float = 0.0, *, news: bool = False, colours: frozenset[bool] = COLOURS) -> None:
         """Say that something will be ready in so many seconds; news is passed on if it cannot all be claimed here."""
         with self._lock:
             self._news = self._news or news
             if delay <= 0:
-                self._nudged = True
+                self._nudged |= colours
             else:
-                heapq.heappush(self._dues, self._clock.monotonic() + delay)
+                due = self._clock.monotonic() + delay
+                if self._own_due is not None and self._own_due <= due:
+                    return
+                self._own_due = due
         self._bell.ring()
 
     def doubt(self) -> None:
@@ -168,36 +173,33 @@ class Executor:
         if self._doubted:
             self._doubted = False
             yield from self._dismiss()
-        if self._ready():
-            yield from self._claim()
+        if colours := self._ready():
+            yield from self._claim(colours)
         if pulse is not None and self.alive:
             yield from self._retention.tick(self._clock.monotonic())
 
     def _first_due(self) -> float | None:
-        with self._lock:
-            dues = (self._next_due, self._calendar.at, self._dues[0] if self._dues else None)
-            return min(filter(None, dues), default=None)
+        dues = (self._own_due, self._next_due, self._calendar.at)
+        return min((due for due in dues if due is not None), default=None)
 
-    def _ready(self) -> bool:
+    def _ready(self) -> frozenset[bool]:
         with self._lock:
             now = self._clock.monotonic()
-            if self._next_due is not None and self._next_due <= now:
-                self._next_due = None
-                self._nudged = True
+            if any(due is not None and due <= now for due in (self._own_due, self._next_due)):
+                self._own_due, self._next_due = _to_come(self._own_due, now), _to_come(self._next_due, now)
+                self._nudged = COLOURS
                 self._heart.hurry()  # to learn of the one after it
-            while self._dues and self._dues[0] <= now:
-                heapq.heappop(self._dues)
-                self._nudged = True
-            nudged, self._nudged = self._nudged or self._calendar.due, False
-            return nudged and self._claiming
+            if self._calendar.due:
+                self._nudged = COLOURS
+            nudged, self._nudged = self._nudged, frozenset()
+            return nudged if self._claiming else frozenset()
 
-    def _claim(self) -> Op[None]:
+    def _claim(self, colours: frozenset[bool]) -> Op[None]:
         yield from self._calendar.fire()
-        self.backlog = False
         news, self._news = self._news, False
         claimed = 0
         yield from self._ripen()
-        for asynchronous in (False, True):
+        for asynchronous in sorted(colours):
             claimed += yield from self._claim_colour(asynchronous=asynchronous)
         queues = self._queues()
         if queues and not self.backlog and (opening := (yield from ask(Opening(queues)))) is not None:
@@ -220,16 +222,19 @@ class Executor:
         while names:
             free = self._engine.free(asynchronous=asynchronous)
             if free <= 0:
-                self.backlog = True
-                break
+                if asynchronous in self.backlog:
+                    break
+                self.backlog |= {asynchronous}  # from here on, who gives a place back says so
+                continue
             queues = tuple((name, free) for name in self._queues())
-            rows = yield from ask(
+            found = yield from ask(
                 Claim(self.id, names, self._engine.program.instances(), self._engine.version, free, queues)
             )
-            for row in rows:
-                yield from self._run_here(row)
-            claimed += len(rows)
-            if len(rows) < free:
+            for it in found:
+                yield from self._run_here(it)
+            claimed += len(found)
+            if len(found) < free:
+                self.backlog -= {asynchronous}
                 break
         return claimed
 
@@ -238,12 +243,12 @@ class Executor:
         only = self._settings.only
         return tuple(self._engine.program.limits) if only is None else only
 
-    def _run_here(self, row: WorkflowRow) -> Op[None]:
-        function = self._engine.program.functions[row.name]
+    def _run_here(self, it: Claimed) -> Op[None]:
+        function = self._engine.program.functions[it.row.name]
         if not self._claiming or self._engine.reserve(function, inline=True) is None:
-            yield from self._engine.hand_back((row.id,))
+            yield from self._engine.hand_back((it.row.id,))
             return
-        self._engine.spawn(row, function)
+        self._engine.spawn(it, function)
 
     # ── The heartbeat ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,8 +284,8 @@ class Executor:
     def _await_due(self, pulse: Pulse) -> None:
         ready = pulse.due is not None and pulse.due <= 0
         self._next_due = None if pulse.due is None or ready else self._clock.monotonic() + pulse.due
-        if ready and not self.backlog:
-            self.nudge()
+        if ready:
+            self.nudge(colours=COLOURS - self.backlog)
 
     def _reborn(self) -> Op[None]:
         """Stop everything: this executor was declared dead, and others run its workflows by now."""
@@ -350,3 +355,7 @@ class Executor:
             if outcome is not None and outcome.status is Status.CANCELLED:
                 self._engine.waits.ended(workflow_id, outcome)
             self._engine.kill(run, Cancelled(why) if cancelled else Suspended(why))
+
+
+def _to_come(due: float | None, now: float) -> float | None:
+    return due if due is not None and due > now else None

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from operon.core import commands as c
 from operon.core.rows import (
     Advanced,
+    Claimed,
     Entry,
     Filter,
     Guard,
@@ -176,7 +177,7 @@ class MemoryStore:
     def load(self, command: c.Load) -> tuple[Entry, ...]:
         """Give the journal in completion order."""
         workflow = self.workflows.get(command.workflow_id)
-        return tuple(sorted(workflow.journal.values(), key=lambda e: (e.ordinal, e.position))) if workflow else ()
+        return _history(workflow) if workflow else ()
 
     def look(self, command: c.Look) -> Mapping[str, Outcome]:
         """Leave out what is unknown."""
@@ -199,7 +200,7 @@ class MemoryStore:
 
     # ── Claiming and waking ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def claim(self, command: c.Claim) -> tuple[WorkflowRow, ...]:
+    def claim(self, command: c.Claim) -> tuple[Claimed, ...]:
         """Oldest ready first; every claim has a number of its own, which fences all before it."""
         now = self.clock()
         unqueued = (w for w in self.workflows.values() if w.row.queue is None and _is_ready(w.row, now))
@@ -218,7 +219,7 @@ class MemoryStore:
                 started_at=now if row.started_at is None else row.started_at,
                 ready_at=None,
             )
-        return tuple(workflow.row for workflow in ready)
+        return tuple(Claimed(workflow.row, _history(workflow)) for workflow in ready)
 
     def wake(self, command: c.Wake) -> int:
         """Make ready, now, what is parked and not ready yet."""
@@ -425,6 +426,10 @@ def _recorded(entry: Entry, now: float) -> Entry:
     """An entry as it will be read: its instants are the store's."""
     output = entry.output if entry.after is None else repr(now + entry.after)
     return replace(entry, output=output, after=None, started_at=now - entry.elapsed, ended_at=now)
+
+
+def _history(workflow: Workflow) -> tuple[Entry, ...]:
+    return tuple(sorted(workflow.journal.values(), key=lambda entry: (entry.ordinal, entry.position)))
 
 
 def _is_free(workflow: Workflow, entry: Entry, claim: int) -> bool:

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
+from operon.core.rows import Claimed, Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
 from operon.core.states import STATUSES
 from operon.stores.postgres import batches, queues, retention, schedules
 from operon.stores.postgres.writes import outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from operon.stores.postgres.session import Row, Session
 
 NAMES = list(WorkflowRow.__struct_fields__)
+RECORDED = [name for name in Entry.__struct_fields__ if name != "after"]
 
 
 def load(session: Session, command: c.Load) -> tuple[Entry, ...]:
     """Read a journal."""
-    rows = session.rows("load", workflow_id=command.workflow_id)
-    return tuple(entry(row) for row in rows)
+    return journals(session, [command.workflow_id]).get(command.workflow_id, ())
+
+
+def journals(session: Session, ids: Sequence[str]) -> Mapping[str, tuple[Entry, ...]]:
+    """Read the journals of those who have one."""
+    rows = session.rows("load", ids=ids) if ids else ()
+    return {key: tuple(map(entry, each)) for key, each in groupby(rows, key=itemgetter("workflow_id"))}
 
 
 def look(session: Session, command: c.Look) -> Mapping[str, Outcome]:
@@ -50,8 +58,8 @@ def describe(session: Session, command: c.Describe) -> WorkflowRow | None:
     return workflow(rows[0]) if rows else None
 
 
-def claim(session: Session, command: c.Claim) -> tuple[WorkflowRow, ...]:
-    """Take what is ready."""
+def claim(session: Session, command: c.Claim) -> tuple[Claimed, ...]:
+    """Take what is ready, and read the journals when the claim is committed: nobody else writes them any more."""
     wanted = {
         "executor": command.executor,
         "names": list(command.names),
@@ -64,7 +72,9 @@ def claim(session: Session, command: c.Claim) -> tuple[WorkflowRow, ...]:
         names, places = zip(*command.queues, strict=True)
         left = command.limit - len(rows)
         rows += session.rows("admit", **wanted, limit=left, queues=list(names), places=list(places))
-    return tuple(map(workflow, rows))
+    taken = [workflow(row) for row in rows]
+    histories = journals(session, [row.id for row in taken if not row.fresh])
+    return tuple(Claimed(row, histories.get(row.id, ())) for row in taken)
 
 
 def cancel(session: Session, command: c.Cancel) -> int:
@@ -183,7 +193,8 @@ def workflow(row: Row) -> WorkflowRow:
 
 def entry(row: Row) -> Entry:
     """Make an entry of its row."""
-    values: Row = {**row, "kind": Kind(row["kind"])}
+    values: Row = {name: row[name] for name in RECORDED}
+    values["kind"] = Kind(row["kind"])
     return Entry(**values)
 
 

@@ -18,7 +18,7 @@ from operon.stores.postgres.lane import PostgresLane
 from operon.stores.postgres.lanes import Lanes
 from operon.stores.postgres.notices import Notices
 from operon.stores.postgres.patience import Patience
-from operon.stores.postgres.session import SQL, Address, Session, where
+from operon.stores.postgres.session import INDEXED, SQL, Address, Session, where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -51,7 +51,7 @@ class PostgresStore:
         self.queries: Mapping[str, str] = {name: SQL[name] for name in USERS}
         self._patience = Patience(patience)
         self._lanes = Lanes([PostgresLane(url, self.url, self._patience) for _ in range(lanes)])
-        self._pool = Pool(Address(url, "engine", {"lock_timeout": f"{patience}s"}), CONNECTIONS)
+        self._pool = Pool(Address(url, "engine", {**INDEXED, "lock_timeout": f"{patience}s"}), CONNECTIONS)
         self._heart = Pool(Address(url, "heartbeat"), 1)
         self._notices = Notices(url)
         self.listen = self._notices.listen

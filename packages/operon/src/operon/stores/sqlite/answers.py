@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec.structs import replace
@@ -11,6 +13,7 @@ from msgspec.structs import replace
 from operon.core import commands as c
 from operon.core.rows import (
     Advanced,
+    Claimed,
     Entry,
     Filter,
     Guard,
@@ -31,7 +34,7 @@ from operon.stores.sqlite import batches, queues, retention, schedules
 from operon.stores.sqlite.connection import SQL, Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from operon.core.timetable import Fired
 
@@ -135,7 +138,7 @@ def _park(db: Connection, key: str, park: Park) -> bool:
     return parked
 
 
-def _claim(db: Connection, command: c.Claim, now: float) -> tuple[WorkflowRow, ...]:
+def _claim(db: Connection, command: c.Claim, now: float) -> tuple[Claimed, ...]:
     names, instances = json.dumps(command.names), json.dumps(command.instances)
     wanted = {"names": names, "instances": instances, "version": command.version, "limit": command.limit}
     keys = [key for (key,) in db.run("ready", **wanted, now=now)]
@@ -143,8 +146,10 @@ def _claim(db: Connection, command: c.Claim, now: float) -> tuple[WorkflowRow, .
     order = {key: place for place, key in enumerate(keys)}
     if not order:
         return ()
-    taken = _rows(db.run("claim", ids=json.dumps([*order]), executor=command.executor, now=now))
-    return tuple(sorted(taken, key=lambda row: order[row.id]))
+    taken = list(_rows(db.run("claim", ids=json.dumps([*order]), executor=command.executor, now=now)))
+    journals = _journals(db, [row.id for row in taken if not row.fresh])
+    taken.sort(key=lambda row: order[row.id])
+    return tuple(Claimed(row, journals.get(row.id, ())) for row in taken)
 
 
 def _wake(db: Connection, command: c.Wake, now: float) -> int:
@@ -195,8 +200,15 @@ def _retire(db: Connection, command: c.Retire, now: float) -> None:
 
 
 def _load(db: Connection, command: c.Load, _now: float) -> tuple[Entry, ...]:
-    found = db.run("load", workflow_id=command.workflow_id)
-    return tuple(Entry(position, ordinal, Kind(kind), *rest) for position, ordinal, kind, *rest in found)
+    return _journals(db, [command.workflow_id]).get(command.workflow_id, ())
+
+
+def _journals(db: Connection, ids: Sequence[str]) -> Mapping[str, tuple[Entry, ...]]:
+    found = db.run("load", ids=json.dumps(ids)) if ids else ()
+    return {
+        key: tuple(Entry(position, ordinal, Kind(kind), *rest) for _, position, ordinal, kind, *rest in rows)
+        for key, rows in groupby(found, key=itemgetter(0))
+    }
 
 
 def _look(db: Connection, command: c.Look, _now: float) -> Mapping[str, Outcome]:
