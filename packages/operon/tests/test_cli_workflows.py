@@ -121,6 +121,13 @@ def test_cancel_tells_what_became_of_it(app: Operon, says: Says) -> None:
     assert "nobody" in says("workflows", "cancel", "nobody", code=1)
 
 
+def test_delete_deletes_what_has_ended(app: Operon, says: Says) -> None:
+    assert says("workflows", "delete", "one", "two") == "one is deleted.\ntwo is deleted.\n"
+    assert "cancel it first" in says("workflows", "delete", "later", code=1)
+    assert "nobody" in says("workflows", "delete", "nobody", code=1)
+    assert "one" not in says("workflows", "list", "--json")
+
+
 def test_executors_lists_this_process(app: Operon, says: Says) -> None:
     (executor,) = json.loads(says("executors", "--json"))
     assert (executor["app"], executor["alive"]) == ("listed", True)

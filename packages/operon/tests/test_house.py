@@ -33,6 +33,8 @@ MANY_PARAMETERS: Final[dict[str, str]] = {
     # Public declarations, whose keyword-only options each have a default and are read by name.
     "operon.app.app:Operon.__init__": "what an app is made of, in the one place where it is made",
     "operon.app.declarations:Durable.using": "every option of one call; a noun for them would hide their names",
+    "operon.app.schedules:Timetable.schedule": "what a schedule is made of; queue and zone have defaults",
+    "operon.app.schedules:create": "likewise, and what it starts",
     "operon.core.asking:find": "every way to narrow a listing",
     "operon.core.asking:count": "likewise",
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Self
 
 import psycopg
 import pytest
 
 from engine.test_workflows import poll
-from operon import Client
+from operon import Client, remote
 from terminal import clean
 
 PROGRAM = """
@@ -19,13 +21,13 @@ import time
 
 from operon import Operon
 
-app = Operon("fleet", database=sys.argv[1], threads=8)
+app = Operon("fleet", database=sys.argv[1], threads=8, lease=1.0)
 app.queue("q", concurrency=4, worker_concurrency=3, partition_concurrency=2, rate=(60, 1.0))
 
 
 @app.workflow
 def body(number: int) -> int:
-    time.sleep(0.004)
+    time.sleep(0.02)
     return number
 
 
@@ -35,76 +37,135 @@ with app:
 """
 JOBS = 150
 EXCEEDED = """
-with moment as (
-    select started_at as at, partition, executor from operon.ran
-), there as (
+with there as (
     select
-        m.at,
+        m.began,
         count(*) as all,
         count(*) filter (where r.partition = m.partition) as of_partition,
         count(*) filter (where r.executor = m.executor) as of_process
-    from moment m join operon.ran r on r.started_at <= m.at and r.ended_at > m.at
-    group by m.at, m.partition, m.executor
+    from operon.ran m join operon.ran r on r.began <= m.began and coalesce(r.ended, 'infinity') > m.began
+    group by m.id, m.claim, m.began, m.partition, m.executor
 )
 select max("all"), max(of_partition), max(of_process), (
-    select max((select count(*) from operon.ran r where r.started_at >= m.at and r.started_at < m.at + interval '1 s'))
-    from moment m
+    select max((select count(*) from operon.ran r where r.began >= m.began and r.began < m.began + interval '1 s'))
+    from operon.ran m
 )
 from there
 """
 NOTE = """
-create table operon.ran (started_at timestamptz, ended_at timestamptz, partition text, executor bigint);
+create table operon.ran (
+    id text, claim bigint, partition text, executor bigint, began timestamptz default clock_timestamp(),
+    ended timestamptz
+);
 create function operon.note_run() returns trigger language plpgsql as $$
 begin
-    insert into operon.ran values (old.started_at, clock_timestamp(), old.partition, old.executor);
+    if new.status = 1 then
+        insert into operon.ran values (new.id, new.claim, new.partition, new.executor);
+    else
+        update operon.ran set ended = clock_timestamp() where id = old.id and claim = old.claim;
+    end if;
     return new;
 end
 $$;
 create trigger note_run after update on operon.workflows
-for each row when (old.status = 1 and new.status <> 1) execute function operon.note_run()
+for each row when ((old.status = 1) <> (new.status = 1)) execute function operon.note_run()
 """
+
+
+@remote("body")
+def body(number: int) -> int:
+    raise NotImplementedError
+
+
+class Fleet:
+    """Three processes that share the queue, and a client that fills it."""
+
+    def __init__(self, url: str, program: Path) -> None:
+        program.write_text(PROGRAM)
+        self.url = url
+        self.client = Client(url)
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, str(program), url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=clean(),
+                text=True,
+            )
+            for _ in range(3)
+        ]
+
+    def __enter__(self) -> Self:
+        for process in self.processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+        self.client.__enter__()
+        self.rows(NOTE)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.client.close()
+        for process in self.processes:
+            process.send_signal(signal.SIGCONT)
+            process.communicate("")
+
+    def fill(self, jobs: int) -> None:
+        self.client.enqueue_many("q", [body.using(partition="abc"[n % 3]).bind(n) for n in range(jobs)])
+
+    def ended(self, jobs: int) -> None:
+        poll(lambda: self.client.count(queue="q", status="succeeded") >= jobs, seconds=60)
+
+    def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def caught(self, *processes: subprocess.Popen[str]) -> bool:
+        """Stop processes, each in the middle of something; otherwise let them go on."""
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        held = self.rows(
+            "select distinct e.pid from operon.workflows w join operon.executors e on e.id = w.executor "
+            "where w.status = 1 and e.pid = any(%s)",
+            [process.pid for process in processes],
+        )
+        if len(held) < len(processes):
+            for process in processes:
+                process.send_signal(signal.SIGCONT)
+        return len(held) == len(processes)
+
+    def exceeded_nothing(self) -> None:
+        ((together, of_partition, of_process, in_a_second),) = self.rows(EXCEEDED)
+        assert together <= 4
+        assert of_partition <= 2
+        assert of_process <= 3
+        assert in_a_second <= 60
 
 
 @pytest.mark.timeout(120)
 def test_processes_exceed_no_limit_at_any_instant(postgres_url: str, tmp_path: Path) -> None:
-    program = tmp_path / "fleet.py"
-    program.write_text(PROGRAM)
-    fleet = [
-        subprocess.Popen(
-            [sys.executable, str(program), postgres_url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=clean(),
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    try:
-        for process in fleet:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "up\n"
-        with psycopg.connect(postgres_url, autocommit=True) as connection, Client(postgres_url) as client:
-            connection.execute(NOTE)
-            from operon import remote
+    with Fleet(postgres_url, tmp_path / "fleet.py") as fleet:
+        fleet.fill(JOBS)
+        fleet.ended(JOBS)
+        ((runs, processes),) = fleet.rows("select count(*), count(distinct executor) from operon.ran")
+        fleet.exceeded_nothing()
+    assert runs == JOBS, "each ran once"
+    assert processes > 1, "more than one process had a share"
 
-            @remote("body")
-            def body(number: int) -> int:
-                raise NotImplementedError
 
-            calls = [body.using(partition="abc"[n % 3]).bind(n) for n in range(JOBS)]
-            client.enqueue_many("q", calls)
-            poll(lambda: client.count(queue="q", status="succeeded") == JOBS, seconds=60)
-            row = connection.execute(EXCEEDED).fetchone()
-            ran = connection.execute("select count(*), count(distinct executor) from operon.ran").fetchone()
-    finally:
-        for process in fleet:
-            process.communicate("")
-    assert row is not None
-    assert ran is not None
-    together, of_partition, of_process, in_a_second = row
-    assert ran[0] == JOBS, "each ran once"
-    assert ran[1] > 1, "more than one process had a share"
-    assert together <= 4
-    assert of_partition <= 2
-    assert of_process <= 3
-    assert in_a_second <= 60
+@pytest.mark.timeout(120)
+def test_no_limit_is_exceeded_while_processes_die_and_come_back(postgres_url: str, tmp_path: Path) -> None:
+    """One is killed and one is stopped while they run what they may; both hold places until they are taken for dead."""
+    with Fleet(postgres_url, tmp_path / "fleet.py") as fleet:
+        victim, zombie, _ = fleet.processes
+        fleet.fill(JOBS)
+        fleet.ended(10)
+        poll(lambda: fleet.caught(victim, zombie), seconds=30)
+        victim.kill()
+        fleet.ended(JOBS)
+        zombie.send_signal(signal.SIGCONT)
+        fleet.fill(JOBS)
+        fleet.ended(2 * JOBS)
+        fleet.exceeded_nothing()
+        ((again,),) = fleet.rows("select count(*) from operon.workflows where takeovers > 0")
+    assert again, "something was taken over"

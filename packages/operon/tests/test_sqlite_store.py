@@ -389,7 +389,7 @@ NEW = NewWorkflow("w", "debit", "[7]", "d", nonce=5, timeout=60, roles=("clerk",
 
 
 def test_a_one_transaction_workflow_is_there_ended_with_its_step(world: World, user: sqlite3.Connection) -> None:
-    settled = {"status": Status.SUCCEEDED.code, "output": "42", "error": None, "elapsed": 0.5}
+    settled = {"claim": 1, "status": Status.SUCCEEDED.code, "output": "42", "error": None, "elapsed": 0.5}
     user.execute("begin immediate")
     assert len(execute(user, world, "settle", workflow_parameters(NEW) | settled)) == 1
     assert len(execute(user, world, "settle_step", dict(record_parameters(Guard("w", 1), TRANSACTION)))) == 1
@@ -409,7 +409,7 @@ def test_a_start_joins_the_users_transaction(world: World, user: sqlite3.Connect
         user.execute(ending)
         assert world.ask(Count(Filter())) == expected
     assert execute(user, world, "join", dict(workflow_parameters(NEW))) == []
-    assert execute(user, world, "joined", {"id": "w", "dedupe": None}) == [("debit", "d", 0, "w")]
+    assert execute(user, world, "joined", {"id": "w", "dedupe": None}) == [("debit", "d", 0, "w", None)]
     row = world.row("w")
     assert (row.deadline or 0) - row.created_at == pytest.approx(60)
     assert world.claim(world.enlist(), names=("debit",)) == ["w"]

@@ -156,7 +156,7 @@ def test_a_start_joins_the_callers_transaction(
         assert len(await given(opened.execute("join", row))) == 1
         assert len(await given(opened.execute("join", row))) == 0
         assert [tuple(it) for it in await given(opened.execute("joined", {"id": "joined", "dedupe": None}))] == [
-            ("flow", "", 0, "joined")
+            ("flow", "", 0, "joined", None)
         ]
         assert place.store.ask(Describe("joined")) is None
         await given(getattr(manual or handle, end)())

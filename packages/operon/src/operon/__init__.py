@@ -5,7 +5,7 @@ Nouns are declared, verbs are functions, options go in `.using()`. `operon.aio` 
 
 from typing import cast as _cast
 
-from operon import aio
+from operon import aio, schedules
 from operon.app import Operon, Routes
 from operon.app import queues as app_queues
 from operon.app import verbs as app_verbs
@@ -16,12 +16,12 @@ from operon.app.overloads import Retrieve as _Retrieve
 from operon.app.queues import Queue
 from operon.app.remote import remote
 from operon.app.verbs import blocking
-from operon.core import asking, results, verbs
+from operon.core import asking, deleting, results, verbs
 from operon.core import context as _context
 from operon.core.codec import Secret
 from operon.core.results import Handle
 from operon.errors import OperonError
-from operon.types import Context, StepRecord, User, WorkflowRecord
+from operon.types import Context, ScheduleRecord, StepRecord, User, WorkflowRecord
 
 __all__ = [
     "AsyncClient",
@@ -33,6 +33,7 @@ __all__ = [
     "OperonError",
     "Queue",
     "Routes",
+    "ScheduleRecord",
     "Secret",
     "StepRecord",
     "User",
@@ -41,6 +42,7 @@ __all__ = [
     "cancel",
     "context",
     "count",
+    "delete",
     "describe",
     "enqueue",
     "enqueue_many",
@@ -50,6 +52,7 @@ __all__ = [
     "remote",
     "retrieve",
     "rng",
+    "schedules",
     "sleep",
     "start",
     "steps",
@@ -70,4 +73,5 @@ count = blocking(asking.count)
 enqueue = blocking(app_queues.enqueue)
 enqueue_many = blocking(app_queues.enqueue_many)
 cancel = blocking(asking.cancel)
+delete = blocking(deleting.delete)
 context = _context.snapshot

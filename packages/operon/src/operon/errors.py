@@ -15,6 +15,8 @@ OperonError
 │   ├── Duplicate               the key is taken, and on_duplicate="reject"
 │   └── WrongDatabase           `within=` a connection to another database
 ├── NotFound                    no such workflow
+│   └── RecordDeleted           it ran, and its record was deleted since; its key is known
+├── NotEnded                    what is to be deleted may still run
 ├── NotInWorkflow               the verb needs a workflow around it
 ├── Forbidden                   the user has none of the roles that the function asks for
 ├── WorkflowFailure             what `result()` raises when there is no result
@@ -99,6 +101,14 @@ class WrongDatabase(BadValue):
 
 class NotFound(OperonError, LookupError):
     """No workflow has this id."""
+
+
+class RecordDeleted(NotFound):
+    """A workflow of this id ran and ended; its record was deleted since, and it does not run again."""
+
+
+class NotEnded(OperonError):
+    """What is to be deleted may still run, or be read: cancel it first."""
 
 
 class NotInWorkflow(OperonError):

@@ -49,6 +49,34 @@ class WorkflowRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleRecord:
+    """A schedule as it stood when it was asked for; instants are aware, in the schedule's time zone."""
+
+    name: str
+    cron: str
+    tz: str
+    function: str
+    """The recorded name of what it starts."""
+    input: Mapping[str, Any]
+    """The arguments, without the planned time."""
+    queue: str | None
+    catch_up: str
+    overlap: str
+    paused: bool
+    declared: bool
+    """It is in an app's code; else it was made at run time."""
+    app: str
+    next_at: datetime | None
+    """The next planned instant; None while it is paused, or if there is none any more."""
+    last: str | None
+    """The id of the workflow that was started last, and at which planned instant."""
+    last_at: datetime | None
+    skipped: int
+    """How many firings were left out because the one before had not ended, and the latest of them."""
+    skipped_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """One recorded operation of a workflow."""
 

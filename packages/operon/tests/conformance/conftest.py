@@ -97,9 +97,10 @@ def moving_the_past_of(url: str) -> Callable[[float], None]:
         with psycopg.connect(url) as connection:
             connection.execute(
                 "update operon.workflows set created_at = created_at - %(by)s, ready_at = ready_at - %(by)s, "
-                "rank = rank - %(by)s",
+                "rank = rank - %(by)s, ended_at = ended_at - %(by)s",
                 by,
             )
+            connection.execute("update operon.schedules set next_at = next_at - %(by)s", by)
             connection.execute("update operon.admissions set at = at - %(by)s", by)
             connection.execute("update operon.executors set lease_until = lease_until - %(by)s", by)
 

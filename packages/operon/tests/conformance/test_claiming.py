@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from conformance.world import World, claim, together
-from operon.core.commands import HandBack, Running
+from conformance.world import World, claim, step, together
+from operon.core.commands import HandBack, Load, Running
 from operon.core.rows import Outcome, Park
 from operon.core.states import Status
 
@@ -37,17 +37,34 @@ def test_what_became_ready_first_comes_first_however_it_did(world: World) -> Non
 def test_a_claimed_row_is_given_as_it_stands(world: World) -> None:
     world.start("w", input="[42]", attributes='{"a": 1}', roles=("x",))
     executor = world.enlist()
-    (row,) = world.ask(claim(executor))
+    (it,) = world.ask(claim(executor))
+    row = it.row
     assert row == world.row("w")
+    assert it.journal == ()
     assert (row.status, row.claim, row.attempts, row.executor) == ("running", 1, 1, executor)
     assert (row.ready_at, row.ended_at) == (None, None)
+
+
+def test_who_claims_is_given_each_journal(world: World) -> None:
+    """As it stands once the claim has fenced the last owner: nothing else has to be read to go on."""
+    executor = world.enlist()
+    for key in ("a", "b", "c"):
+        guard = world.run(key, executor=executor)
+        world.write(guard, *(step(str(n), 3 - n) for n in (2, 1) if key != "b"))
+    world.start("fresh")
+    world.ask(HandBack(executor))
+    claimed = {it.row.id: it.journal for it in world.ask(claim(world.enlist()))}
+    assert claimed == {key: world.ask(Load(key)) for key in ("a", "b", "c", "fresh")}
+    assert [entry.position for entry in claimed["a"]] == ["2", "1"]
+    assert claimed["b"] == claimed["fresh"] == ()
 
 
 def test_each_claim_has_a_greater_number_and_the_first_start_is_kept(world: World) -> None:
     world.start("w")
     executor, starts = world.enlist(), list[float | None]()
     for number in (1, 2, 3):
-        (row,) = world.ask(claim(executor))
+        (it,) = world.ask(claim(executor))
+        row = it.row
         assert (row.claim, row.attempts) == (number, number)
         starts.append(row.started_at)
         world.ask(HandBack(executor))

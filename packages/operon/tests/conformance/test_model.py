@@ -111,8 +111,8 @@ def _outcomes() -> st.SearchStrategy[Outcome]:
 
 
 def _advance(guard: Guard, written: list[Entry], end: Outcome | Park | None) -> c.Advance:
-    """Make an advance that names each position once."""
-    once = {entry.position: entry for entry in written}
+    """Make an advance that names each position once, and an instant only where one is meant."""
+    once = {it.position: it if it.kind is Kind.SLEEP else replace(it, after=None) for it in written}
     return c.Advance(guard.workflow_id, guard.claim, tuple(once.values()), end)
 
 

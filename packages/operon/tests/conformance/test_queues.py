@@ -49,7 +49,7 @@ def test_what_is_queued_waits_for_a_claim_of_its_queue(world: World) -> None:
     assert row.ready_at is None
     assert world.claim(executor) == []
     assert take(world, executor, 100, "other") == []
-    (row,) = world.ask(claim(executor, queues=(("q", 1),)))
+    (row,) = (it.row for it in world.ask(claim(executor, queues=(("q", 1),))))
     assert row == world.row()
     assert (row.status, row.claim, row.attempts, row.executor) == ("running", 1, 1, executor)
 

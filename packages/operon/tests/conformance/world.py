@@ -67,7 +67,7 @@ class World:
         return self.ask(Enlist(process(ttl, pid)))
 
     def claim(self, executor: int, limit: int = 100, **options: Any) -> list[str]:
-        return [row.id for row in self.ask(claim(executor, limit, **options))]
+        return [it.row.id for it in self.ask(claim(executor, limit, **options))]
 
     def write(self, guard: Guard, *entries: Entry, end: Outcome | Park | None = None) -> Advanced:
         return self.ask(Advance(guard.workflow_id, guard.claim, entries, end))

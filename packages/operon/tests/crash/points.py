@@ -102,8 +102,8 @@ class TrappedStore:
             self._trap.reach(kind_of(command), after=True)
         elif answer:
             self._trap.reach("Claim", after=True)
-            for row in answer:
-                self._claimed(row)
+            for it in answer:
+                self._claimed(it.row)
 
 
 def kind_of(command: Command[Any]) -> str:

@@ -77,7 +77,7 @@ def test_a_claim_whose_answer_was_lost_is_run_within_two_heartbeats(postgres_url
         rule.await_met()
         stage.until(lambda: stage.claims(order.key), "it is claimed again", 3 * BEAT + 0.5)
         stage.ended()
-        beats = stage.database.rows("select claim, attempts from $workflows where id = ?", order.key)
+        beats = stage.database.rows("select claim & 1048575, attempts from $workflows where id = ?", order.key)
         assert beats == [(4, 3)], "the first claim, the takeover, the lost claim, and the one that counted"
         assert worker.alive
         assert not stage.violations()

@@ -17,7 +17,7 @@ def test_an_id_that_nobody_has_is_not_found(make: MakeApp, impossible: str) -> N
     """Whatever text is asked for, the answer is NotFound, and never the database's own words."""
     app = make()
     with app:
-        for ask in (operon.describe, operon.steps, operon.retrieve, operon.cancel):
+        for ask in (operon.describe, operon.steps, operon.retrieve, operon.cancel, operon.delete):
             with pytest.raises(NotFound):
                 ask(impossible)
 

@@ -8,6 +8,7 @@ import gc
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ import pytest
 import operon
 from engine.conftest import MakeApp
 from engine.test_workflows import poll
-from operon import aio
+from operon import Operon, aio
+from operon.engine import clockwork
+from operon.engine.engine import Engine
 from operon.errors import Cancelled, Suspended, WorkflowCancelled
 
 
@@ -241,6 +244,42 @@ def test_sleepers_do_not_accumulate_threads(make: MakeApp) -> None:
             operon.start(flow)
         poll(lambda: operon.count(status="waiting") == 200, seconds=60)
         assert threading.active_count() <= before + 8 + 4
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_sleepers_leave_nothing_in_memory(sqlite_path: Path, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sleeper is a row: with 600 more asleep, the process has fewer than one object more for each."""
+    monkeypatch.setattr(clockwork, "ROOM", 50)  # what was cancelled is thrown out before there is more of it
+    app = Operon("app", database=f"sqlite:///{sqlite_path}", grace=0.05)
+
+    @app.workflow
+    def flow() -> None:
+        operon.sleep(3600)
+
+    @app.workflow
+    async def aflow() -> None:
+        await aio.sleep(3600)
+
+    def objects() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    def put_to_sleep(count: int) -> None:
+        asleep = operon.count(status="waiting")
+        for _ in range(count):
+            operon.start(flow if colour == "sync" else aflow)
+        poll(lambda: operon.count(status="waiting") == asleep + count and not _engine(app).here(), seconds=60)
+
+    with app:
+        put_to_sleep(100)
+        before = objects()
+        put_to_sleep(600)
+        assert objects() - before < 600
+
+
+def _engine(app: Operon) -> Engine:
+    assert app._engine is not None
+    return app._engine
 
 
 def test_an_async_body_that_awaits_something_foreign_is_cancelled(make: MakeApp) -> None:

@@ -10,10 +10,15 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 import operon
 from operon import Operon
+from operon.core.commands import KeepSchedule, Schedules
+from operon.core.timetable import Template
 from operon.embedded import Postgres
+from operon.engine.executor import BEATS_A_LEASE
+from operon.engine.settings import Settings
 
 _marks = count()
 STATEMENT = re.compile(r"LOG:\s+(?:statement|execute [^:]*): (.*)")
@@ -111,6 +116,34 @@ def test_a_transaction_costs_one_statement_more_than_the_users(app: Operon, log:
     assert kinds(log) == ["ours", *["begin", "users", "ours", "commit"] * 2, "ours"], log.statements
 
 
+SLEEPER = {
+    "start": "with parent as",
+    "write": "insert into operon.steps",
+    "end": "update operon.workflows set status = $1",
+    "claim": "with picked as",
+    "load": "from operon.steps where workflow_id = any",
+}
+
+
+def test_a_sleeper_costs_one_claim_and_its_journal_more(logging_postgres: Postgres, log: Log) -> None:
+    """Started, asleep, parked: three statements. Due: one claim, one journal, the end; no claim because it slept."""
+    server = logging_postgres
+    app = Operon("app", database=server.create_database("sleeper"), lease=3600.0, grace=0.05)
+
+    @app.workflow
+    def flow() -> None:
+        operon.sleep(0.3)
+
+    with app:
+        operon.start(flow).result(20)
+        with log.counted():
+            operon.start(flow).result(20)
+    text = [re.sub(r"\s+", " ", it.lower()) for it in log.statements]
+    counted = {name: sum(mark in it for it in text) for name, mark in SLEEPER.items()}
+    assert counted.pop("claim") <= 2, "one by its own clock, and one because the heartbeat says that it is due"
+    assert counted == {"start": 1, "write": 1, "end": 2, "load": 1}, text
+
+
 def kinds(log: Log) -> list[str]:
     return [kind(statement.lower()) for statement in log.statements]
 
@@ -122,18 +155,30 @@ def kind(statement: str) -> str:
 
 
 def test_an_idle_process_issues_one_statement_a_heartbeat(logging_postgres: Postgres, log: Log) -> None:
-    """Nothing to do costs nothing but the heartbeat."""
+    """Nothing to do costs nothing but the heartbeat, which is three seconds: with 20 queues and 20 schedules, too.
+
+    A schedule that is due, and that nobody here can fire, is among them.
+    """
     server = logging_postgres
     app = Operon("app", database=server.create_database("idle"), lease=1.0)
+    assert Settings().ttl / BEATS_A_LEASE >= 1
+    for n in range(20):
+        app.queue(f"queue {n}", concurrency=n + 1)
 
     @app.workflow
     def flow() -> int:
         return 1
 
+    for n in range(20):
+        app.schedule(f"{n} 0 1 1 *", name=f"schedule {n}")(flow)
+
     with app:
         flow()
         host = app.host
         assert host is not None
+        (row,) = host.store.ask(Schedules("schedule 7"))
+        plan = replace(row.plan, name="of another app", call=Template("elsewhere", "{}"))
+        assert host.store.ask(KeepSchedule(replace(row, plan=plan, next_at=1.0, turn=1)))
         beats = _beats(server)
         with log.counted():
             while (now := _beats(server)) < beats + 5:

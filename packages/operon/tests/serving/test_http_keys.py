@@ -7,7 +7,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -18,6 +18,8 @@ from sqlalchemy import Connection, text
 
 from operon import Operon, aio
 from operon.core.ids import checked
+from operon.engine.engine import Engine
+from operon.engine.retention import Retention
 from operon.http import keys
 from serving.conftest import by_header, visiting
 
@@ -372,3 +374,32 @@ async def test_transaction_in_the_background(database: str) -> None:
         assert (await until(lambda: client.get(answer.headers["location"]), 200)).json() == "done"
         again = await client.post("/work", headers={"idempotency-key": "k"})
         assert (again.json(), again.headers["idempotency-replayed"], runs["work"]) == ("done", "true", 1)
+
+
+@pytest.mark.parametrize("kind", ["blocking", "transaction"])
+async def test_a_request_whose_answer_was_deleted_is_gone_and_not_done_again(database: str, kind: str) -> None:
+    """A client that comes back late is told so, and so is who asks where he was sent; another payload is a 422."""
+    app, runs = Operon("shop", database=database, keep=0), Counter[int]()
+    counting(app, kind, runs)
+
+    @app.transaction(name="prepare")
+    def prepare(tx: Connection) -> None:
+        tx.execute(text("create table effects (n int)"))
+
+    async with visiting(app) as client:
+        await aio.call(prepare)
+        key = {"Idempotency-Key": "k"}
+        location = "/"
+        if kind == "blocking":
+            location = (await client.post("/work?n=1", headers=key | {"Prefer": "respond-async"})).headers["Location"]
+        assert (await client.post("/work?n=1", headers=key)).json() == 1
+        engine = cast("Engine", app.host)
+        retention = Retention(lambda: app.functions, engine.settings)
+        for tick in range(3):
+            await engine.adrive(retention.tick(tick * 3600.0))
+        again = await client.post("/work?n=1", headers=key)
+        assert (again.status_code, "deleted" in again.json()["detail"]) == (410, True)
+        assert (await client.post("/work?n=2", headers=key)).status_code == 422
+        if kind == "blocking":
+            assert (await client.get(location)).status_code == 410
+            assert runs == {1: 1}

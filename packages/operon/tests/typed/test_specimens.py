@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,6 +66,7 @@ def test_specimens_mean_to_a_checker_what_they_say(checker: Any) -> None:
 def test_every_public_name_has_a_specimen() -> None:
     text = "\n".join(path.read_text() for path in SPECIMENS)
     names = [*operon.__all__, *(f"aio.{name}" for name in aio.__all__)]
+    names += [f"{module}.{name}" for module in ("schedules", "aio.schedules") for name in operon.schedules.__all__]
     assert [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)] == []
 
 
@@ -72,12 +74,17 @@ def test_aio_has_every_verb() -> None:
     """`aio` has what `operon` has, to be awaited, and `call` besides; only nouns and declarations are `operon`'s."""
     nouns = {name for name in operon.__all__ if name[0].isupper()} | {"aio", "remote"}
     assert set(aio.__all__) == set(operon.__all__) - nouns | {"call"}
+    assert aio.schedules.__all__ == operon.schedules.__all__
 
 
-@pytest.mark.parametrize("name", [name for name in aio.__all__ if name not in {"call", "context"}])
+VERBS: Final = [name for name in aio.__all__ if name not in {"call", "context", "schedules"}]
+OF_SCHEDULES: Final = [f"schedules.{name}" for name in operon.schedules.__all__]
+
+
+@pytest.mark.parametrize("name", [*VERBS, *OF_SCHEDULES])
 def test_help_shows_what_the_caller_passes(name: str) -> None:
     """Both colours alike, and nothing that the library fills in."""
-    blocking, awaited = (inspect.signature(getattr(module, name)) for module in (operon, aio))
+    blocking, awaited = (inspect.signature(attrgetter(name)(module)) for module in (operon, aio))
     assert blocking == awaited
     assert "host" not in blocking.parameters
-    assert inspect.iscoroutinefunction(getattr(aio, name))
+    assert inspect.iscoroutinefunction(attrgetter(name)(aio))

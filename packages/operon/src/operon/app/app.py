@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from operon.app.databases import Databases
@@ -20,13 +21,14 @@ from operon.app.versions import digest, spelled
 from operon.core.codec import Codec
 from operon.core.ids import checked
 from operon.core.queues import limits as queue_limits
+from operon.core.retention import keeping
+from operon.core.states import Status
 from operon.core.verbs import seconds
 from operon.engine.settings import Settings
 from operon.errors import DeclarationError, NotFound
 
 if TYPE_CHECKING:
     import asyncio
-    from datetime import timedelta
     from types import TracebackType
 
     from operon.core.commands import Op
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from operon.core.host import Host, Opened
     from operon.core.ledger import Done, Ledger, Work
     from operon.core.queues import Rate
+    from operon.core.retention import Duration, Keep
     from operon.core.rows import Limits
+    from operon.core.schedules import Definition
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
@@ -60,6 +64,10 @@ class Operon(Serving, Routes):
         max_payload: the largest recorded value, in bytes.
         encryption_key: 16, 24 or 32 bytes that `Secret` values are encrypted with.
         grace: seconds that a wait stays in the process before the workflow leaves it.
+        keep: how long records are kept once their workflow has ended: a timedelta, or one for each outcome,
+            `{"succeeded": timedelta(days=7), "failed": None}`; None is for ever. Then only the key is left: a call with
+            it joins a run that is over, and `result()` raises RecordDeleted.
+        keep_keys: how long after its end a key is known; None is for ever. Then a call with it runs anew.
         lease: seconds after which others take over from a process that fell silent; a transaction that does nothing
             for so long is ended by the server, for it may be in their way.
         max_takeovers: how often a workflow is taken over from a process that died; the next time it is held, for it
@@ -84,6 +92,8 @@ class Operon(Serving, Routes):
         grace: float = 1.0,
         lease: float = 15.0,
         max_takeovers: int = 5,
+        keep: Keep = None,
+        keep_keys: Duration | None = timedelta(days=365),
     ) -> None:
         super().__init__()
         self.functions: dict[str, Function] = {}
@@ -105,7 +115,15 @@ class Operon(Serving, Routes):
         self._version = version
         self._lifespan = lifespan
         self._around = around
-        self._settings = Settings(threads, tasks, grace, ttl=lease, poison=max_takeovers)
+        self._settings = Settings(
+            threads,
+            tasks,
+            grace,
+            ttl=lease,
+            poison=max_takeovers,
+            keep=keeping(keep),
+            keep_keys=keeping(keep_keys, "keep_keys=")[Status.SUCCEEDED],
+        )
         self._queues: dict[str, Queue] = {}
         self._instances: dict[str, object] = {}
         self._names: dict[int, str] = {}
@@ -301,6 +319,19 @@ class Operon(Serving, Routes):
     def limits(self) -> Mapping[str, Limits]:
         """The declared queues, and their limits."""
         return {name: queue.limits for name, queue in self._queues.items()}
+
+    @property
+    def timetable(self) -> tuple[Definition, ...]:
+        """The declared schedules.
+
+        Raises:
+            DeclarationError: two have one name.
+        """
+        found: dict[str, Definition] = {}
+        for each in self.definitions():
+            if found.setdefault(each.name, each) is not each:
+                raise DeclarationError(f"Two schedules of {self.name} are named {each.name!r}: give one name=….")
+        return tuple(found.values())
 
     def instances(self) -> tuple[str, ...]:
         """The names of the registered objects."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from operon.app import queues
+from operon.app import queues, schedules
 from operon.app.declarations import Durable
 from operon.app.overloads import AsyncGather, AsyncRetrieve, Gather, Retrieve
 from operon.app.remote import named
 from operon.app.stores import store_for
 from operon.app.verbs import retrieve
-from operon.core import asking, results
+from operon.core import asking, deleting, results
 from operon.core.codec import Codec
 from operon.core.commands import Op
 from operon.core.results import Handle
@@ -50,6 +50,8 @@ class Nothing:
     def limits(self) -> Mapping[str, Limits]:
         """No queues of its own."""
         return {}
+
+    timetable = ()
 
     def instances(self) -> tuple[str, ...]:
         """No objects."""
@@ -127,11 +129,20 @@ class Connection:
             engine.store.close()
 
 
-def blocking(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[Concatenate[Client, P], T]:
-    """Make a method of `Client`."""
+class Hosted(Protocol):
+    """What has verbs as methods."""
+
+    @property
+    def host(self) -> Host:
+        """What they are driven by."""
+        ...
+
+
+def blocking(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[Concatenate[Hosted, P], T]:
+    """Make a method that blocks."""
 
     @wraps(verb)
-    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def method(self: Hosted, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.host.drive(verb(self.host, *args, **kwargs))
 
     return method
@@ -139,14 +150,52 @@ def blocking(verb: Callable[Concatenate[Host, P], Op[T]]) -> Callable[Concatenat
 
 def awaited(
     verb: Callable[Concatenate[Host, P], Op[T]],
-) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
-    """Make a method of `AsyncClient`."""
+) -> Callable[Concatenate[Hosted, P], Coroutine[Any, Any, T]]:
+    """Make a method that is awaited."""
 
     @wraps(verb)
-    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: Hosted, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.host.adrive(verb(self.host, *args, **kwargs))
 
     return method
+
+
+class Noun:
+    """The verbs about one noun, of a client."""
+
+    def __init__(self, client: Hosted) -> None:
+        self._client = client
+
+    @property
+    def host(self) -> Host:
+        """What they are driven by."""
+        return self._client.host
+
+
+class Schedules(Noun):
+    """The verbs about schedules: `client.schedules.pause("weekly")`."""
+
+    create = blocking(schedules.create)
+    trigger = blocking(schedules.trigger)
+    backfill = blocking(schedules.backfill)
+    pause = blocking(schedules.pause)
+    resume = blocking(schedules.resume)
+    delete = blocking(schedules.delete)
+    describe = blocking(schedules.describe)
+    list = blocking(schedules.listing)
+
+
+class AsyncSchedules(Noun):
+    """The verbs about schedules, awaited."""
+
+    create = awaited(schedules.create)
+    trigger = awaited(schedules.trigger)
+    backfill = awaited(schedules.backfill)
+    pause = awaited(schedules.pause)
+    resume = awaited(schedules.resume)
+    delete = awaited(schedules.delete)
+    describe = awaited(schedules.describe)
+    list = awaited(schedules.listing)
 
 
 class Client(Connection):
@@ -175,7 +224,13 @@ class Client(Connection):
     enqueue = blocking(queues.enqueue)
     enqueue_many = blocking(queues.enqueue_many)
     cancel = blocking(asking.cancel)
+    delete = blocking(deleting.delete)
     gather = cast("Gather", blocking(results.gather))
+
+    @property
+    def schedules(self) -> Schedules:
+        """The verbs about schedules."""
+        return Schedules(self)
 
     def close(self) -> None:
         """Disconnect; closing twice is harmless."""
@@ -215,7 +270,13 @@ class AsyncClient(Connection):
     enqueue = awaited(queues.enqueue)
     enqueue_many = awaited(queues.enqueue_many)
     cancel = awaited(asking.cancel)
+    delete = awaited(deleting.delete)
     gather = cast("AsyncGather", awaited(results.gather))
+
+    @property
+    def schedules(self) -> AsyncSchedules:
+        """The verbs about schedules."""
+        return AsyncSchedules(self)
 
     async def close(self) -> None:
         """Disconnect; closing twice is harmless."""

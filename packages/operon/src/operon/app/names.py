@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 from operon.core.function import Function
@@ -74,6 +75,6 @@ def _same(one: Function, other: Function) -> bool:
 
 def _origin(function: Function) -> str:
     """Say where a function is, as a traceback would."""
-    code = getattr(function.fn, "__code__", None)
+    code = getattr(inspect.unwrap(function.fn), "__code__", None)
     place = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
     return f"{function.module}.{getattr(function.fn, '__qualname__', function.fn)}{place}"

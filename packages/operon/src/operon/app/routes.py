@@ -19,19 +19,26 @@ from operon.app.declarations import (
 )
 from operon.app.endpoints import Endpoint, Endpoints, refuse_served
 from operon.app.names import Names
-from operon.core.function import Function, FunctionKind, Rules
+from operon.app.schedules import Timetable
+from operon.core.batches import ItemFunction
+from operon.core.function import Batch, Function, FunctionKind, Rules
 from operon.core.ids import checked
+from operon.core.retention import Keep, keeping
 from operon.core.retry import Retry, RetryOn
 from operon.core.verbs import seconds
 from operon.errors import DeclarationError
 
 if TYPE_CHECKING:
     from operon.core.function import Home
+    from operon.core.schedules import Definition
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
 Tx = TypeVar("Tx")
 Isolation = Literal["serializable", "repeatable read", "read committed"]
+LARGEST_BATCH = 10_000
 CLASSES: dict[tuple[FunctionKind, bool], type[Declaration]] = {
     ("workflow", False): Workflow,
     ("workflow", True): AsyncWorkflow,
@@ -51,6 +58,23 @@ class WorkflowDecorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> Workflow[P, R]: ...
 
 
+class BatchDecorator(Protocol):
+    """What `workflow(batch=...)` gives: of a function of a list it makes a workflow of one item."""
+
+    @overload
+    def __call__(self, fn: Callable[[list[T]], Coroutine[Any, Any, list[R]]], /) -> AsyncWorkflow[[T], R]: ...
+    @overload
+    def __call__(self, fn: Callable[[list[T]], Coroutine[Any, Any, None]], /) -> AsyncWorkflow[[T], None]: ...
+    @overload
+    def __call__(self, fn: Callable[[list[T]], list[R]], /) -> Workflow[[T], R]: ...
+    @overload
+    def __call__(self, fn: Callable[[list[T]], None], /) -> Workflow[[T], None]: ...
+    @overload
+    def __call__(self, fn: Callable[[S, list[T]], Coroutine[Any, Any, list[R]]], /) -> AsyncWorkflow[[S, T], R]: ...
+    @overload
+    def __call__(self, fn: Callable[[S, list[T]], list[R]], /) -> Workflow[[S, T], R]: ...
+
+
 class TransactionDecorator(Protocol):
     """What `transaction(...)` with options gives."""
 
@@ -68,11 +92,12 @@ class StepDecorator(Protocol):
         ...
 
 
-class Routes(Endpoints):
+class Routes(Endpoints, Timetable):
     """A part of an app: declares functions under a common prefix, and is included by the app."""
 
     def __init__(self, prefix: str = "") -> None:
-        super().__init__()
+        Endpoints.__init__(self)
+        Timetable.__init__(self)
         self.prefix = f"{prefix}." if prefix else ""
         self._own: list[Function] = []
         self._parts: list[Routes] = []
@@ -100,7 +125,23 @@ class Routes(Endpoints):
         aliases: Sequence[str] = (),
         roles: Sequence[str] = (),
         pin: bool | None = None,
+        keep: Keep = ...,
     ) -> WorkflowDecorator: ...
+    @overload
+    def workflow(
+        self,
+        /,
+        *,
+        batch: int,
+        batch_wait: Seconds = 1.0,
+        name: str | None = None,
+        timeout: Seconds | None = None,
+        raises: Sequence[type[BaseException]] = (),
+        aliases: Sequence[str] = (),
+        roles: Sequence[str] = (),
+        pin: bool | None = None,
+        keep: Keep = ...,
+    ) -> BatchDecorator: ...
     def workflow(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a workflow: it resumes after any crash at its last recorded step.
 
@@ -112,6 +153,11 @@ class Routes(Endpoints):
             aliases: names under which older rows know it.
             roles: a user on whose behalf it runs needs one of these roles, whenever it is started or taken up again.
             pin: run a row only on the code version that started it; the app's setting by default.
+            keep: how long its workflows' records are kept once they have ended, as `Operon(keep=)`; the app's setting
+                for outcomes that are not named.
+            batch: the function takes a list of up to so many items, and gives a list with a result for each, or None;
+                callers enqueue single items, each a workflow of its own.
+            batch_wait: seconds after which a batch of a queue begins that is not full; 1 by default.
 
         Raises:
             DeclarationError: a generator, a second function of this name, or decorators in another order.
@@ -136,6 +182,7 @@ class Routes(Endpoints):
         raises: Sequence[type[BaseException]] = (),
         aliases: Sequence[str] = (),
         roles: Sequence[str] = (),
+        keep: Keep = ...,
     ) -> TransactionDecorator: ...
     def transaction(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a transaction: the user's rows and our record are one commit, so it happens exactly once.
@@ -151,6 +198,8 @@ class Routes(Endpoints):
             raises: errors of other packages that are recorded as themselves.
             aliases: names under which older rows know it.
             roles: a user on whose behalf it runs needs one of these roles, whenever it is started or taken up again.
+            keep: how long its records are kept where it is a workflow of its own, as `Operon(keep=)`; the app's setting
+                for outcomes that are not named.
 
         Raises:
             DeclarationError: a generator, a second function of this name, or decorators in another order.
@@ -231,6 +280,17 @@ class Routes(Endpoints):
         for part in self._parts:
             yield from part.endpoints()
 
+    def definitions(self) -> Iterator[Definition]:
+        """Every schedule of this part and of those that it includes."""
+        yield from super().definitions()
+        for part in self._parts:
+            yield from part.definitions()
+
+    @property
+    def launched(self) -> bool:
+        """Whether the app that this belongs to is launched."""
+        return self._home is not None and self._home.host is not None
+
     @property
     def free(self) -> bool:
         """Whether this belongs to no app yet."""
@@ -254,21 +314,25 @@ class Routes(Endpoints):
         _refuse(kind, fn)
         options = dict(options)
         name = options.pop("name", None)
-        function = Function(
-            fn, kind, self.prefix + _own_name(kind, fn) if name is None else name, _rules(kind, options)
-        )
-        function.home = self._home
+        recorded = self.prefix + _own_name(kind, fn) if name is None else name
+        rules = _rules(kind, options)
+        function = Function(fn, kind, recorded, rules) if rules.batch is None else ItemFunction(fn, recorded, rules)
         for each in function.names:
             checked(each, f"The name of a {kind}", DeclarationError)
         if kind == "transaction" and not _leading(fn):
             raise DeclarationError(f"{function.name} needs a first parameter: the connection or session it is given.")
+        for it in function.all:
+            self._add(it)
+        return CLASSES[kind, function.asynchronous](function)
+
+    def _add(self, function: Function) -> None:
+        function.home = self._home
         self.names.refuse_second(function)
         if self._home is None or function.name not in self.names:
             self.names.add(function)
             self._own.append(function)
             if self._home is not None:
                 self._home.declared(function)
-        return CLASSES[kind, function.asynchronous](function)
 
 
 def _refuse(kind: FunctionKind, fn: Any) -> None:
@@ -301,6 +365,12 @@ def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
     retry = {key: options.pop(key) for key in tuple(options) if key in Retry.__struct_fields__}
     if (timeout := options.pop("timeout", None)) is not None:
         options["timeout"] = seconds(timeout, f"timeout= of a {kind}")
+    if (wait := options.pop("batch_wait", None)) is not None and "batch" not in options:
+        raise DeclarationError(f"batch_wait={wait!r} of a {kind} needs batch=, the number of items.")
+    if "batch" in options:
+        options["batch"] = _batch(options["batch"], 1.0 if wait is None else wait)
+    if "keep" in options:
+        options["keep"] = keeping(options["keep"], f"keep= of a {kind}")
     for name in ("raises", "ignore", "aliases", "roles"):
         if name in options:
             options[name] = tuple(options[name])
@@ -308,6 +378,12 @@ def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
         return Rules(retry=Retry(**retry), **options)
     except TypeError as error:
         raise DeclarationError(f"{kind}(): {error}") from None
+
+
+def _batch(size: object, wait: Seconds) -> Batch:
+    if type(size) is not int or not 0 < size <= LARGEST_BATCH:
+        raise DeclarationError(f"batch={size!r} is a number of items, from 1 to {LARGEST_BATCH}.")
+    return Batch(size, seconds(wait, "batch_wait="))
 
 
 def _leading(fn: Callable[..., Any]) -> bool:

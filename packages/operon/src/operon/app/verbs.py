@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from operon.app.declarations import Declaration, Durable
+from operon.app.declarations import Call, Declaration, Durable
 from operon.app.queues import Queue
 from operon.core import asking, results
 from operon.core.commands import Op
@@ -89,7 +89,9 @@ def _owner(args: tuple[Any, ...]) -> object:
     """Find the argument that says which app is meant; what only gives a handle its type need not be launched."""
     first: object
     second: object
-    first, second = (*args, None, None)[:2]
-    if isinstance(first, OWNED):
-        return first
+    third: object
+    first, second, third = (*args, None, None, None)[:3]
+    for each in (first, third.declared if isinstance(third, Call) else third):
+        if isinstance(each, OWNED):
+            return each
     return second if isinstance(second, Declaration) and second.host is not None else None

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "migrate": "Bring the database up to date.",
     "workflows": "Look at workflows, start and cancel them.",
     "queues": "Look at queues, pause and resume them, change their limits.",
+    "schedules": "Look at schedules, pause and resume them, run them now or for a time gone by.",
     "executors": "See the processes that run workflows.",
     "postgres": "Run a real Postgres for development, in .operon/postgres.",
 }

@@ -1,4 +1,4 @@
-"""`operon workflows`: look at workflows, start and cancel them."""
+"""`operon workflows`: look at workflows, start, cancel and delete them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ State = Literal["queued", "running", "waiting", "held", "succeeded", "failed", "
 AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-command = Commands("workflows", help="Look at workflows, start and cancel them.")
+command = Commands("workflows", help="Look at workflows, start, cancel and delete them.")
 
 
 def instant(_: object, tokens: Sequence[Any]) -> datetime:
@@ -159,6 +159,20 @@ def cancel(workflow: str, /, *more: str, children: bool = True, database: Databa
         for each in (workflow, *more):
             client.cancel(each, children=children)
             say(f"{each} is {client.describe(each).status}.")
+
+
+@command.command
+def delete(workflow: str, /, *more: str, database: Database = None, app: App = None) -> None:
+    """Delete workflows that have ended or are held, and what they started; their keys are free then.
+
+    Args:
+        workflow: The id.
+        more: Further ids.
+    """
+    with connect(choose(database, app)) as client:
+        for each in (workflow, *more):
+            client.delete(each)
+            say(f"{each} is deleted.")
 
 
 def _start(client: Client, source: Source, name: str, arguments: dict[str, Any], key: str | None) -> Any:

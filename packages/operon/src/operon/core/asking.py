@@ -13,10 +13,10 @@ from operon.core.function import Declared, Function
 from operon.core.host import Host
 from operon.core.ids import possible
 from operon.core.journal import note, recall, settle
-from operon.core.results import Handle
-from operon.core.rows import Entry, Filter, Kind, WorkflowRow
+from operon.core.results import Handle, erased, unknown
+from operon.core.rows import Entry, Filter, Kind, Outcome, WorkflowRow
 from operon.core.states import Status
-from operon.errors import BadValue, NotDeserializable, NotFound
+from operon.errors import BadValue, NotDeserializable
 from operon.types import StepRecord, WorkflowRecord
 
 R = TypeVar("R")
@@ -31,7 +31,7 @@ def retrieve(host: Host, workflow_id: str, function: Declared | None = None) -> 
         function: the workflow it runs; gives the handle its type. Otherwise the recorded name says it.
 
     Raises:
-        NotFound: no workflow has this id.
+        NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
     row = yield from _row(workflow_id)
     return Handle(host, workflow_id, function.function if function is not None else host.function(row.name))
@@ -41,7 +41,7 @@ def describe(host: Host, workflow_id: str) -> Op[WorkflowRecord]:
     """Tell all that is known of a workflow.
 
     Raises:
-        NotFound: no workflow has this id.
+        NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
     return record(host, (yield from _row(workflow_id)))
 
@@ -50,7 +50,7 @@ def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
     """List a workflow's recorded operations in the order in which they were completed.
 
     Raises:
-        NotFound: no workflow has this id.
+        NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
     row = yield from _row(workflow_id)
     function = host.function(row.name)
@@ -133,7 +133,7 @@ def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:
     Its body is interrupted by `Cancelled` at its next verb. What has ended is left as it is.
 
     Raises:
-        NotFound: no workflow has this id.
+        NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
     yield from _row(workflow_id)
     branch = context.current()
@@ -155,7 +155,9 @@ def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:
 def _row(workflow_id: str) -> Op[WorkflowRow]:
     row: WorkflowRow | None = (yield from ask(Describe(workflow_id))) if possible(workflow_id) else None
     if row is None:
-        raise NotFound(f"No workflow has the id {workflow_id!r}.")
+        raise unknown(workflow_id)
+    if row.erased:
+        raise erased(workflow_id, Outcome(row.status, erased=row.ended_at))
     return row
 
 
@@ -196,7 +198,7 @@ def record(host: Host, row: WorkflowRow) -> WorkflowRecord:
         ended_at=_at(row.ended_at),
         ready_at=_at(row.ready_at),
         deadline=_at(row.deadline),
-        input=_input(host, function, row.input),
+        input=read_input(host, function, row.input),
         output=_value(host, function, row.output),
         error=_error(host, function, row.error),
         attempts=row.attempts,
@@ -236,7 +238,8 @@ def _at(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _input(host: Host, function: Function | None, text: str) -> dict[str, Any]:
+def read_input(host: Host, function: Function | None, text: str) -> dict[str, Any]:
+    """Give recorded arguments by name, decoded as far as this process can."""
     try:
         value = host.codec.decode(text) if function is None else function.named(text)
     except NotDeserializable:

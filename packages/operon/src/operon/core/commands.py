@@ -13,20 +13,25 @@ from msgspec import Struct, field
 
 from operon.core.rows import (
     Advanced,
+    Claimed,
     Entry,
     Filter,
     Guard,
     Limits,
     NewWorkflow,
+    Obstacle,
     Outcome,
     Park,
     Peer,
+    Policy,
     Process,
     Pulse,
     QueueRow,
     Started,
+    Swept,
     WorkflowRow,
 )
+from operon.core.timetable import Agenda, Fired, Firing, ScheduleRow
 
 T = TypeVar("T")
 
@@ -77,8 +82,10 @@ class Load(Command[tuple[Entry, ...]], frozen=True):
     workflow_id: str
 
 
-class Claim(Command[tuple[WorkflowRow, ...]], frozen=True):
+class Claim(Command[tuple[Claimed, ...]], frozen=True):
     """Take up to `limit` ready workflows of these names: oldest ready first, each by exactly one claimer.
+
+    Each comes with its journal, as it is once the claim has fenced whoever wrote it: nothing more is read to run it.
 
     A row is ready when it is queued or waiting and its `ready_at` has passed; `pin`ned rows only by their version.
     What has a queue gets in line there when it is ready, and is taken from it only if that is in `queues`, and as far
@@ -96,13 +103,13 @@ class Claim(Command[tuple[WorkflowRow, ...]], frozen=True):
 
 
 class Look(Command[Mapping[str, Outcome]], frozen=True):
-    """Where some workflows stand; an unknown id is missing from the answer."""
+    """Where some workflows stand, erased ones included; an unknown id is missing from the answer."""
 
     ids: tuple[str, ...]
 
 
 class Find(Command[tuple[WorkflowRow, ...]], frozen=True):
-    """The workflows that match, newest first."""
+    """The workflows that match, newest first; erased ones match nothing."""
 
     filter: Filter
 
@@ -114,7 +121,7 @@ class Count(Command[int], frozen=True):
 
 
 class Describe(Command[WorkflowRow | None], frozen=True):
-    """One workflow as it stands."""
+    """One workflow as it stands, even if it is erased."""
 
     workflow_id: str
 
@@ -135,6 +142,13 @@ class Wake(Command[int], frozen=True):
     targets: tuple[str, ...] | None
 
 
+class Fires(Struct, frozen=True):
+    """Which schedules a process fires: those that its code declares, and those made at run time for its functions."""
+
+    schedules: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
 class Enlist(Command[int], frozen=True):
     """Enter this process as a new executor with a fresh id and a lease."""
 
@@ -146,6 +160,7 @@ class Beat(Command[Pulse], frozen=True):
 
     executor: int
     ttl: float
+    fires: Fires = Fires()
 
 
 class Executors(Command[tuple[Peer, ...]], frozen=True):
@@ -195,6 +210,47 @@ class Retire(Command[None], frozen=True):
     executor: int
 
 
+# ── To the store: retention ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Delete(Command[int | Obstacle], frozen=True):
+    """Delete a workflow that has ended or is held, its journal, and all that descends from it; answers how many.
+
+    Then nothing is left of them, and their ids are free. Answers 0 if there is no such workflow. If something below it
+    has not ended, or its parent has not, which may still read its result, that is answered, and nothing is deleted.
+    """
+
+    workflow_id: str
+
+
+class Sweep(Command[Swept], frozen=True):
+    """Look at up to `limit` workflows that ended longer ago than their policy says, oldest first, and shrink them.
+
+    With `keys` False, a whole record becomes its key: who has the id joins a run that is over. Kept are those whose
+    parent has its record, and those that somebody awaits. With `keys` True it is such keys that are deleted, and their
+    ids free; but not before all that descends from them. What another transaction has locked is left alone.
+    """
+
+    policies: tuple[Policy, ...]
+    limit: int
+    after: tuple[float, str] | None = None
+    """Where the last sweep stopped, within the first of the policies."""
+    keys: bool = False
+
+
+class Strip(Command[int], frozen=True):
+    """Remove up to `limit` journal entries of workflows whose record is erased; answers how many."""
+
+    limit: int
+
+
+class Prune(Command[int], frozen=True):
+    """Forget up to `limit` executors dead for so many seconds that hold nothing, and admissions out of any window."""
+
+    limit: int
+    older: float
+
+
 # ── To the store: queues ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -235,6 +291,76 @@ class Opening(Command[float | None], frozen=True):
     """In how many seconds a rate, full by now, lets one more of these queues begin; None: no rate is in the way."""
 
     queues: tuple[str, ...]
+
+
+class Ripen(Command[int], frozen=True):
+    """Let items begin of which there are enough for a batch, before their wait is over: one for each batch.
+
+    Those that wait for company are queued, and ready within the wait of their function's batches.
+    """
+
+    queues: tuple[str, ...]
+    batches: tuple[tuple[str, int, float], ...]
+    """The names of functions, and the size and the wait of their batches."""
+
+
+class Form(Command[str | None], frozen=True):
+    """Put a running item, and those that wait in its queue and partition, into a batch; answers the batch's input.
+
+    In one commit, fenced on the leader: the batch is started, and each of its items awaits it, with an entry that says
+    so. None: the leader has lost its claim, and nothing was done.
+    """
+
+    leader: Guard
+    name: str
+    """Of the items."""
+    batch: NewWorkflow
+    """Without its input, which is that of the items."""
+    size: int
+    wait: float
+    room: int
+    """How many characters the items' inputs may have together; the leader's may have more."""
+
+
+# ── To the store: schedules ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Schedules(Command[tuple[ScheduleRow, ...]], frozen=True):
+    """Every schedule, by name; or the one of this name."""
+
+    name: str | None = None
+
+
+class KeepSchedule(Command[bool], frozen=True):
+    """Write a schedule, new or as a whole, if it still stands at the turn before this row's; else answer False."""
+
+    row: ScheduleRow
+
+
+class ForgetSchedule(Command[bool], frozen=True):
+    """Delete a schedule; its workflows stay. False: there is none."""
+
+    name: str
+
+
+class Due(Command[Agenda], frozen=True):
+    """The schedules of these that are due, those longest due first; and the time."""
+
+    fires: Fires
+    limit: int
+
+
+class Fire(Command[Fired | None], frozen=True):
+    """Start what a schedule planned, and plan its next instant, in one commit; None if it is not at this turn any more.
+
+    Each firing in order: with a predecessor that is queued, running or waiting, "skip" leaves it out, "queue" parks it
+    until that one has ended, and "replace" cancels that one, and one that is held, with what descends from it.
+    """
+
+    name: str
+    turn: int
+    next_at: float | None
+    firings: tuple[Firing, ...]
 
 
 # ── To the driver ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from operon.core import context
+from operon.core.batches import ItemFunction, item, shared
 from operon.core.commands import Invoke, Op
 from operon.core.function import Function
 from operon.core.host import Host
@@ -54,11 +55,14 @@ def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
     deadline = run.row.deadline
     if deadline is not None and host.now() >= deadline:
         return timed_out(host, run)
+    if isinstance(function, ItemFunction) and run.row.queue is not None:
+        return (yield from item(host, run, function))
     try:
         if function.kind == "transaction":
             output = yield from as_workflow(host, run, function, invoke)
         else:
             output = function.signature.encode_result((yield invoke))
+        outcome = shared(run.row, function, Outcome(Status.SUCCEEDED, output=output))
     except (KeyboardInterrupt, SystemExit):
         with suppress(Suspended):
             yield from write(run, end=Outcome(Status.QUEUED))
@@ -66,9 +70,7 @@ def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
     except GeneratorExit:
         raise
     except BaseException as error:
-        outcome = _failure(run, function, error)
-    else:
-        outcome = Outcome(Status.SUCCEEDED, output=output)
+        outcome = shared(run.row, function, _failure(run, function, error))
     return _checked(host, run, outcome)
 
 

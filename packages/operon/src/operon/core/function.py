@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from operon.core.codec import Codec, Signature
 from operon.core.ledger import Isolation
 from operon.core.retry import Retry
+from operon.core.states import Status
 from operon.errors import DeclarationError, Forbidden, NotLaunched
 
 if TYPE_CHECKING:
@@ -56,6 +57,15 @@ class Home(Protocol):
         ...
 
 
+class Batch(Struct, frozen=True):
+    """How items of a queue come together."""
+
+    size: int
+    """How many at most; so many begin at once."""
+    wait: float
+    """Seconds after which fewer begin."""
+
+
 class Rules(Struct, frozen=True):
     """How a function runs; what does not concern its kind keeps its default."""
 
@@ -69,6 +79,9 @@ class Rules(Struct, frozen=True):
     pin: bool | None = None
     roles: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    batch: Batch | None = None
+    keep: Mapping[Status, float | None] = field(default_factory=dict[Status, "float | None"])
+    """How many seconds the record of an outcome is kept, where it is not as the app says; None is for ever."""
 
 
 class Function:
@@ -88,6 +101,11 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}>"
+
+    @property
+    def all(self) -> tuple[Function, ...]:
+        """What rows may name: this, and where it is a function of batches, those."""
+        return (self,)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -80,6 +80,10 @@ class Host(Protocol):
         """Say that something will be ready in so many seconds, or that something was cancelled."""
         ...
 
+    def replan(self) -> None:
+        """Say that a schedule was changed: whoever fires it looks when its next instant is."""
+        ...
+
     def function(self, name: str) -> Function | None:
         """Find what is declared under a recorded name."""
         ...

@@ -56,6 +56,8 @@ class Wait(Command[dict[str, Outcome]], frozen=True):
     run: Run | None
     until: float | None = None
     awaits: tuple[str, ...] = ()
+    since: float = 0.0
+    """When, by the host's clock, they were looked at last: what had ended before was another of the same id."""
 
 
 class Run:

@@ -16,7 +16,7 @@ from operon.core.host import Host
 from operon.core.results import Handle
 from operon.core.results import start as start_one
 from operon.core.rows import Limits, QueueRow
-from operon.core.starting import compare, new_row
+from operon.core.starting import compare, new_row, tell
 from operon.errors import BadValue, NotFound
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def enqueue_many(
         return handles
     rows = [new_row(host, declared, args, kwargs) for declared, args, kwargs in plain]
     answers = (yield from ask(StartMany(tuple(rows)))) if rows else ()
-    host.nudge(min((row.delay for row in rows), default=0.0))
+    tell(host, *((declared.function, row) for (declared, _, _), row in zip(plain, rows, strict=True)))
     for (declared, _, _), row, answer in zip(plain, rows, answers, strict=True):
         compare(declared, row, answer)
     return [

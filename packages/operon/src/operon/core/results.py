@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
 
+from msgspec import json
 from msgspec.structs import replace
 
 from operon.core import context
@@ -15,13 +16,14 @@ from operon.core.host import Host
 from operon.core.ids import possible
 from operon.core.journal import Run, Wait, interrupted, note, recall, settle
 from operon.core.rows import Entry, Kind, Outcome
-from operon.core.starting import begin
+from operon.core.starting import begin, is_descendant
 from operon.core.states import Status
 from operon.core.verbs import alarm, seconds
 from operon.errors import (
     BadValue,
     NotFound,
     OperonError,
+    RecordDeleted,
     StepFailed,
     StillRunning,
     WorkflowCancelled,
@@ -29,6 +31,7 @@ from operon.errors import (
 )
 
 R_co = TypeVar("R_co", covariant=True)
+_ENDS = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed", Status.CANCELLED: "was cancelled"}
 
 
 class Handle(Generic[R_co]):
@@ -59,6 +62,7 @@ class Handle(Generic[R_co]):
             WorkflowCancelled, WorkflowHeld, WorkflowTimedOut: it has no result.
             StillRunning: the timeout passed; the workflow goes on.
             NotFound: no workflow has this id.
+            RecordDeleted: it ended, and its record was deleted since.
             Exception: the workflow's own error, if it failed.
         """
         return self._host.drive(result(self._host, self, timeout))
@@ -79,6 +83,8 @@ class Handle(Generic[R_co]):
 
 def conclude(host: Host, workflow_id: str, function: Function | None, outcome: Outcome) -> Any:
     """Return an outcome's value, or raise its error."""
+    if outcome.erased is not None:
+        raise erased(workflow_id, outcome)
     if outcome.status is Status.SUCCEEDED:
         text = outcome.output or "null"
         return function.signature.decode_result(text) if function is not None else host.codec.decode(text)
@@ -129,12 +135,13 @@ def result(
     if recorded is not None:
         if recorded.error is not None:
             raise host.codec.decode_error(recorded.error, home="operon")
-        return handle.decode((yield from look(handle.id)))
+        seen = json.decode(recorded.output or "null", type=Outcome | None)
+        return handle.decode(seen or (yield from look(handle.id)))
     yield from settle(run)
     blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
     try:
         outcome = known or (yield from ended(host, run, handle.id, until))
-        if outcome.status is Status.HELD:
+        if outcome.status is Status.HELD or outcome.erased is not None:
             handle.decode(outcome)
     except OperonError as error:
         # What may be otherwise tomorrow is part of the history: not there, not ended yet, held.
@@ -145,7 +152,9 @@ def result(
     except BaseException as error:
         interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
         raise
-    yield from note(run, replace(blank, ordinal=run.number(), output="null"))
+    # A child's record is kept as long as its parent's, and a replay reads it there; others' may be deleted.
+    copied = "null" if is_descendant(run, handle.id) else json.encode(replace(outcome, shares=())).decode()
+    yield from note(run, replace(blank, ordinal=run.number(), output=copied))
     return handle.decode(outcome)
 
 
@@ -153,19 +162,34 @@ def look(workflow_id: str) -> Op[Outcome]:
     """Ask where a workflow stands."""
     found: Mapping[str, Outcome] = (yield from ask(Look((workflow_id,)))) if possible(workflow_id) else {}
     if workflow_id not in found:
-        raise NotFound(f"No workflow has the id {workflow_id!r}.")
+        raise unknown(workflow_id)
     return found[workflow_id]
+
+
+def unknown(workflow_id: str) -> NotFound:
+    """Say that there is no such workflow."""
+    return NotFound(f"No workflow has the id {workflow_id!r}.")
+
+
+def erased(workflow_id: str, outcome: Outcome) -> RecordDeleted:
+    """Say of a workflow all that is left to say."""
+    ended_at = datetime.fromtimestamp(outcome.erased or 0.0, UTC).isoformat(timespec="seconds")
+    return RecordDeleted(
+        f"{workflow_id} {_ENDS[outcome.status]} at {ended_at}, and its record was deleted since, as keep= says. "
+        "It does not run again while its key is known: use another key, or delete() it."
+    )
 
 
 def ended(host: Host, run: Run | None, workflow_id: str, until: float | None) -> Op[Outcome]:
     """Wait until a workflow has ended or is held, and say how."""
     while True:
+        looked = host.clock()
         outcome = yield from look(workflow_id)
         if outcome.status.ended or outcome.status is Status.HELD:
             return outcome
         if until is not None and host.now() >= until:
             raise StillRunning(_still(workflow_id))
-        seen = yield from ask(Wait(run, until, (workflow_id,)))
+        seen = yield from ask(Wait(run, until, (workflow_id,), looked))
         if workflow_id in seen:
             return seen[workflow_id]
 

@@ -74,7 +74,7 @@ class NewWorkflow(Struct, frozen=True):
     nonce: int
     """Random: tells my insert from another's when a commit's answer was lost."""
     executor: int | None = None
-    """Runs it at once, under claim 1; None leaves it queued for whoever claims it."""
+    """Runs it at once, under its first claim; None leaves it queued for whoever claims it."""
     delay: float = 0.0
     timeout: float | None = None
     """Seconds from the start to the deadline."""
@@ -104,13 +104,38 @@ class NewWorkflow(Struct, frozen=True):
     replace: bool = False
     """Cancel whoever has the `dedupe`, with what descends from it, in the same commit."""
 
+    @property
+    def first_claim(self) -> int:
+        """The number of its first claim."""
+        return before_claims(self.nonce) + 1
 
-class Outcome(Struct, frozen=True):
+
+def before_claims(nonce: int) -> int:
+    """Give the number before a workflow's first claim.
+
+    Claims of two workflows that had one id, the first deleted, never meet: so what still runs of the first is fenced
+    from the second. Every claim adds one; the stores' inserts say the same.
+    """
+    return nonce >> 20 << 20
+
+
+class Outcome(Struct, frozen=True, omit_defaults=True):
     """Where a workflow stands, and what it came to."""
 
     status: Status
     output: str | None = None
     error: str | None = None
+    erased: float | None = None
+    """When it had ended, if all that is left of it is its key."""
+    shares: tuple[Share, ...] = ()
+    """What becomes, in the same commit, of those that wait for it as its items."""
+
+
+class Share(Struct, frozen=True):
+    """How an item of a batch ends, unless it has been claimed or cancelled since that was formed."""
+
+    item: Guard
+    outcome: Outcome
 
 
 class Park(Struct, frozen=True):
@@ -179,6 +204,20 @@ class WorkflowRow(Struct, frozen=True):
     partition: str = ""
     priority: int = 0
     dedupe: str | None = None
+    erased: bool = False
+    """All that is left is its key, and what tells whether another call means the same."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has claimed it before: its journal is empty."""
+        return self.claim - before_claims(self.nonce) == 1 or self.claim == 1
+
+
+class Claimed(Struct, frozen=True):
+    """A workflow that is now the claimer's to run, and its whole journal, by ordinal."""
+
+    row: WorkflowRow
+    journal: tuple[Entry, ...] = ()
 
 
 class Filter(Struct, frozen=True):
@@ -227,6 +266,32 @@ class QueueRow(Struct, frozen=True):
     running: int
 
 
+class Policy(Struct, frozen=True):
+    """How long the records of a function's workflows are kept that ended so."""
+
+    name: str
+    status: Status
+    keep: float
+    """Seconds since they ended."""
+
+
+class Swept(Struct, frozen=True):
+    """What one sweep did, and where the next may go on."""
+
+    gone: int
+    policy: int = 0
+    """The place, among the policies given, of the one it stopped at."""
+    after: tuple[float, str] | None = None
+    """The `ended_at` and `id` that it looked at last there; None: it has seen all."""
+
+
+class Obstacle(Struct, frozen=True):
+    """A workflow that must have ended before another may be deleted."""
+
+    id: str
+    status: Status
+
+
 class Process(Struct, frozen=True):
     """What an executor tells of itself when it enlists."""
 
@@ -270,6 +335,8 @@ class Pulse(Struct, frozen=True):
     """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something: `TakeOver` repeats that."""
     lined: bool
     """Something is in line in a queue; whether its limits let it run, a claim tells."""
+    planned: float | None = None
+    """Seconds until the next firing of a schedule that this process fires (at most zero: now)."""
 
 
 def first_row(new: NewWorkflow, now: float) -> WorkflowRow:
@@ -280,7 +347,7 @@ def first_row(new: NewWorkflow, now: float) -> WorkflowRow:
         id=new.id,
         name=new.name,
         status=Status.RUNNING if runs else Status.QUEUED,
-        claim=int(runs),
+        claim=before_claims(new.nonce) + int(runs),
         input=new.input,
         digest=new.digest,
         output=None,

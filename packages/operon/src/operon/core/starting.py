@@ -83,7 +83,7 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         input=text,
         digest=function.signature.digest(text),
         nonce=host.random.getrandbits(62),
-        delay=using.delay,
+        delay=using.delay + company(function, using.queue),
         timeout=using.timeout if using.timeout is not None else function.rules.timeout,
         deadline=parent.deadline if parent else None,
         instance=_instance(declared),
@@ -93,7 +93,7 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         request_id=using.request_id or (parent.request_id if parent else None),
         traceparent=using.traceparent or (parent.traceparent if parent else None),
         version=host.version,
-        pin=using.version or _pinned(host, function),
+        pin=using.version or pinned(host, function),
         attributes=using.attributes,
         queue=using.queue,
         partition=using.partition,
@@ -103,6 +103,20 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
     )
 
 
+def company(function: Function, queue: str | None) -> float:
+    """How many seconds an item waits in a queue for others to share a batch with."""
+    return 0.0 if function.rules.batch is None or queue is None else function.rules.batch.wait
+
+
+def tell(host: Host, *started: tuple[Function, NewWorkflow]) -> None:
+    """Say that workflows were started which somebody is to claim; an item may be the last that a batch lacked."""
+    delays = {row.delay for _, row in started}
+    if any(company(function, row.queue) > 0 for function, row in started):
+        delays.add(0.0)
+    for delay in {min(delays, default=0.0), max(delays, default=0.0)}:
+        host.nudge(delay)
+
+
 def _replaces(using: Using) -> bool:
     """Whether the holder of the dedupe is to be cancelled."""
     if using.on_duplicate == "replace" and using.dedupe is None:
@@ -110,7 +124,7 @@ def _replaces(using: Using) -> bool:
     return using.on_duplicate == "replace"
 
 
-def _pinned(host: Host, function: Function) -> str | None:
+def pinned(host: Host, function: Function) -> str | None:
     """Say which code version alone may run it; a client, which has no code, leaves that open."""
     home = function.home
     pin = home.pin if function.rules.pin is None and home is not None else function.rules.pin
@@ -147,7 +161,10 @@ def _child(
         if claimable:
             # A replay must know its own child from another's. It is left to whoever claims it: a nonce that two owners
             # of this run share would let both run it.
-            row = replace(row, nonce=int.from_bytes(blake2b(f"{run.id}:{position}".encode(), digest_size=7).digest()))
+            row = replace(
+                row,
+                nonce=int.from_bytes(blake2b(f"{run.id}:{run.row.nonce}:{position}".encode(), digest_size=7).digest()),
+            )
         begun = yield from _started(host, declared, row, inline=inline, run=run, here=not claimable)
     except OperonError as error:
         run.check()
@@ -164,6 +181,11 @@ def derived(run: Run, position: str) -> str:
     if len(name) <= 200:
         return name
     return f"{(run.row.root or run.id)[:120]}~{blake2b(name.encode(), digest_size=16).hexdigest()}"
+
+
+def is_descendant(run: Run, workflow_id: str) -> bool:
+    """Whether an id is one that only what this run starts, or what that starts, gets."""
+    return workflow_id.startswith((f"{run.id}.", f"{(run.row.root or run.id)[:120]}~"))
 
 
 def _started(
@@ -194,7 +216,7 @@ def _started(
     if answer.created and executor is not None:
         outcome = yield from ask(Execute(function, row, inline))
     elif answer.created:
-        host.nudge(row.delay)
+        tell(host, (function, row))
     return Begun(answer.id or row.id, outcome, joined=not answer.created)
 
 
@@ -224,8 +246,8 @@ def _join(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
     key = row.id
     if not rows:
         there: Any = yield Invoke(opened.execute, ("joined", {"id": row.id, "dedupe": row.dedupe}))
-        name, digest, code, key = there[0]
-        outcome, other = Outcome(STATUSES[int(code)]), None if key == row.id else key
+        name, digest, code, key, erased = there[0]
+        outcome, other = Outcome(STATUSES[int(code)], erased=erased), None if key == row.id else key
         compare(declared, row, Started(created=False, outcome=outcome, name=name, digest=digest, id=other))
     opened.after_commit(host.nudge)
     return Begun(key)

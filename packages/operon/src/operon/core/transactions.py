@@ -13,7 +13,16 @@ from operon.core.host import Host
 from operon.core.journal import Branch, Run, Turn, interrupted, note, recall, settle
 from operon.core.ledger import Adopted, Done, Statement, Work
 from operon.core.results import call, conclude
-from operon.core.rows import Entry, Guard, Kind, NewWorkflow, Outcome, record_parameters, workflow_parameters
+from operon.core.rows import (
+    Entry,
+    Guard,
+    Kind,
+    NewWorkflow,
+    Outcome,
+    before_claims,
+    record_parameters,
+    workflow_parameters,
+)
 from operon.core.starting import compare, new_row
 from operon.core.states import Status
 from operon.core.steps import replay
@@ -121,7 +130,8 @@ class StepLedger:
         self.blank = blank
         self.ordinal = 0
         self.begun = host.clock()
-        self.key = (run.id, blank.position)
+        # Another workflow may have had this id, and its transactions their records in this database.
+        self.key = (run.id, f"{blank.position}@{before_claims(run.row.nonce)}")
 
     def elapsed(self) -> float:
         """Seconds since the transaction began."""
@@ -183,7 +193,7 @@ class AloneLedger:
         """Write the ended workflow and its one step, in as few statements as the store can."""
         entry = replace(self.blank, output=output, elapsed=self.host.clock() - self.begun)
         parameters = {
-            **record_parameters(Guard(self.row.id, 1), entry),
+            **record_parameters(Guard(self.row.id, self.row.first_claim), entry),
             **workflow_parameters(self.row),
             "status": Status.SUCCEEDED.code,
         }
@@ -240,7 +250,7 @@ def _failed(host: Host, declared: Declared, row: NewWorkflow, blank: Entry, erro
     outcome = Outcome(Status.FAILED, error=text)
     answer = yield from ask(Start(replace(row, executor=host.executor)))
     if answer.created:
-        yield from ask(Advance(row.id, 1, (replace(blank, error=text),), outcome))
+        yield from ask(Advance(row.id, row.first_claim, (replace(blank, error=text),), outcome))
         raise rebuilt from error.__cause__
     compare(declared, row, answer)
     return conclude(host, row.id, function, answer.outcome)

@@ -7,22 +7,24 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
 from operon.core import context
 from operon.core import host as hosts
-from operon.core.commands import HandBack, Load, Op, Seed, Wake, ask
+from operon.core.commands import HandBack, Look, Op, Seed, Wake, ask
 from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.journal import Run
-from operon.core.rows import Advanced, Guard, Outcome, Park, WorkflowRow, first_row
+from operon.core.rows import Advanced, Claimed, Guard, Outcome, Park, WorkflowRow, first_row
+from operon.core.schedules import declare
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
+from operon.core.timetable import PREFIX
 from operon.engine import drivers
 from operon.engine.clockwork import Timer
 from operon.engine.executor import Executor
@@ -93,6 +95,7 @@ class Engine:
                 self.loop.use(loop)
             self.program.enter(self.loop.running() if self.program.awaits else None)
             self._seed()
+            drivers.serve(self, declare(self, self.program.timetable))
             self._accepting = True
             self.store.listen(self.heard)
             self.service.start()
@@ -243,8 +246,8 @@ class Engine:
         with self.lock:
             self._reserved[function.asynchronous] -= 1
             self.starting.discard(nonce)
-        if self.service.backlog:
-            self.service.nudge()
+        if function.asynchronous in self.service.backlog:
+            self.service.nudge(colours=frozenset({function.asynchronous}))
 
     def nudge(self, delay: float = 0.0, *, cancelled: bool = False) -> None:
         """Say that something will be ready in so many seconds, or that something was cancelled."""
@@ -256,6 +259,11 @@ class Engine:
         else:
             self.service.nudge(delay, news=True)
 
+    def replan(self) -> None:
+        """Have it looked, here and elsewhere, when the next firing of a schedule is."""
+        self.service.beat()
+        self.store.shout("later")
+
     def heard(self, word: str) -> None:
         """Act on what another process said."""
         {"ready": self.service.nudge, "later": self.service.beat, "cancelled": self.service.doubt}[word]()
@@ -264,31 +272,31 @@ class Engine:
 
     def execute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for a blocking caller."""
-        row, function = first_row(command.row, self.now()), command.function
+        it, function = Claimed(first_row(command.row, self.now())), command.function
         if not command.inline:
-            self.spawn(row, function)
+            self.spawn(it, function)
             return None
         if function.asynchronous:
-            return self.spawn(row, function, inline=True).result()
-        return self._nest(row, function)
+            return self.spawn(it, function, inline=True).result()
+        return self._nest(it, function)
 
     def here(self) -> frozenset[tuple[str, int]]:
         """What runs here: ids and claims."""
         with self.lock:
             return frozenset(self._lives.items())
 
-    def _nest(self, row: WorkflowRow, function: Function) -> Outcome | None:
+    def _nest(self, it: Claimed, function: Function) -> Outcome | None:
         """Run in the caller's thread; where calls nest deeply, on a fresh stack."""
-        self._begin(row)
+        self._begin(it.row)
         depth = getattr(self._nested, "depth", 0)
         if depth >= NESTED:
             done: Future[Outcome | None] = Future()
-            work = partial(self._threaded, row, function, done, inline=True)
+            work = partial(self._threaded, it, function, done, inline=True)
             threading.Thread(target=work, name="operon-nested", daemon=True).start()
             return done.result()
         self._nested.depth = depth + 1
         try:
-            return contextvars.Context().run(self._blocking, row, function, inline=True)
+            return contextvars.Context().run(self._blocking, it, function, inline=True)
         finally:
             self._nested.depth = depth
 
@@ -299,50 +307,48 @@ class Engine:
 
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
-        future = self.spawn(first_row(command.row, self.now()), command.function, inline=command.inline)
+        future = self.spawn(Claimed(first_row(command.row, self.now())), command.function, inline=command.inline)
         if not command.inline:
             return None
         await arrived(future)
         return future.result()
 
-    def spawn(self, row: WorkflowRow, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
+    def spawn(self, it: Claimed, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
         done: Future[Outcome | None] = Future()
-        self._begin(row)
+        self._begin(it.row)
         if function.asynchronous:
-            self.loop.spawn(lambda: drivers.adrive(self, self._life(row, function, inline=inline)), done)
+            self.loop.spawn(lambda: drivers.adrive(self, self._life(it, function, inline=inline)), done)
         else:
-            self.threads.submit(lambda: self._threaded(row, function, done))
+            self.threads.submit(lambda: self._threaded(it, function, done))
         return done
 
-    def _threaded(
-        self, row: WorkflowRow, function: Function, done: Future[Outcome | None], *, inline: bool = False
-    ) -> None:
+    def _threaded(self, it: Claimed, function: Function, done: Future[Outcome | None], *, inline: bool = False) -> None:
         try:
-            done.set_result(contextvars.Context().run(self._blocking, row, function, inline=inline))
+            done.set_result(contextvars.Context().run(self._blocking, it, function, inline=inline))
         except BaseException as error:
             done.set_exception(error)
 
-    def _blocking(self, row: WorkflowRow, function: Function, *, inline: bool) -> Outcome | None:
-        life = self._life(row, function, inline=inline)
+    def _blocking(self, it: Claimed, function: Function, *, inline: bool) -> Outcome | None:
+        life = self._life(it, function, inline=inline)
         try:
             return self.program.around(lambda: drivers.drive(self, life))
         except Exception:
             if inspect.getgeneratorstate(life) != inspect.GEN_CREATED:
                 raise
-            log.exception("What is put around %s failed; it is taken up again.", row.id)
-            self._leave(row, None, function, None)
+            log.exception("What is put around %s failed; it is taken up again.", it.row.id)
+            self._leave(it.row, None, function, None)
             return None
 
-    def _life(self, row: WorkflowRow, function: Function, *, inline: bool) -> Op[Outcome | None]:
+    def _life(self, it: Claimed, function: Function, *, inline: bool) -> Op[Outcome | None]:
         """Run one claim of a workflow from its journal to its outcome."""
+        row, task = it.row, asyncio.current_task() if function.asynchronous else None
         run: Run | None = None
         outcome: Outcome | None = None
         try:
-            entries = (yield from ask(Load(row.id))) if row.claim > 1 else ()
-            run = self._enter(row, entries)
-            if function.asynchronous:
-                run.tasks[asyncio.current_task()] = None
+            run = self._enter(it)
+            if task is not None:
+                run.tasks[task] = None
             outcome = yield from execute(self, run, function)
             if run.failure is not None and not inline:
                 log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
@@ -353,11 +359,13 @@ class Engine:
         except Exception:
             log.exception("The run of %s was left; it is taken up again.", row.id)
         finally:
+            if run is not None:
+                run.tasks.pop(task, None)  # it ends by itself
             self._leave(row, run, function, outcome)
         return outcome
 
-    def _enter(self, row: WorkflowRow, entries: tuple[Any, ...]) -> Run:
-        run = Run(self, row, entries)
+    def _enter(self, it: Claimed) -> Run:
+        row, run = it.row, Run(self, it.row, it.journal)
         with self.lock:
             before = self.runs.get(row.id)
             self.runs[row.id] = run
@@ -382,14 +390,30 @@ class Engine:
             run.die(Suspended(f"{row.id} has left."))
         self.loop.cancel(run)
         self.release(function, row.nonce)
-        if row.queue is not None or outcome is None or outcome.status is Status.QUEUED:
+        handed_back = outcome.status is Status.QUEUED if outcome else not (run and run.parking)
+        if row.queue is not None or handed_back:
             self.service.nudge(news=row.queue is not None)
         if outcome is None or outcome.status is Status.QUEUED:
             return
         self.waits.ended(row.id, outcome)
+        if outcome.shares:
+            self._share(tuple(share.item.workflow_id for share in outcome.shares))
         parent = None if row.parent is None else self.runs.get(row.parent)
-        if row.parent is not None and (parent is None or parent.parking):
+        behind = row.id.startswith(PREFIX)  # the schedule's next run may be waiting for this one
+        if behind or (row.parent is not None and (parent is None or parent.parking)):
             self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
+
+    def _share(self, ids: tuple[str, ...]) -> None:
+        """Tell who waits for the items of a batch how they have ended, those that have."""
+
+        def looked(answer: Future[Mapping[str, Outcome]]) -> None:
+            outcomes: Mapping[str, Outcome] = {} if answer.exception() else answer.result()
+            for workflow_id, outcome in outcomes.items():
+                if outcome.status.ended:
+                    self.waits.ended(workflow_id, outcome)
+
+        self.store.submit(Look(ids)).add_done_callback(looked)
+        self.store.submit(Wake(ids)).add_done_callback(lambda _: self.nudge())
 
     def pen(self, run: Run) -> Pen:
         """The pen of a run; a run that has left has none."""

@@ -6,7 +6,6 @@ peers, and learns when something will be ready. Must not know what a workflow is
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
 from collections.abc import Mapping
@@ -22,16 +21,19 @@ from operon.core.commands import (
     Op,
     Opening,
     Retire,
+    Ripen,
     Running,
     TakeOver,
     Wake,
     ask,
 )
-from operon.core.rows import Guard, Outcome, Process, Pulse, WorkflowRow
+from operon.core.rows import Claimed, Guard, Outcome, Process, Pulse
 from operon.core.states import Status
 from operon.engine import drivers
 from operon.engine.bell import Bell, Rest
+from operon.engine.calendar import Calendar
 from operon.engine.heart import Heart
+from operon.engine.retention import Retention
 from operon.engine.strangers import Strangers
 from operon.errors import Cancelled, StoreError, Suspended, WorkflowHeld
 
@@ -44,6 +46,8 @@ BEATS_A_LEASE = 5
 SWEEP = 500
 PATIENCE = 2.0
 """Seconds that closing waits for a database that does not answer."""
+COLOURS = frozenset({False, True})
+"""Blocking and async."""
 SOON = 0.001
 """Seconds that a window which is about to open is given, so that it is open."""
 
@@ -57,11 +61,12 @@ class Executor:
         self._clock = engine.machine.clock
         self._bell = Bell(self._clock)
         self._lock = threading.Lock()
-        self._nudged = True
+        self._nudged: frozenset[bool] = COLOURS
+        """Of which colours, async or not, something may be ready."""
         self._news = False
         self._doubted = False
-        self._dues: list[float] = []
-        """When something that was parked or delayed here will be ready: a heap."""
+        self._own_due: float | None = None
+        """When the first of what was parked or delayed here will be ready; no heartbeat older than that can hide it."""
         self._next_due: float | None = None
         """When the next of all will be ready, as of the last heartbeat."""
         self._felt: Pulse | None = None
@@ -70,14 +75,16 @@ class Executor:
         self._suspects: dict[int, int] = {}
         self._strays: frozenset[tuple[str, int]] = frozenset()
         self._strangers = Strangers(engine)
+        self._retention = Retention(lambda: engine.program.functions, engine.settings)
+        self._calendar = Calendar(engine)
         self._offset = 0.0
         self._service: Service | None = None
         self._heart = Heart(engine, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
         self.id = 0
         self.alive = True
         """False while others may run what is here, this executor having been declared dead."""
-        self.backlog = False
-        """Whether more was ready than could be claimed."""
+        self.backlog: frozenset[bool] = frozenset()
+        """The colours of which more may be ready than there were places for: a place given back is worth a claim."""
 
     def now(self) -> float:
         """Estimate the store's clock from the last heartbeat."""
@@ -93,14 +100,17 @@ class Executor:
         """Learn the store's clock, without a lease."""
         self._offset = self._engine.store.ask(Beat(0, 0.0)).now - self._clock.monotonic()
 
-    def nudge(self, delay: float = 0.0, *, news: bool = False) -> None:
+    def nudge(self, delay: float = 0.0, *, news: bool = False, colours: frozenset[bool] = COLOURS) -> None:
         """Say that something will be ready in so many seconds; news is passed on if it cannot all be claimed here."""
         with self._lock:
             self._news = self._news or news
             if delay <= 0:
-                self._nudged = True
+                self._nudged |= colours
             else:
-                heapq.heappush(self._dues, self._clock.monotonic() + delay)
+                due = self._clock.monotonic() + delay
+                if self._own_due is not None and self._own_due <= due:
+                    return
+                self._own_due = due
         self._bell.ring()
 
     def doubt(self) -> None:
@@ -115,6 +125,7 @@ class Executor:
     def stop_claiming(self) -> None:
         """Claim nothing more; the lease is still renewed."""
         self._claiming = False
+        self._calendar.close()
 
     def close(self) -> None:
         """Hand back what is left, and end the lease."""
@@ -162,37 +173,46 @@ class Executor:
         if self._doubted:
             self._doubted = False
             yield from self._dismiss()
-        if self._ready():
-            yield from self._claim()
+        if colours := self._ready():
+            yield from self._claim(colours)
+        if pulse is not None and self.alive:
+            yield from self._retention.tick(self._clock.monotonic())
 
     def _first_due(self) -> float | None:
-        with self._lock:
-            return min(filter(None, (self._next_due, self._dues[0] if self._dues else None)), default=None)
+        dues = (self._own_due, self._next_due, self._calendar.at)
+        return min((due for due in dues if due is not None), default=None)
 
-    def _ready(self) -> bool:
+    def _ready(self) -> frozenset[bool]:
         with self._lock:
             now = self._clock.monotonic()
-            if self._next_due is not None and self._next_due <= now:
-                self._next_due = None
-                self._nudged = True
+            if any(due is not None and due <= now for due in (self._own_due, self._next_due)):
+                self._own_due, self._next_due = _to_come(self._own_due, now), _to_come(self._next_due, now)
+                self._nudged = COLOURS
                 self._heart.hurry()  # to learn of the one after it
-            while self._dues and self._dues[0] <= now:
-                heapq.heappop(self._dues)
-                self._nudged = True
-            nudged, self._nudged = self._nudged, False
-            return nudged and self._claiming
+            if self._calendar.due:
+                self._nudged = COLOURS
+            nudged, self._nudged = self._nudged, frozenset()
+            return nudged if self._claiming else frozenset()
 
-    def _claim(self) -> Op[None]:
-        self.backlog = False
+    def _claim(self, colours: frozenset[bool]) -> Op[None]:
+        yield from self._calendar.fire()
         news, self._news = self._news, False
         claimed = 0
-        for asynchronous in (False, True):
+        yield from self._ripen()
+        for asynchronous in sorted(colours):
             claimed += yield from self._claim_colour(asynchronous=asynchronous)
         queues = self._queues()
         if queues and not self.backlog and (opening := (yield from ask(Opening(queues)))) is not None:
             self.nudge(max(opening, SOON))
         if news and (self.backlog or not claimed):
             self._engine.store.shout("ready")
+
+    def _ripen(self) -> Op[None]:
+        """Let begin what has enough company for a batch."""
+        functions = self._engine.program.functions.items()
+        batches = tuple((name, it.rules.batch.size, it.rules.batch.wait) for name, it in functions if it.rules.batch)
+        if batches and (queues := self._queues()):
+            yield from ask(Ripen(queues, batches))
 
     def _claim_colour(self, *, asynchronous: bool) -> Op[int]:
         """Claim what is ready of one colour, as far as there is room; answers how many."""
@@ -202,16 +222,19 @@ class Executor:
         while names:
             free = self._engine.free(asynchronous=asynchronous)
             if free <= 0:
-                self.backlog = True
-                break
+                if asynchronous in self.backlog:
+                    break
+                self.backlog |= {asynchronous}  # from here on, who gives a place back says so
+                continue
             queues = tuple((name, free) for name in self._queues())
-            rows = yield from ask(
+            found = yield from ask(
                 Claim(self.id, names, self._engine.program.instances(), self._engine.version, free, queues)
             )
-            for row in rows:
-                yield from self._run_here(row)
-            claimed += len(rows)
-            if len(rows) < free:
+            for it in found:
+                yield from self._run_here(it)
+            claimed += len(found)
+            if len(found) < free:
+                self.backlog -= {asynchronous}
                 break
         return claimed
 
@@ -220,12 +243,12 @@ class Executor:
         only = self._settings.only
         return tuple(self._engine.program.limits) if only is None else only
 
-    def _run_here(self, row: WorkflowRow) -> Op[None]:
-        function = self._engine.program.functions[row.name]
-        if not self._claiming or self._engine.reserve(function, row.nonce, inline=True) is None:
-            yield from self._engine.hand_back(Guard(row.id, row.claim))
+    def _run_here(self, it: Claimed) -> Op[None]:
+        function = self._engine.program.functions[it.row.name]
+        if not self._claiming or self._engine.reserve(function, it.row.nonce, inline=True) is None:
+            yield from self._engine.hand_back(Guard(it.row.id, it.row.claim))
             return
-        self._engine.spawn(row, function)
+        self._engine.spawn(it, function)
 
     # ── The heartbeat ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -237,11 +260,12 @@ class Executor:
         self._feel((yield from self._beat()))
 
     def _beat(self) -> Op[Pulse]:
-        return (yield from ask(Beat(self.id, self._settings.ttl)))
+        return (yield from ask(Beat(self.id, self._settings.ttl, self._calendar.fires())))
 
     def _feel(self, pulse: Pulse) -> None:
         """Take in a heartbeat: what is to be done about it is the other service's work."""
         self._offset = pulse.now - self._clock.monotonic()
+        self._calendar.feel(pulse)
         self._felt = pulse
         self._bell.ring()
 
@@ -260,8 +284,8 @@ class Executor:
     def _await_due(self, pulse: Pulse) -> None:
         ready = pulse.due is not None and pulse.due <= 0
         self._next_due = None if pulse.due is None or ready else self._clock.monotonic() + pulse.due
-        if (ready or (pulse.lined and self._queues())) and not self.backlog:
-            self.nudge()
+        if ready or (pulse.lined and self._queues()):
+            self.nudge(colours=COLOURS - self.backlog)
 
     def _reborn(self) -> Op[None]:
         """Stop everything: this executor was declared dead, and others run its workflows by now."""
@@ -332,3 +356,7 @@ class Executor:
             if outcome is not None and outcome.status is Status.CANCELLED:
                 self._engine.waits.ended(workflow_id, outcome)
             self._engine.kill(run, Cancelled(why) if cancelled else Suspended(why))
+
+
+def _to_come(due: float | None, now: float) -> float | None:
+    return due if due is not None and due > now else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from operon.core.codec import Codec
 from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.rows import Limits
+from operon.core.schedules import Definition
 
 T = TypeVar("T")
 
@@ -33,6 +34,11 @@ class Program(Protocol):
     @property
     def limits(self) -> Mapping[str, Limits]:
         """The declared queues, and their limits."""
+        ...
+
+    @property
+    def timetable(self) -> Sequence[Definition]:
+        """The declared schedules."""
         ...
 
     def instances(self) -> tuple[str, ...]:

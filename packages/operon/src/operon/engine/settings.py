@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from operon.core.states import Status
 
 
 @dataclass(frozen=True)
@@ -20,3 +23,7 @@ class Settings:
     run: bool = True
     only: tuple[str, ...] | None = None
     """The queues it runs; None is all that its program declares."""
+    keep: Mapping[Status, float | None] = field(default_factory=dict[Status, "float | None"])
+    """How many seconds the record of an outcome is kept, where its function does not say; None is for ever."""
+    keep_keys: float | None = None
+    """How many seconds after its end a workflow's key is known; None is for ever."""

@@ -69,14 +69,16 @@ class Waits:
         self._watchers: dict[str, dict[Waiting, None]] = {}
         self._rounds: dict[float, list[Waiting]] = {}
         """Who looks together next, by how long each has waited for that look."""
-        self._recent: OrderedDict[str, Outcome] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[float, Outcome]] = OrderedDict()
+        """What has ended here, and when by this process's clock."""
         self._closed = False
 
     def begin(self, wait: Wait) -> Waiting:
         """Begin to wait; the future is done when it is over."""
         waiting, run = Waiting(wait), wait.run
         with self._lock:
-            seen = {target: self._recent[target] for target in wait.awaits if target in self._recent}
+            known = {target: self._recent[target] for target in wait.awaits if target in self._recent}
+            seen = {target: outcome for target, (at, outcome) in known.items() if at >= wait.since}
             if self._closed or (run is not None and run.dead is not None):
                 waiting.future.set_exception((run and run.dead) or NotLaunched("The app was closed."))
             elif seen or (wait.until is not None and wait.until <= self._parker.now()):
@@ -128,7 +130,8 @@ class Waits:
         """Tell all who wait here that a workflow has ended, or is held."""
         with self._lock:
             if outcome.status.ended:
-                self._recent[workflow_id] = outcome
+                self._recent[workflow_id] = (self._clockwork.clock.monotonic(), outcome)
+                self._recent.move_to_end(workflow_id)
             if len(self._recent) > REMEMBERED:
                 self._recent.popitem(last=False)
             watchers = tuple(self._watchers.get(workflow_id, ()))

@@ -81,7 +81,8 @@ class Exchange:
         row = await host.adrive(ask(Describe(workflow_id)))
         if row is None or row.user != self.visit.owner or host.function(row.name) is not self.declared.function:
             raise HTTPException(404)
-        return await self._told(workflow_id, Outcome(row.status, row.output, row.error))
+        erased = row.ended_at if row.erased else None
+        return await self._told(workflow_id, Outcome(row.status, row.output, row.error, erased))
 
     def _call(self, using: Using) -> Declaration:
         return Declaration(self.declared.function, self.declared.instance, using)
@@ -90,6 +91,7 @@ class Exchange:
 
     async def _start(self, call: Declaration, values: dict[str, Any]) -> Any:
         host, visit = self.door.host, self.visit
+        looked = host.clock()
         with _refusing():
             begun = await _within(PATIENCE, host.adrive(begin(host, call, (), values, inline=False)))
         if begun is None:
@@ -97,7 +99,7 @@ class Exchange:
         visit.replayed = begun.joined
         outcome = begun.outcome
         if outcome is None and visit.wait > 0:
-            outcome = await host.adrive(_ended(begun.id, host.now() + visit.wait))
+            outcome = await host.adrive(_ended(begun.id, host.now() + visit.wait, looked))
         if outcome is None and begun.joined and visit.wait <= 0 and not visit.detached:
             raise HTTPException(409, BUSY, RETRY | self._located(begun.id))
         return await self._told(begun.id, outcome)
@@ -197,9 +199,9 @@ def _threaded(host: object, work: Callable[[], T]) -> Future[T]:
     return done
 
 
-def _ended(workflow_id: str, until: float) -> Op[Outcome | None]:
+def _ended(workflow_id: str, until: float, looked: float) -> Op[Outcome | None]:
     """Wait until a workflow that was looked at just now has ended or is held; None if it takes longer."""
-    seen = yield from ask(Wait(None, until, (workflow_id,)))
+    seen = yield from ask(Wait(None, until, (workflow_id,), looked))
     return seen.get(workflow_id)
 
 

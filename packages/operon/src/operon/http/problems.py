@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from operon.errors import NotLaunched, StoreUnavailable, WorkflowCancelled, WorkflowTimedOut
+from operon.errors import NotLaunched, RecordDeleted, StoreUnavailable, WorkflowCancelled, WorkflowTimedOut
 
 log = logging.getLogger("operon")
 MEDIA_TYPE = "application/problem+json"
@@ -60,6 +60,8 @@ async def _failed(request: Request, error: Failed) -> Response:
     cause = error.__cause__
     if isinstance(cause, WorkflowCancelled):
         return problem(409, "The workflow was cancelled; a new request needs a new key.", workflow=error.workflow_id)
+    if isinstance(cause, RecordDeleted):
+        return problem(410, "The request was answered long ago, and the answer was deleted since.")
     if isinstance(cause, WorkflowTimedOut):
         return problem(504, "The workflow passed its deadline and was stopped.", workflow=error.workflow_id)
     log.error("%s %s failed in workflow %s.", request.method, request.url.path, error.workflow_id, exc_info=cause)

@@ -185,7 +185,11 @@ options = Operon(
     threads=8,
     max_payload=1_000_000,
     encryption_key=bytes(32),
+    keep={"succeeded": timedelta(days=7), "failed": None},
+    keep_keys=timedelta(days=90),
 )
+Operon("shop", keep=timedelta(days=7), keep_keys=None)
+Operon("shop", keep="a week")  # E
 Operon()  # E
 Operon("shop", threads="many")  # E
 Operon("shop", database_url="sqlite:///x.db")  # E
@@ -193,6 +197,22 @@ Operon("shop", database_url="sqlite:///x.db")  # E
 
 @app.workflow(key="k")  # E
 def wrong() -> None: ...
+
+
+@app.workflow(keep={"failed": timedelta(days=1)})
+def kept(n: int) -> str:
+    return str(n)
+
+
+assert_type(kept(1), str)
+
+
+@app.workflow(keep="a week")  # E
+def kept_wrongly() -> None: ...
+
+
+@app.step(keep=None)  # E
+def kept_never() -> None: ...
 
 
 @app.step(retries="3")  # E

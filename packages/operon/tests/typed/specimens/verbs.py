@@ -41,6 +41,8 @@ def blocking(found: WorkflowRecord) -> None:
     assert_type(operon.find(since=datetime.now(UTC), attributes={"tenant": 7}, user="ada"), list[WorkflowRecord])
     assert_type(operon.count(status="queued", parent="id"), int)
     operon.cancel("id", children=False)
+    operon.delete("id")
+    operon.delete(7)  # E
     operon.now(1)  # E
     operon.retrieve(7)  # E
     operon.describe(f)  # E
@@ -62,6 +64,7 @@ async def awaited(found: WorkflowRecord) -> None:
     assert_type(await aio.find(name="f", after=found), list[WorkflowRecord])
     assert_type(await aio.count(status="queued"), int)
     await aio.cancel("id", children=False)
+    await aio.delete("id")
     (await aio.now()) + 1  # E
     await aio.retrieve(7)  # E
     await aio.find(since="monday")  # E
@@ -118,6 +121,7 @@ def client(session: Client) -> None:
     assert_type(session.count(), int)
     assert_type(session.gather(session.start(f, 1), session.start(g, "x")), tuple[int, str])
     session.cancel("id")
+    session.delete("id")
     session.start(f, "one")  # E
     session.start(invoice, "seven")  # E
 
@@ -134,6 +138,7 @@ async def async_client(session: AsyncClient) -> None:
     assert_type(await session.count(), int)
     assert_type(await session.gather(await session.start(f, 1), await session.start(g, "x")), tuple[int, str])
     await session.cancel("id")
+    await session.delete("id")
     await session.start(f, "one")  # E
 
 

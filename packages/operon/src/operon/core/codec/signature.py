@@ -82,10 +82,7 @@ class Signature:
         Args:
             call: the record of a call, or its `(args, kwargs)`.
         """
-        text = call if isinstance(call, str) else self.encode(*call)
-        node = json.decode(text)
-        canonical = _write_sorted(_canonical(node) if '"$"' in text else node)
-        return hashlib.blake2b(canonical, digest_size=_DIGEST_SIZE).hexdigest()
+        return digest(call if isinstance(call, str) else self.encode(*call))
 
     def encode_result(self, value: object) -> str:
         """Return the record of what the function returned (an async one: of what it gave when awaited).
@@ -160,6 +157,13 @@ class Signature:
             else:
                 kwargs[name] = values[name]
         return tuple(args), kwargs
+
+
+def digest(text: str) -> str:
+    """Return 32 hexadecimal digits that are the same for the records of equal calls."""
+    node = json.decode(text)
+    canonical = _write_sorted(_canonical(node) if '"$"' in text else node)
+    return hashlib.blake2b(canonical, digest_size=_DIGEST_SIZE).hexdigest()
 
 
 class _Simple(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import threading
 from collections import defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from operon.core import commands as c
 from operon.core.rows import (
     Advanced,
+    Claimed,
     Entry,
     Filter,
     Guard,
@@ -29,12 +31,14 @@ from operon.core.rows import (
     first_row,
 )
 from operon.core.states import MOVES, Status
+from operon.stores.memory import batches, retention, schedules
 from operon.stores.memory import queues as lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from operon.core.store import Lock
+    from operon.core.timetable import Agenda, ScheduleRow
 
 T = TypeVar("T")
 
@@ -86,9 +90,11 @@ class MemoryStore:
         self.workflows: dict[str, Workflow] = {}
         self.executors: dict[int, Peer] = {}
         self.queues: dict[str, lines.Line] = {}
+        self._ids = count(1)
+        self.schedules: dict[str, ScheduleRow] = {}
         self._lock = threading.Lock()
         self._ears: list[Callable[[str], None]] = []
-        self._children: defaultdict[str, list[str]] = defaultdict(list)
+        self.children: defaultdict[str, list[str]] = defaultdict(list)
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -140,7 +146,7 @@ class MemoryStore:
                 self.cancel(c.Cancel(holder.row.id))
             there = self.workflows[new.id] = Workflow(first_row(new, self.clock()))
             if new.parent:
-                self._children[new.parent.workflow_id].append(new.id)
+                self.children[new.parent.workflow_id].append(new.id)
         row = there.row
         return Started(row.nonce == new.nonce, _outcome(row), row.name, row.digest)
 
@@ -161,6 +167,7 @@ class MemoryStore:
         parked = isinstance(command.end, Park) and self._park(workflow, command.end)
         if isinstance(command.end, Outcome):
             _end(workflow, command.end, now)
+            batches.settle(self, command.end, now)
         delayed = (entry.position for entry in command.entries if entry.after is not None)
         instants = tuple(float(workflow.journal[position].output or 0) for position in delayed)
         return Advanced(written=True, parked=parked, instants=instants)
@@ -170,7 +177,7 @@ class MemoryStore:
     def load(self, command: c.Load) -> tuple[Entry, ...]:
         """Give the journal in completion order."""
         workflow = self.workflows.get(command.workflow_id)
-        return tuple(sorted(workflow.journal.values(), key=lambda e: (e.ordinal, e.position))) if workflow else ()
+        return _history(workflow) if workflow else ()
 
     def look(self, command: c.Look) -> Mapping[str, Outcome]:
         """Leave out what is unknown."""
@@ -193,7 +200,7 @@ class MemoryStore:
 
     # ── Claiming and waking ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def claim(self, command: c.Claim) -> tuple[WorkflowRow, ...]:
+    def claim(self, command: c.Claim) -> tuple[Claimed, ...]:
         """Oldest ready first; every claim has a number of its own, which fences all before it."""
         now = self.clock()
         unqueued = (w for w in self.workflows.values() if w.row.queue is None and _is_ready(w.row, now))
@@ -212,7 +219,7 @@ class MemoryStore:
                 started_at=now if row.started_at is None else row.started_at,
                 ready_at=None,
             )
-        return tuple(workflow.row for workflow in ready)
+        return tuple(Claimed(workflow.row, _history(workflow)) for workflow in ready)
 
     def wake(self, command: c.Wake) -> int:
         """Make ready, now, what is parked and not ready yet."""
@@ -226,7 +233,7 @@ class MemoryStore:
         """Cancel what lives, of the workflow and of all below it, even below one that has ended; fence its owner."""
         tree = [command.workflow_id]
         for key in tree if command.children else ():
-            tree += self._children.get(key, ())
+            tree += self.children.get(key, ())
         live = [
             self.workflows[key] for key in tree if key in self.workflows and not self.workflows[key].row.status.ended
         ]
@@ -248,11 +255,15 @@ class MemoryStore:
         """The soonest of all."""
         return lines.opening(self, command, self.clock())
 
+    def due(self, command: c.Due) -> Agenda:
+        """See `Due`."""
+        return schedules.due(self, command, self.clock())
+
     # ── Executors ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, command: c.Enlist) -> int:
         """Give an id that nobody had before."""
-        process, fresh = command.process, len(self.executors) + 1
+        process, fresh = command.process, next(self._ids)
         self.executors[fresh] = Peer(
             id=fresh,
             beat=0,
@@ -274,6 +285,7 @@ class MemoryStore:
             self.executors[me.id] = replace(me, beat=me.beat + 1, lease_until=now + command.ttl)
         orphaned = any(not peer.alive and self._run_by(peer.id) for peer in self.executors.values())
         due = min((w.row.ready_at for w in self.workflows.values() if w.row.ready_at is not None), default=None)
+        planned = next((row.next_at for row in schedules.planned(self, command.fires)), None)
         return Pulse(
             alive=alive,
             now=now,
@@ -282,6 +294,7 @@ class MemoryStore:
             due=None if due is None else due - now,
             stirred=orphaned or any(self._is_stirred(w, None) for w in self._sleepers(now)),
             lined=any(lines.in_line(w.row) for w in self.workflows.values()),
+            planned=None if planned is None else planned - now,
         )
 
     def list_executors(self, _: c.Executors) -> tuple[Peer, ...]:
@@ -298,8 +311,8 @@ class MemoryStore:
 
     def take_over(self, command: c.TakeOver) -> int:
         """Requeue what the dead hold, each time later, and hold what has died too often."""
-        dead = {peer.id for peer in self.executors.values() if not peer.alive}
-        orphans = sorted(w.row.id for w in self._running() if w.row.executor in dead)[: command.limit]
+        living = {peer.id for peer in self.executors.values() if peer.alive}
+        orphans = sorted(w.row.id for w in self._running() if w.row.executor not in living)[: command.limit]
         now = self.clock()
         for workflow in map(self.workflows.__getitem__, orphans):
             row = workflow.row
@@ -380,6 +393,11 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.SetQueue: lines.change,
     c.Queues: lines.listing,
     c.Opening: MemoryStore.opening,
+    c.Schedules: schedules.listing,
+    c.KeepSchedule: schedules.keep,
+    c.ForgetSchedule: schedules.forget,
+    c.Due: MemoryStore.due,
+    c.Fire: schedules.fire,
     c.Advance: MemoryStore.advance,
     c.Load: MemoryStore.load,
     c.Look: MemoryStore.look,
@@ -397,6 +415,12 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.Running: MemoryStore.running,
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
+    c.Ripen: batches.ripen,
+    c.Form: batches.form,
+    c.Delete: retention.delete,
+    c.Sweep: retention.sweep,
+    c.Strip: retention.strip,
+    c.Prune: retention.prune,
 }
 
 
@@ -404,6 +428,10 @@ def _recorded(entry: Entry, now: float) -> Entry:
     """An entry as it will be read: its instants are the store's."""
     output = entry.output if entry.after is None else repr(now + entry.after)
     return replace(entry, output=output, after=None, started_at=now - entry.elapsed, ended_at=now)
+
+
+def _history(workflow: Workflow) -> tuple[Entry, ...]:
+    return tuple(sorted(workflow.journal.values(), key=lambda entry: (entry.ordinal, entry.position)))
 
 
 def _is_free(workflow: Workflow, entry: Entry, claim: int) -> bool:
@@ -433,7 +461,7 @@ def _end(workflow: Workflow, outcome: Outcome, now: float) -> None:
 
 
 def _outcome(row: WorkflowRow) -> Outcome:
-    return Outcome(row.status, row.output, row.error)
+    return Outcome(row.status, row.output, row.error, row.ended_at if row.erased else None)
 
 
 def _is_ready(row: WorkflowRow, now: float) -> bool:
@@ -443,7 +471,8 @@ def _is_ready(row: WorkflowRow, now: float) -> bool:
 def _matches(row: WorkflowRow, wanted: Filter) -> bool:
     labels: dict[str, Any] = json.loads(row.attributes or "{}")
     return (
-        (wanted.name is None or row.name == wanted.name)
+        not row.erased
+        and (wanted.name is None or row.name == wanted.name)
         and (wanted.status is None or row.status in wanted.status)
         and (wanted.parent is None or row.parent == wanted.parent)
         and (wanted.user is None or row.user == wanted.user)

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.rows import Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
-from operon.stores.postgres import queues
+from operon.core.rows import Claimed, Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
+from operon.core.states import STATUSES
+from operon.stores.postgres import batches, queues, retention, schedules
 from operon.stores.postgres.writes import outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from operon.stores.postgres.session import Row, Session
 
 NAMES = list(WorkflowRow.__struct_fields__)
+RECORDED = [name for name in Entry.__struct_fields__ if name != "after"]
 
 
 def load(session: Session, command: c.Load) -> tuple[Entry, ...]:
     """Read a journal."""
-    rows = session.rows("load", workflow_id=command.workflow_id)
-    return tuple(entry(row) for row in rows)
+    return journals(session, [command.workflow_id]).get(command.workflow_id, ())
+
+
+def journals(session: Session, ids: Sequence[str]) -> Mapping[str, tuple[Entry, ...]]:
+    """Read the journals of those who have one."""
+    rows = session.rows("load", ids=ids) if ids else ()
+    return {key: tuple(map(entry, each)) for key, each in groupby(rows, key=itemgetter("workflow_id"))}
 
 
 def look(session: Session, command: c.Look) -> Mapping[str, Outcome]:
@@ -49,8 +58,8 @@ def describe(session: Session, command: c.Describe) -> WorkflowRow | None:
     return workflow(rows[0]) if rows else None
 
 
-def claim(session: Session, command: c.Claim) -> tuple[WorkflowRow, ...]:
-    """Take what is ready."""
+def claim(session: Session, command: c.Claim) -> tuple[Claimed, ...]:
+    """Take what is ready, and read the journals when the claim is committed: nobody else writes them any more."""
     wanted = {
         "executor": command.executor,
         "names": list(command.names),
@@ -63,15 +72,14 @@ def claim(session: Session, command: c.Claim) -> tuple[WorkflowRow, ...]:
         names, places = zip(*command.queues, strict=True)
         left = command.limit - len(rows)
         rows += session.rows("admit", **wanted, limit=left, queues=list(names), places=list(places))
-    return tuple(map(workflow, rows))
+    taken = [workflow(row) for row in rows]
+    histories = journals(session, [row.id for row in taken if not row.fresh])
+    return tuple(Claimed(row, histories.get(row.id, ())) for row in taken)
 
 
 def cancel(session: Session, command: c.Cancel) -> int:
-    """Cancel a tree: pass after pass, until one finds nobody alive."""
-    cancelled = 0
-    while rows := session.rows("cancel", id=command.workflow_id, children=command.children, first=not cancelled):
-        cancelled += len(rows)
-    return cancelled
+    """Cancel a tree."""
+    return queues.cancel(session, command.workflow_id, children=command.children)
 
 
 def wake(session: Session, command: c.Wake) -> int:
@@ -98,7 +106,7 @@ def enlist(session: Session, command: c.Enlist) -> int:
 
 def beat(session: Session, command: c.Beat) -> Pulse:
     """Renew a lease."""
-    (row,) = session.rows("beat", executor=command.executor, ttl=command.ttl)
+    (row,) = session.rows("beat", executor=command.executor, ttl=command.ttl, **schedules.mine(command.fires))
     expired = tuple(zip(row.pop("ids"), row.pop("beats"), strict=True))
     return Pulse(**row, expired=expired)
 
@@ -145,6 +153,18 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.SetQueue: queues.change,
     c.Queues: queues.listing,
     c.Opening: queues.opening,
+    c.Advance: batches.settle,
+    c.Ripen: batches.ripen,
+    c.Form: batches.form,
+    c.Delete: retention.delete,
+    c.Sweep: retention.sweep,
+    c.Strip: retention.strip,
+    c.Prune: retention.prune,
+    c.Schedules: schedules.listing,
+    c.KeepSchedule: schedules.keep,
+    c.ForgetSchedule: schedules.forget,
+    c.Due: schedules.due,
+    c.Fire: schedules.fire,
     c.Load: load,
     c.Look: look,
     c.Find: find,
@@ -168,13 +188,15 @@ def workflow(row: Row) -> WorkflowRow:
     """Make a workflow of its row: instants are seconds, a status has a name."""
     values: Row = {name: row[name] for name in NAMES}
     values |= {name: value.timestamp() for name, value in values.items() if isinstance(value, datetime)}
-    values |= {"status": outcome(row).status, "roles": tuple(json.loads(row["roles"] or "[]"))}
+    roles = tuple(json.loads(row["roles"] or "[]"))
+    values |= {"status": STATUSES[row["status"]], "roles": roles, "erased": row["erased"] > 0}
     return WorkflowRow(**values)
 
 
 def entry(row: Row) -> Entry:
     """Make an entry of its row."""
-    values: Row = {**row, "kind": Kind(row["kind"])}
+    values: Row = {name: row[name] for name in RECORDED}
+    values["kind"] = Kind(row["kind"])
     return Entry(**values)
 
 

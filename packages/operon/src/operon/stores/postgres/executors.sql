@@ -32,6 +32,12 @@ select
     extract(epoch from (
         select min(ready_at) from operon.workflows where status in (0, 2)
     ) - clock_timestamp())::float8 as due,
+    extract(epoch from (
+        select next_at from operon.schedules
+        where not paused and next_at is not null
+            and case when declared then name = any(:schedules::text[]) else function = any(:functions::text[]) end
+        order by next_at limit 1
+    ) - clock_timestamp())::float8 as planned,
     exists (
         select from operon.awaits a
         where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)
@@ -58,11 +64,12 @@ where e.id = seen.id and e.beat = seen.beat and e.alive
 returning e.id;
 
 -- A query over what the dead hold, not a consequence of their death, so that it may be repeated by anybody, at any
--- time, and finds a claim that committed late. A row that a statement in flight has locked is left for the next time.
+-- time, and finds a claim that committed late, even of an executor that was dead for so long that it is forgotten. A
+-- row that a statement in flight has locked is left for the next time.
 -- take_over: requeue rows of dead executors, each time later, and hold what has been requeued too often
 with orphan as materialized (
     select id from operon.workflows
-    where status = 1 and executor in (select id from operon.executors where not alive)
+    where status = 1 and executor not in (select id from operon.executors where alive)
     order by id
     limit :limit::int
     for no key update skip locked

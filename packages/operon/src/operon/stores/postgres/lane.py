@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from operon.stores.postgres import faults, writes
 from operon.stores.postgres.faults import Fault
-from operon.stores.postgres.session import Address, Session
+from operon.stores.postgres.session import INDEXED, Address, Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,8 @@ LOCK_TIMEOUT, LOCK_TIMEOUT_APART = "100ms", "3ms"
 PARTS = 16
 """A batch that fails is split into so many, and so on: a bad command among 256 costs some 30 more statements."""
 SETTINGS = {
+    **INDEXED,
     "lock_timeout": LOCK_TIMEOUT,
-    # A plan made while a table was small must not scan it when it is large.
-    "enable_seqscan": "off",
 }
 
 

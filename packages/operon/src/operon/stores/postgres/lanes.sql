@@ -13,7 +13,7 @@ with parent as materialized (
         rank, dedupe
     )
     select
-        :id::text, (:executor::bigint is not null)::int, :executor::bigint,
+        :id::text, (:nonce::bigint >> 20 << 20) + (:executor::bigint is not null)::int, :executor::bigint,
         case when :executor::bigint is null and (:queue::text is null or :delay::float8 > 0) then now + make_interval(secs => :delay::float8) end,
         now, case when :executor::bigint is not null then now end,
         least(now + make_interval(secs => :timeout::float8), to_timestamp(:deadline::float8)),
@@ -27,10 +27,13 @@ with parent as materialized (
     returning id
 )
 select
-    :nonce::bigint as nonce, null::smallint as status, null as output, null as error, null as name, null as digest, id
+    :nonce::bigint as nonce, null::smallint as status, null as output, null as error, null as name, null as digest, id,
+    null::float8 as erased
 from made
 union all (
-    select nonce, status, output, error, name, digest, id
+    select
+        nonce, status, output, error, name, digest, id,
+        case when erased > 0 then extract(epoch from ended_at)::float8 end as erased
     from operon.workflows
     where (id = :id::text or (dedupe = :dedupe::text and status < 4)) and not exists (select from made)
     order by id <> :id::text limit 1
@@ -42,7 +45,8 @@ select
         select from operon.workflows
         where id = :parent::text and claim = :parent_claim::bigint and status = 1
     ) as allowed,
-    w.nonce, w.status, w.output, w.error, w.name, w.digest, w.id
+    w.nonce, w.status, w.output, w.error, w.name, w.digest, w.id,
+    case when w.erased > 0 then extract(epoch from w.ended_at)::float8 end as erased
 from (values (1)) as one left join lateral (
     select * from operon.workflows
     where id = :id::text or (dedupe = :dedupe::text and status < 4)
@@ -198,7 +202,7 @@ with locked as materialized (
         partition, priority, rank, dedupe
     )
     select
-        id, (executor is not null)::int, executor,
+        id, (nonce >> 20 << 20) + (executor is not null)::int, executor,
         case when executor is null and (queue is null or delay > 0) then now + make_interval(secs => delay) end,
         now, case when executor is not null then now end,
         least(now + make_interval(secs => timeout), to_timestamp(deadline)),

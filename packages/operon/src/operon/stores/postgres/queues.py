@@ -42,15 +42,21 @@ def replace(session: Session, command: c.Start) -> Started:
         try:
             with session.connection.transaction():
                 for holder in session.rows("holder", dedupe=row.dedupe, nonce=row.nonce):
-                    first = True
-                    while session.rows("cancel", id=holder["id"], children=True, first=first):
-                        first = False
+                    cancel(session, holder["id"])
                 started = writes.start(session, row) or writes.fetch(session, row)
                 return _own(started)
         except Overtaken as overtaken:
             if overtaken.answer is not None and overtaken.answer.id is None:
                 return overtaken.answer
     raise SerializationFailure("others came in between, again and again")
+
+
+def cancel(session: Session, key: str, *, children: bool = True) -> int:
+    """Cancel a tree: pass after pass, until one finds nobody alive."""
+    cancelled = 0
+    while rows := session.rows("cancel", id=key, children=children, first=not cancelled):
+        cancelled += len(rows)
+    return cancelled
 
 
 def _own(started: Started | None) -> Started:

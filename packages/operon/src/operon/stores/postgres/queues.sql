@@ -1,9 +1,24 @@
 -- Queues: what the code declares, what people change, who is in line. How a queue admits: `operon.admit`.
 
+-- `operon.admit` locks the rows of the queues it is given, which is a write, and a wait for the disk: so it is given
+-- those alone where somebody waits. Who comes a moment later says so.
 -- admit: take from the queues as much as their limits and my places allow, in the order in which it is served
-select * from operon.admit(
-    :executor::bigint, :limit::int, :queues::text[], :places::int[], :names::text[], :instances::text[], :version::text
-);
+select admitted.*
+from (
+    select array_agg(name) as names, array_agg(places) as places
+    from unnest(:queues::text[], :places::int[]) as q (name, places)
+    where exists (
+            select from operon.workflows w where w.queue = q.name and w.status = 0 and w.ready_at is null
+        )
+        or exists (
+            select from operon.workflows w
+            where w.queue = q.name and w.status in (0, 2) and w.ready_at <= statement_timestamp()
+        )
+    having count(*) > 0
+) as waited
+cross join lateral operon.admit(
+    :executor::bigint, :limit::int, waited.names, waited.places, :names::text[], :instances::text[], :version::text
+) as admitted;
 
 -- seed: declare a queue; no row: an app that is alive declares it otherwise. Limits that somebody changed stay
 insert into operon.queues as q (

@@ -45,6 +45,9 @@ SETTINGS = {
     "jit": "off",
 }
 """What a role or a database may have set otherwise, and our statements count on."""
+INDEXED = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
+"""For plans made while a table was small, or before anybody counted it: to claim the first of 100,000 that are ready
+at the same instant takes 1 ms in the order of the index, and 50 after a sort."""
 
 
 @dataclass(frozen=True, slots=True)

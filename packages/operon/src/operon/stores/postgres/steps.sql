@@ -1,11 +1,11 @@
 -- Reading the journal.
 
--- load: the whole journal of a workflow, in the order in which things completed
+-- load: whole journals, each in the order in which things completed
 select
-    position, ordinal, kind, name, digest, output, error, child, extract(epoch from ended_at - started_at)::float8 as elapsed,
+    workflow_id, position, ordinal, kind, name, digest, output, error, child, extract(epoch from ended_at - started_at)::float8 as elapsed,
     attempt, version, isolation, extract(epoch from started_at)::float8 as started_at,
     extract(epoch from ended_at)::float8 as ended_at
-from operon.steps where workflow_id = :workflow_id::text order by ordinal, position;
+from operon.steps where workflow_id = any(:ids::text[]) order by workflow_id, ordinal, position;
 
 -- verify: how a workflow stands, and the entries that a claim wrote: decides what a lost commit did
 select w.status, w.claim, w.output, w.error, s.position, s.output as recorded

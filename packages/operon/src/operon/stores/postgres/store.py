@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 import psycopg
 
 from operon.core.commands import Advance, Beat, Command, LaneCommand, Start
+from operon.core.rows import Outcome
 from operon.stores.postgres import faults, schema
 from operon.stores.postgres.answers import ANSWERS
 from operon.stores.postgres.faults import Fault
@@ -17,7 +18,7 @@ from operon.stores.postgres.lane import PostgresLane
 from operon.stores.postgres.lanes import Lanes
 from operon.stores.postgres.notices import Notices
 from operon.stores.postgres.patience import Patience
-from operon.stores.postgres.session import SQL, Address, Session, where
+from operon.stores.postgres.session import INDEXED, SQL, Address, Session, where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -50,7 +51,7 @@ class PostgresStore:
         self.queries: Mapping[str, str] = {name: SQL[name] for name in USERS}
         self._patience = Patience(patience)
         self._lanes = Lanes([PostgresLane(url, self.url, self._patience) for _ in range(lanes)])
-        self._pool = Pool(Address(url, "engine", {"lock_timeout": f"{patience}s"}), CONNECTIONS)
+        self._pool = Pool(Address(url, "engine", {**INDEXED, "lock_timeout": f"{patience}s"}), CONNECTIONS)
         self._heart = Pool(Address(url, "heartbeat"), 1)
         self._notices = Notices(url)
         self.listen = self._notices.listen
@@ -115,8 +116,10 @@ class PostgresStore:
 
 
 def rides(command: Command[Any]) -> TypeGuard[LaneCommand]:
-    """Whether a command goes in a lane: a start that cancels another is a transaction of its own."""
-    return isinstance(command, Advance) or (isinstance(command, Start) and not command.row.replace)
+    """Whether a command goes in a lane; what changes other workflows too is a transaction of its own."""
+    if isinstance(command, Advance):
+        return not (isinstance(command.end, Outcome) and command.end.shares)
+    return isinstance(command, Start) and not command.row.replace
 
 
 class Pool:

@@ -30,7 +30,7 @@ with settled as (
         parent, root, "user", roles, request_id, traceparent, attributes, input, output, error, created_at
     )
     values (
-        :id::text, 1, transaction_timestamp(), clock_timestamp(),
+        :id::text, :claim::bigint, transaction_timestamp(), clock_timestamp(),
         least(transaction_timestamp() + make_interval(secs => :timeout::float8), to_timestamp(:deadline::float8)),
         :nonce::bigint, :status::smallint, 1, :name::text, :digest::text, :version::text, :pin::text,
         :instance::text, :parent::text, :root::text, :user::text, :roles::text, :request_id::text,
@@ -43,7 +43,7 @@ insert into operon.steps (
     xid, snapshot, output, error
 )
 select
-    id, :position::text, :ordinal::int, :attempt::int, 1, clock_timestamp() - make_interval(secs => :elapsed::float8),
+    id, :position::text, :ordinal::int, :attempt::int, :claim::bigint, clock_timestamp() - make_interval(secs => :elapsed::float8),
     clock_timestamp(), :kind::text, :name::text, :digest::text, :version::text, :isolation::text,
     pg_current_xact_id(), pg_current_snapshot(), :output::text, :error::text
 from settled
@@ -51,11 +51,11 @@ returning position;
 
 -- join: start a workflow with the caller's transaction; no row means that the id is taken. Locks no other row.
 insert into operon.workflows (
-    id, ready_at, deadline, nonce, status, name, digest, version, pin, instance, parent, root, "user", roles,
+    id, claim, ready_at, deadline, nonce, status, name, digest, version, pin, instance, parent, root, "user", roles,
     request_id, traceparent, attributes, input, queue, partition, priority, rank, dedupe
 )
 values (
-    :id::text,
+    :id::text, :nonce::bigint >> 20 << 20,
     case
         when :queue::text is null or :delay::float8 > 0
         then clock_timestamp() + make_interval(secs => :delay::float8)
@@ -70,6 +70,7 @@ on conflict do nothing
 returning id;
 
 -- joined: what has this id already, or else this dedupe
-select name, digest, status, id from operon.workflows
+select name, digest, status, id, case when erased > 0 then extract(epoch from ended_at)::float8 end as erased
+from operon.workflows
 where id = :id::text or (dedupe = :dedupe::text and status < 4)
 order by id <> :id::text limit 1;

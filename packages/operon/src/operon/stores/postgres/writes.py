@@ -87,12 +87,12 @@ def start(session: Session, row: NewWorkflow) -> Started | None:
     result = session.run("start", *plain("start", start_parameters(row)))
     if not result.ntuples:
         return None
-    nonce, status, output, error, name, digest, key = (optional(result, 0, column) for column in range(7))
+    nonce, status, output, error, name, digest, key, erased = (optional(result, 0, column) for column in range(8))
     if status is None:
         return begun(row)
     if key != row.id and row.parent:
         return None
-    found: Row = {"nonce": int(nonce or 0), "status": int(status)}
+    found: Row = {"nonce": int(nonce or 0), "status": int(status), "erased": None if erased is None else float(erased)}
     return existing(row, found | {"output": output, "error": error, "name": name, "digest": digest, "id": key})
 
 
@@ -111,7 +111,7 @@ def existing(row: NewWorkflow, found: Row) -> Started:
 def outcome(row: Row) -> Outcome:
     """Say where a workflow stands."""
     code: int = row["status"]
-    return Outcome(STATUSES[code], row["output"], row["error"])
+    return Outcome(STATUSES[code], row["output"], row["error"], row["erased"])
 
 
 # ── In company ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec.structs import replace
@@ -11,6 +13,7 @@ from msgspec.structs import replace
 from operon.core import commands as c
 from operon.core.rows import (
     Advanced,
+    Claimed,
     Entry,
     Filter,
     Guard,
@@ -27,11 +30,13 @@ from operon.core.rows import (
     workflow_parameters,
 )
 from operon.core.states import STATUSES, Status
-from operon.stores.sqlite import queues
+from operon.stores.sqlite import batches, queues, retention, schedules
 from operon.stores.sqlite.connection import SQL, Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from operon.core.timetable import Fired
 
 Answer: TypeAlias = "Callable[[Connection, Any, float], Any]"
 PROCESS = Process.__struct_fields__
@@ -83,6 +88,10 @@ def _start_many(db: Connection, command: c.StartMany, now: float) -> tuple[Start
     return tuple(_start(db, c.Start(row), now) for row in command.rows)
 
 
+def _fire(db: Connection, command: c.Fire, now: float) -> Fired | None:
+    return schedules.fire(db, command, now, _start)
+
+
 def _advance(db: Connection, command: c.Advance, now: float) -> Advanced:
     guard, end = Guard(command.workflow_id, command.claim), command.end
     if not db.one("holds", id=guard.workflow_id, claim=guard.claim):
@@ -90,6 +99,7 @@ def _advance(db: Connection, command: c.Advance, now: float) -> Advanced:
     outputs = [(_append(db, guard, entry, now), entry.after) for entry in command.entries]
     if isinstance(end, Outcome):
         _finish(db, guard.workflow_id, end, now)
+        batches.settle(db, end, now)
     parked = isinstance(end, Park) and _park(db, guard.workflow_id, end)
     return Advanced(
         written=True, parked=parked, instants=tuple(float(output) for output, after in outputs if after is not None)
@@ -128,7 +138,7 @@ def _park(db: Connection, key: str, park: Park) -> bool:
     return parked
 
 
-def _claim(db: Connection, command: c.Claim, now: float) -> tuple[WorkflowRow, ...]:
+def _claim(db: Connection, command: c.Claim, now: float) -> tuple[Claimed, ...]:
     names, instances = json.dumps(command.names), json.dumps(command.instances)
     wanted = {"names": names, "instances": instances, "version": command.version, "limit": command.limit}
     keys = [key for (key,) in db.run("ready", **wanted, now=now)]
@@ -136,8 +146,10 @@ def _claim(db: Connection, command: c.Claim, now: float) -> tuple[WorkflowRow, .
     order = {key: place for place, key in enumerate(keys)}
     if not order:
         return ()
-    taken = _rows(db.run("claim", ids=json.dumps([*order]), executor=command.executor, now=now))
-    return tuple(sorted(taken, key=lambda row: order[row.id]))
+    taken = list(_rows(db.run("claim", ids=json.dumps([*order]), executor=command.executor, now=now)))
+    journals = _journals(db, [row.id for row in taken if not row.fresh])
+    taken.sort(key=lambda row: order[row.id])
+    return tuple(Claimed(row, journals.get(row.id, ())) for row in taken)
 
 
 def _wake(db: Connection, command: c.Wake, now: float) -> int:
@@ -159,6 +171,7 @@ def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
     alive = db.changes("beat", executor=command.executor, ttl=command.ttl, now=now) == 1
     running, due, stirred, lined = db.one("pulse", executor=command.executor, now=now)
     expired = tuple((peer, beat) for peer, beat in db.run("expired", now=now))
+    at = schedules.planned(db, command.fires)
     return Pulse(
         alive=alive,
         now=now,
@@ -167,6 +180,7 @@ def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
         due=due,
         stirred=bool(stirred),
         lined=bool(lined),
+        planned=None if at is None else at - now,
     )
 
 
@@ -193,8 +207,15 @@ def _retire(db: Connection, command: c.Retire, now: float) -> None:
 
 
 def _load(db: Connection, command: c.Load, _now: float) -> tuple[Entry, ...]:
-    found = db.run("load", workflow_id=command.workflow_id)
-    return tuple(Entry(position, ordinal, Kind(kind), *rest) for position, ordinal, kind, *rest in found)
+    return _journals(db, [command.workflow_id]).get(command.workflow_id, ())
+
+
+def _journals(db: Connection, ids: Sequence[str]) -> Mapping[str, tuple[Entry, ...]]:
+    found = db.run("load", ids=json.dumps(ids)) if ids else ()
+    return {
+        key: tuple(Entry(position, ordinal, Kind(kind), *rest) for _, position, ordinal, kind, *rest in rows)
+        for key, rows in groupby(found, key=itemgetter(0))
+    }
 
 
 def _look(db: Connection, command: c.Look, _now: float) -> Mapping[str, Outcome]:
@@ -232,6 +253,7 @@ READS: Mapping[type[c.Command[Any]], Answer] = {
     c.Running: _running,
     c.Executors: _executors,
     c.Queues: queues.listing,
+    c.Schedules: schedules.listing,
 }
 WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.Start: _start,
@@ -239,6 +261,10 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.Seed: queues.seed,
     c.SetQueue: queues.change,
     c.Opening: queues.opening,
+    c.KeepSchedule: schedules.keep,
+    c.ForgetSchedule: schedules.forget,
+    c.Due: schedules.due,
+    c.Fire: _fire,
     c.Advance: _advance,
     c.Claim: _claim,
     c.Wake: _wake,
@@ -249,6 +275,12 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.TakeOver: _take_over,
     c.HandBack: _hand_back,
     c.Retire: _retire,
+    c.Ripen: batches.ripen,
+    c.Form: batches.form,
+    c.Delete: retention.delete,
+    c.Sweep: retention.sweep,
+    c.Strip: retention.strip,
+    c.Prune: retention.prune,
 }
 ANSWERS: Mapping[type[c.Command[Any]], Answer] = {**READS, **WRITES}
 
@@ -259,14 +291,15 @@ def _new(new: NewWorkflow) -> dict[str, Any]:
     return workflow_parameters(new) | {"executor": new.executor, "parent_claim": parent_claim}
 
 
-def _outcome(status: int, output: str | None, error: str | None) -> Outcome:
-    return Outcome(STATUSES[status], output, error)
+def _outcome(status: int, output: str | None, error: str | None, erased: float | None) -> Outcome:
+    return Outcome(STATUSES[status], output, error, erased)
 
 
 def _rows(found: Iterable[Any]) -> Iterator[WorkflowRow]:
     for row in found:
         values = {name: row[name] for name in ROW}
-        values |= {"status": STATUSES[row["status"]], "roles": tuple(json.loads(row["roles"] or "[]"))}
+        roles = tuple(json.loads(row["roles"] or "[]"))
+        values |= {"status": STATUSES[row["status"]], "roles": roles, "erased": bool(row["erased"])}
         yield WorkflowRow(**values)
 
 

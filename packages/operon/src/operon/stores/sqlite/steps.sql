@@ -17,10 +17,10 @@ where workflow_id = :workflow_id
   and (:after is not null or output is :output)
   and error is :error;
 
--- load: a whole journal, in the order of completion
+-- load: whole journals, each in the order of completion
 select
-  position, ordinal, kind, name, digest, output, error, child, null as after, ended_at - started_at as elapsed,
+  workflow_id, position, ordinal, kind, name, digest, output, error, child, null as after, ended_at - started_at as elapsed,
   attempt, version, isolation, started_at, ended_at
 from operon_steps
-where workflow_id = :workflow_id
-order by ordinal, position;
+where workflow_id in (select value from json_each(:ids))
+order by workflow_id, ordinal, position;

@@ -21,7 +21,7 @@ insert into operon_workflows (
   parent, root, user, roles, request_id, traceparent, attributes, input, output, error
 )
 select
-  :id, :name, :status, 1, 1, now - :elapsed, now - :elapsed, now,
+  :id, :name, :status, :claim, 1, now - :elapsed, now - :elapsed, now,
   min(ifnull(:deadline, now + :timeout), ifnull(now + :timeout, :deadline)), :nonce, :digest, :version, :pin, :instance,
   :parent, :root, :user, :roles, :request_id, :traceparent, :attributes, :input, :output, :error
 from (select round((julianday('now') - 2440587.5) * 86400, 6) as now)
@@ -40,11 +40,11 @@ returning position;
 
 -- join: start a workflow with the caller's transaction; no row means that the id is taken
 insert into operon_workflows (
-  id, name, status, ready_at, created_at, deadline, nonce, digest, version, pin, instance, parent, root, user, roles,
+  id, name, status, claim, ready_at, created_at, deadline, nonce, digest, version, pin, instance, parent, root, user, roles,
   request_id, traceparent, attributes, input, queue, partition, priority, rank, dedupe
 )
 select
-  :id, :name, 0, iif(:queue is null or :delay > 0, now + :delay, null), now, min(ifnull(:deadline, now + :timeout), ifnull(now + :timeout, :deadline)),
+  :id, :name, 0, :nonce >> 20 << 20, iif(:queue is null or :delay > 0, now + :delay, null), now, min(ifnull(:deadline, now + :timeout), ifnull(now + :timeout, :deadline)),
   :nonce, :digest, :version, :pin, :instance, :parent, :root, :user, :roles, :request_id, :traceparent, :attributes,
   :input, :queue, :partition, :priority, now - 60 * :priority, :dedupe
 from (select round((julianday('now') - 2440587.5) * 86400, 6) as now)
@@ -53,7 +53,7 @@ on conflict do nothing
 returning id;
 
 -- joined: what has this id already, or else this dedupe
-select name, digest, status, id from operon_workflows
+select name, digest, status, id, iif(erased, ended_at, null) from operon_workflows
 where id = :id or (dedupe = :dedupe and status < 4)
 order by id <> :id
 limit 1;

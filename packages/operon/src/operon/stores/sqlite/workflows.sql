@@ -5,7 +5,7 @@ insert into operon_workflows (
   priority, rank, dedupe
 )
 select
-  :id, :name, iif(:executor is null, 0, 1), :executor is not null, :executor,
+  :id, :name, iif(:executor is null, 0, 1), (:nonce >> 20 << 20) + (:executor is not null), :executor,
   iif(:executor is null and (:queue is null or :delay > 0), :now + :delay, null),
   :now, iif(:executor is null, null, :now), min(ifnull(:deadline, :now + :timeout), ifnull(:now + :timeout, :deadline)),
   :executor is not null, :instance, :pin,
@@ -15,7 +15,7 @@ where :parent is null or exists (select 1 from operon_workflows where id = :pare
 on conflict do nothing;
 
 -- started: what has the id, or else the dedupe
-select id, nonce, name, digest, status, output, error from operon_workflows
+select id, nonce, name, digest, status, output, error, iif(erased, ended_at, null) from operon_workflows
 where id = :id or (dedupe = :dedupe and status < 4)
 order by id <> :id
 limit 1;
@@ -97,6 +97,7 @@ update operon_workflows set status = 0, executor = null, ready_at = :now, output
 where status = 1 and executor = :executor
   and (:guards is null or (id, claim) in (select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:guards)));
 
+-- An executor that was dead for so long that it is forgotten may have claimed something after all.
 -- take_over: requeue what the dead hold, each time later, and hold what has died too often
 update operon_workflows
 set
@@ -106,13 +107,14 @@ set
   executor = null, claim = claim + 1, takeovers = takeovers + 1
 where id in (
   select id from operon_workflows
-  where status = 1 and executor in (select id from operon_executors where not alive)
+  where status = 1 and executor not in (select id from operon_executors where alive)
   order by id
   limit :limit
 );
 
 -- look: where some stand
-select id, status, output, error from operon_workflows where id in (select value from json_each(:ids));
+select id, status, output, error, iif(erased, ended_at, null) from operon_workflows
+where id in (select value from json_each(:ids));
 
 -- describe: one as it stands
 select * from operon_workflows where id = :id;
@@ -124,6 +126,7 @@ select * from operon_workflows where status = 1 and executor = :executor order b
 select * from operon_workflows w
 where created_at <= min(ifnull(:until, 9e99), ifnull(:after_at, 9e99))
   and created_at >= ifnull(:since, 0)
+  and not erased
   and (:until is null or created_at < :until)
   and (:after_at is null or (created_at, id) < (:after_at, :after_id))
   and (:name is null or name = :name)

@@ -36,6 +36,11 @@ class Weather:
     """Nobody reaches the database."""
 
 
+def cleared(weather: Weather) -> Weather:
+    """What stays when the storm is over: locks and lost words are no accidents, and nothing may depend on them."""
+    return Weather(delay=weather.delay, locked=weather.locked, deaf=weather.deaf, late=weather.late)
+
+
 def fine(chance: Random) -> Weather:
     """Draw a day on which nothing is lost, only late."""
     return Weather(delay=chance.choice((0.0005, 0.002, 0.02)))

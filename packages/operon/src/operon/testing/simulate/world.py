@@ -17,7 +17,7 @@ from operon.testing.simulate.database import Database
 from operon.testing.simulate.ears import Ears
 from operon.testing.simulate.process import LEASE, POISON, Process
 from operon.testing.simulate.schedule import Agenda
-from operon.testing.simulate.trace import told
+from operon.testing.simulate.trace import nth, told
 from operon.testing.simulate.verdicts import LawBroken
 from operon.testing.simulate.wire import Wire
 
@@ -25,6 +25,8 @@ HOSTS = 4
 """The last one runs nothing: it only asks."""
 STORM = 20.0
 """Seconds until the weather is fine for good."""
+LONGEST = 9.0
+"""Seconds that a process stands still at most."""
 PATIENCE = 100.0
 """Seconds after which whatever has not ended is stranded."""
 EVENTS = 50_000
@@ -131,7 +133,7 @@ class World:
         self.clients.plan()
 
     def _clear(self) -> None:
-        self.database.weather = weather.Weather(delay=self._weather.delay)
+        self.database.weather = weather.cleared(self._weather)
         self.note(None, "the weather clears")
 
     def _accident(self) -> None:
@@ -174,7 +176,7 @@ class World:
         if process.alive and not process.paused:
             process.paused = True
             self.note(process, "pauses")
-            seconds, asleep = self.random.choice((0.5, 6.0, 9.0)), self.random.random() < 0.3
+            seconds, asleep = self.random.choice((0.5, 6.0, LONGEST)), self.random.random() < 0.3
             self.agenda.after(seconds, lambda: self._resume(process, seconds if asleep else 0.0))
 
     def _resume(self, process: Process, asleep: float) -> None:
@@ -205,7 +207,7 @@ class World:
     def begins(self, run: Run, position: str) -> str:
         """See a step begin."""
         self._effects += 1
-        self.note(None, f"{run.id}/{run.guard.claim} begins {position}")
+        self.note(None, f"{run.id}/{nth(run.guard.claim)} begins {position}")
         self._judge(lambda: self.laws.begins(run, position))
         return f"{position}:{self._effects}"
 
@@ -220,7 +222,7 @@ class World:
 
     def rested(self, run: Run) -> None:
         """See a body go on."""
-        if self.calm or self.agenda.now > STORM + LEASE:
+        if self.calm or self.agenda.now > STORM + LONGEST + 1.0:
             self._judge(lambda: self.laws.rested(run))
 
     def _judge(self, law: Callable[[], None]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
+from operon.aio import schedules
 from operon.app import calling
 from operon.app import queues as app_queues
 from operon.app import verbs as app_verbs
 from operon.app.overloads import AsyncGather, AsyncRetrieve
 from operon.app.verbs import awaited
-from operon.core import asking, results, verbs
+from operon.core import asking, deleting, results, verbs
 from operon.core import context as _context
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "cancel",
     "context",
     "count",
+    "delete",
     "describe",
     "enqueue",
     "enqueue_many",
@@ -25,6 +27,7 @@ __all__ = [
     "now",
     "retrieve",
     "rng",
+    "schedules",
     "sleep",
     "start",
     "steps",
@@ -45,5 +48,6 @@ count = awaited(asking.count)
 enqueue = awaited(app_queues.enqueue)
 enqueue_many = awaited(app_queues.enqueue_many)
 cancel = awaited(asking.cancel)
+delete = awaited(deleting.delete)
 call = calling.call
 context = _context.snapshot

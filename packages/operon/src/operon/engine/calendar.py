@@ -1,0 +1,72 @@
+"""The schedules that this process fires: it learns from the heartbeat when the next instant is, and fires at that.
+
+Which instants are fired, and as what, is the core's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from operon.core.commands import Due, Fires, Op, ask
+from operon.core.firing import fire
+from operon.errors import StoreError
+
+if TYPE_CHECKING:
+    from operon.core.rows import Pulse
+    from operon.engine.engine import Engine
+
+log = logging.getLogger("operon")
+MOST = 100
+"""Schedules that are looked at together."""
+
+
+class Calendar:
+    """Fires what is due; of the executor's service, which wakes it at the instant."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._clock = engine.machine.clock
+        self._open = engine.settings.run
+        self.at: float | None = None
+        """When the next instant of all comes, by the clock that only goes forward."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it has come."""
+        return self.at is not None and self.at <= self._clock.monotonic()
+
+    def fires(self) -> Fires:
+        """Say which schedules this process fires: what its code declares, and what was made for its functions."""
+        if not self._open:
+            return Fires()
+        program = self._engine.program
+        functions = tuple(name for name, it in program.functions.items() if it.kind != "step")
+        return Fires(tuple(each.name for each in program.timetable), functions)
+
+    def feel(self, pulse: Pulse) -> None:
+        """Learn of the next instant from a heartbeat."""
+        self.at = None if pulse.planned is None or not self._open else self._clock.monotonic() + pulse.planned
+
+    def close(self) -> None:
+        """Fire nothing more."""
+        self._open = False
+        self.at = None
+
+    def fire(self) -> Op[None]:
+        """Fire what is due, and have the heart learn of the instant after that."""
+        if not self.due:
+            return
+        self.at = None
+        agenda = yield from ask(Due(self.fires(), MOST))
+        stuck = 0
+        for row in agenda.rows:
+            try:
+                yield from fire(self._engine, row, agenda.now, self._engine.settings.ttl)
+            except StoreError:
+                raise
+            except Exception:
+                log.exception("The schedule %s cannot be fired here; it is tried again.", row.plan.name)
+                stuck += 1
+        if stuck == 0 or stuck < len(agenda.rows):
+            self._engine.service.beat()

@@ -1,0 +1,133 @@
+"""What the commands about retention mean, in plain Python."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from operon.core.rows import Obstacle, Swept
+from operon.core.states import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from operon.core import commands as c
+    from operon.stores.memory.store import MemoryStore, Workflow
+
+
+def delete(store: MemoryStore, command: c.Delete) -> int | Obstacle:
+    """All of the tree, or nothing."""
+    root = store.workflows.get(command.workflow_id)
+    if root is None:
+        return 0
+    tree = [root]
+    for workflow in tree:
+        tree += (store.workflows[key] for key in store.children.get(workflow.row.id, ()))
+    parent = store.workflows.get(root.row.parent or "")
+    standing = [it for it in tree if not it.row.status.ended and not (it is root and it.row.status is Status.HELD)]
+    standing += [parent] if parent is not None and not parent.row.status.ended else []
+    if standing:
+        first = min(standing, key=lambda it: (it is not root, it.row.id))
+        return Obstacle(first.row.id, first.row.status)
+    for workflow in tree:
+        _remove(store, workflow)
+    return len(tree)
+
+
+def sweep(store: MemoryStore, command: c.Sweep) -> Swept:
+    """Look at a page, then act on what is free in it."""
+    page = list(islice(_aged(store, command, store.clock()), command.limit))
+    free = _forgettable if command.keys else _erasable
+    gone = [workflow for _, workflow in page if free(store, workflow)]
+    for workflow in gone:
+        if command.keys:
+            _remove(store, workflow)
+        else:
+            _erase(workflow)
+    if len(page) < command.limit:
+        return Swept(len(gone))
+    place, last = page[-1]
+    return Swept(len(gone), place, (last.row.ended_at or 0.0, last.row.id))
+
+
+def strip(store: MemoryStore, command: c.Strip) -> int:
+    """Nothing is left to do: a record and its journal go at once."""
+    del store, command
+    return 0
+
+
+def prune(store: MemoryStore, command: c.Prune) -> int:
+    """Executors first."""
+    now = store.clock()
+    busy = {it.row.executor for it in store.workflows.values()}
+    old = [
+        it.id
+        for it in store.executors.values()
+        if not it.alive and it.lease_until < now - command.older and it.id not in busy
+    ][: command.limit]
+    for executor in old:
+        del store.executors[executor]
+    pruned = len(old)
+    for line in store.queues.values():
+        longest = max(line.limits.period or 0.0, line.limits.partition_period or 0.0)
+        kept = [(partition, at) for partition, at in line.admitted if at > now - longest]
+        pruned += len(line.admitted) - len(kept)
+        line.admitted = kept
+    return pruned
+
+
+def _aged(store: MemoryStore, command: c.Sweep, now: float) -> Iterator[tuple[int, Workflow]]:
+    """Everything that is past its time, policy by policy, each from the oldest on."""
+    for place, policy in enumerate(command.policies):
+        fitting = [
+            it
+            for it in store.workflows.values()
+            if (it.row.name, it.row.status, it.row.erased) == (policy.name, policy.status, command.keys)
+            and it.row.ended_at is not None
+            and it.row.ended_at <= now - policy.keep
+        ]
+        for workflow in sorted(fitting, key=_age):
+            if place > 0 or command.after is None or _age(workflow) > command.after:
+                yield place, workflow
+
+
+def _age(workflow: Workflow) -> tuple[float, str]:
+    return workflow.row.ended_at or 0.0, workflow.row.id
+
+
+def _erasable(store: MemoryStore, workflow: Workflow) -> bool:
+    parent = store.workflows.get(workflow.row.parent or "")
+    awaited = any(workflow.row.id in it.awaits for it in store.workflows.values())
+    return (parent is None or parent.row.erased) and not awaited
+
+
+def _forgettable(store: MemoryStore, workflow: Workflow) -> bool:
+    return not store.children.get(workflow.row.id)
+
+
+def _erase(workflow: Workflow) -> None:
+    """Leave what says whose id it is, and how it ended."""
+    workflow.journal.clear()
+    workflow.claims.clear()
+    workflow.row = replace(
+        workflow.row,
+        input="",
+        output=None,
+        error=None,
+        user=None,
+        roles=(),
+        request_id=None,
+        traceparent=None,
+        attributes=None,
+        erased=True,
+    )
+
+
+def _remove(store: MemoryStore, workflow: Workflow) -> None:
+    row = workflow.row
+    del store.workflows[row.id]
+    store.children.pop(row.id, None)
+    if row.parent is not None and row.id in store.children.get(row.parent, ()):
+        store.children[row.parent].remove(row.id)

@@ -1,0 +1,88 @@
+"""The commands about schedules: a turn is taken, and what it starts is inserted, in one commit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from operon.core import commands as c
+from operon.core.states import STATUSES
+from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
+from operon.stores.postgres import queues, writes
+
+if TYPE_CHECKING:
+    from operon.core.timetable import Firing
+    from operon.stores.postgres.session import Row, Session
+
+
+def listing(session: Session, command: c.Schedules) -> tuple[ScheduleRow, ...]:
+    """By name."""
+    return tuple(map(_row, session.rows("schedules", name=command.name)))
+
+
+def keep(session: Session, command: c.KeepSchedule) -> bool:
+    """See `KeepSchedule`; sent again after its answer was lost, it finds what it wrote."""
+    name = "plant_schedule" if command.row.turn == 1 else "keep_schedule"
+    if session.rows(name, **spelled(command.row)):
+        return True
+    return command.row in listing(session, c.Schedules(command.row.plan.name))
+
+
+def forget(session: Session, command: c.ForgetSchedule) -> bool:
+    """See `ForgetSchedule`."""
+    return bool(session.rows("forget_schedule", name=command.name))
+
+
+def due(session: Session, command: c.Due) -> Agenda:
+    """See `Due`."""
+    rows = session.rows("due_schedules", limit=command.limit, **mine(command.fires))
+    return Agenda(rows[0]["now"], tuple(_row(row) for row in rows if row["name"] is not None))
+
+
+def mine(fires: c.Fires) -> Row:
+    """Spell which schedules a process fires."""
+    return {"schedules": list(fires.schedules), "functions": list(fires.functions)}
+
+
+def fire(session: Session, command: c.Fire) -> Fired | None:
+    """See `Fire`."""
+    with session.connection.transaction():
+        found = session.rows("turn", name=command.name)
+        row = _row(found[0]) if found else None
+        if row is None or row.turn != command.turn or row.paused:
+            return None
+        row = advanced(row, command.next_at)
+        ids: list[str] = []
+        cancelled = 0
+        for firing in command.firings:
+            live = _lock(session, row.last)
+            if firing.overlap == "skip" and live:
+                row = skipped(row, firing)
+                continue
+            if firing.overlap == "replace" and row.last is not None:
+                cancelled += queues.cancel(session, row.last)
+            if _start(session, firing) and firing.overlap == "queue" and live:
+                session.rows("chain", id=firing.row.id, awaited=row.last)
+            row = started(row, firing)
+            ids.append(firing.row.id)
+        session.rows("keep_schedule", **spelled(row))
+    return Fired(tuple(ids), cancelled > 0)
+
+
+def _lock(session: Session, key: str | None) -> bool:
+    """Lock the one before, and say whether it goes on."""
+    found = session.rows("predecessor", id=key) if key is not None else []
+    return bool(found) and STATUSES[found[0]["status"]] in LIVE
+
+
+def _start(session: Session, firing: Firing) -> bool:
+    """Insert a workflow; False when its id was there."""
+    answer = writes.start(session, firing.row) or writes.fetch(session, firing.row)
+    return answer is not None and answer.created
+
+
+def _row(row: Row) -> ScheduleRow:
+    values: dict[str, Any] = {
+        name: value.timestamp() if isinstance(value, datetime) else value for name, value in row.items()
+    }
+    return unspelled(values)

@@ -1,0 +1,110 @@
+"""Many sleepers that are due at the same instant, and two real processes to wake them: each runs on, and once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from engine.test_workflows import poll
+from operon import Client, remote
+from terminal import clean
+
+PROGRAM = """
+import asyncio
+import os
+import sys
+import time
+from datetime import datetime
+
+import operon
+from operon import Operon, aio
+
+app = Operon("fleet", database=sys.argv[1], threads=8, tasks=8)
+seen = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def awake() -> None:
+    os.write(seen, f"{operon.context().workflow_id} {os.getpid()}\\n".encode())
+
+
+def alone() -> bool:
+    with open(sys.argv[2]) as file:
+        return len({line.split()[1] for line in file}) < 2
+
+
+@app.workflow
+def sleeper(until: datetime) -> None:
+    operon.sleep(until)
+    awake()
+    while alone():
+        time.sleep(0.01)
+
+
+@app.workflow
+async def asleeper(until: datetime) -> None:
+    await aio.sleep(until)
+    awake()
+    while alone():
+        await asyncio.sleep(0.01)
+
+
+with app:
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+HERD = 300
+
+
+@remote("sleeper")
+def sleeper(until: datetime) -> None: ...
+
+
+@remote("asleeper")
+async def asleeper(until: datetime) -> None: ...
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'herd.db'}"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["sleeper", "asleeper"])
+def test_a_herd_wakes_once_over_two_processes(url: str, kind: str, tmp_path: Path) -> None:
+    """None is lost and none is awake twice, whoever claims it; who has no room leaves them to the other.
+
+    Each stays awake until both processes have some that are: so neither takes more than it has places for.
+    """
+    program, seen = tmp_path / "fleet.py", tmp_path / "seen"
+    program.write_text(PROGRAM)
+    command = [sys.executable, str(program), url, str(seen)]
+    fleet = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean(), text=True)
+        for _ in range(2)
+    ]
+    try:
+        for process in fleet:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+        with Client(url) as client:
+            until = datetime.now(UTC) + timedelta(seconds=4)
+            function = sleeper if kind == "sleeper" else asleeper
+            for _ in range(HERD):
+                client.start(function, until)
+            poll(lambda: client.count(status="waiting") == HERD, seconds=30)
+            poll(lambda: client.count(status="succeeded") == HERD, seconds=60)
+            rows = client.find(status="succeeded", limit=HERD)
+    finally:
+        for process in fleet:
+            process.communicate("")
+    woken = Counter(line.split()[0] for line in seen.read_text().splitlines())
+    assert woken == Counter(row.id for row in rows)
+    assert len(woken) == HERD
+    assert {row.attempts for row in rows} == {2}, "one claim to begin, and one to wake"
