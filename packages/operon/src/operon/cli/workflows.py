@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json as json_text
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from inspect import Signature
@@ -193,7 +194,7 @@ def _start(client: Client, source: Source, name: str, arguments: dict[str, Any],
     return client.start(declared.using(key=key), *args, **kwargs)
 
 
-def _misfit(signature: Signature, given: Set[str]) -> str | None:
+def _misfit(signature: Signature, given: AbstractSet[str]) -> str | None:
     """Say which argument is one too many, or one too few."""
     taken = signature.parameters.values()
     if any(it.kind in {it.VAR_KEYWORD, it.VAR_POSITIONAL} for it in taken):
