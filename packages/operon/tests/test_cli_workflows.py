@@ -154,4 +154,8 @@ def test_start_checks_arguments_against_the_app(tmp_path: Path) -> None:
     assert (started.stdout, started.stderr) == ("k\n", "")
     wrong = project.operon("workflows", "start", "age", "born=never")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    unknown = project.operon("workflows", "start", "age", "borne=1999-12-31")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "takes no 'borne'" in unknown.stderr
+    assert "needs born=" in project.operon("workflows", "start", "age").stderr
     assert "there is age" in project.operon("workflows", "start", "agee", "born=never").stderr

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json as json_text
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from inspect import Signature
 from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App as Commands
@@ -182,12 +184,25 @@ def _start(client: Client, source: Source, name: str, arguments: dict[str, Any],
     if function is None or function.kind == "step":
         known = ", ".join(sorted(each for each, it in source.app.functions.items() if it.kind != "step"))
         raise Complaint(f"{source.app.name} has no workflow {name!r}; there is {known or 'none'}.")
+    declared: Workflow[..., Any] = Workflow(function)
+    if misfit := _misfit(declared.__signature__, arguments.keys()):
+        raise Complaint(f"{name}{declared.__signature__} {misfit}.")
     try:
         args, kwargs = function.signature.decode(json_text.dumps(arguments))
     except NotDeserializable as error:
         raise Complaint(str(error)) from None
-    declared: Workflow[..., Any] = Workflow(function)
     return client.start(declared.using(key=key), *args, **kwargs)
+
+
+def _misfit(signature: Signature, given: AbstractSet[str]) -> str | None:
+    """Say which argument is one too many, or one too few."""
+    taken = signature.parameters.values()
+    if any(it.kind in {it.VAR_KEYWORD, it.VAR_POSITIONAL} for it in taken):
+        return None
+    if unknown := min(given - signature.parameters.keys(), default=None):
+        return f"takes no {unknown!r}"
+    missing = next((it.name for it in taken if it.name not in given and it.default is it.empty), None)
+    return missing and f"needs {missing}="
 
 
 def _arguments(given: Sequence[str]) -> dict[str, Any]:
