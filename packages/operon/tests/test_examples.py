@@ -24,7 +24,7 @@ def programs() -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for page in PAGES:
         blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-        found += [(page.name, block) for block in blocks if "\nwith app" in block]
+        found += [(page.name, block) for block in blocks if re.search(r"^(with app|simulate)\b", block, re.MULTILINE)]
     return found
 
 
