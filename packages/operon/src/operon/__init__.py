@@ -21,7 +21,7 @@ from operon.core import context as _context
 from operon.core.codec import Secret
 from operon.core.results import Handle
 from operon.errors import OperonError
-from operon.types import Context, ScheduleRecord, StepRecord, User, WorkflowRecord
+from operon.types import Context, ScheduleRecord, StepRecord, Unreadable, User, WorkflowRecord
 
 __all__ = [
     "AsyncClient",
@@ -36,6 +36,7 @@ __all__ = [
     "ScheduleRecord",
     "Secret",
     "StepRecord",
+    "Unreadable",
     "User",
     "WorkflowRecord",
     "aio",

@@ -17,6 +17,15 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands where a record cannot be read, because somebody else wrote or damaged it."""
+
+    text: str
+    """What is there."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkflowRecord:
     """A workflow as it stood when it was asked for; instants are aware, by the database's clock."""
 

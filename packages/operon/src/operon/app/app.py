@@ -19,13 +19,13 @@ from operon.app.serving import Serving
 from operon.app.stores import default_url, store_for
 from operon.app.versions import digest, spelled
 from operon.core.codec import Codec
+from operon.core.given import seconds, whole
 from operon.core.ids import checked
 from operon.core.queues import limits as queue_limits
 from operon.core.retention import keeping
 from operon.core.states import Status
-from operon.core.verbs import seconds
 from operon.engine.settings import Settings
-from operon.errors import DeclarationError, NotFound
+from operon.errors import BadValue, DeclarationError, NotFound
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
+SHORT = 2**15 - 2
+"""Takeovers are counted in a column of 16 bits."""
 _apps: weakref.WeakSet[Operon] = weakref.WeakSet()
 
 
@@ -99,12 +101,13 @@ class Operon(Serving, Routes):
         self.functions: dict[str, Function] = {}
         if not name:
             raise DeclarationError('An app has a name: Operon("shop").')
-        above = {"threads": threads, "tasks": tasks, "max_payload": max_payload, "lease": lease}
-        if wrong := next((it for it in above.items() if it[1] <= 0), None):
-            raise DeclarationError(f"{wrong[0]}={wrong[1]!r} must be above 0.")
-        if wrong := next((it for it in {"grace": grace, "max_takeovers": max_takeovers}.items() if it[1] < 0), None):
-            raise DeclarationError(f"{wrong[0]}={wrong[1]!r} must not be below 0.")
-        self.name = name
+        for what, number in {"threads": threads, "tasks": tasks, "max_payload": max_payload}.items():
+            whole(what, number, least=1, error=DeclarationError)
+        whole("max_takeovers", max_takeovers, least=0, most=SHORT, error=DeclarationError)
+        grace, lease = _length("grace=", grace), _length("lease=", lease)
+        if lease == 0:
+            raise DeclarationError(f"lease={lease!r} must be above 0.")
+        self.name = checked(name, "The name of an app", DeclarationError)
         self.database = database
         self.authenticate = authenticate
         self.codec = Codec(max_payload=max_payload, key=encryption_key)
@@ -112,7 +115,7 @@ class Operon(Serving, Routes):
         self.pin = pin
         self.runs: bool | Sequence[str] = True
         """What a launch that does not say runs here; `operon run --paused` sets it to False."""
-        self._version = version
+        self._version = None if version is None else checked(version, "version=", DeclarationError)
         self._lifespan = lifespan
         self._around = around
         self._settings = Settings(
@@ -145,7 +148,7 @@ class Operon(Serving, Routes):
         Raises:
             DeclarationError: the name is taken for this class, or the app is launched.
         """
-        full = f"{type(instance).__qualname__}/{name}"
+        full = f"{type(instance).__qualname__}/{checked(name, 'The name of an object', DeclarationError)}"
         if self._engine is not None:
             raise DeclarationError(f"Register {full} before launch: rows may be claimed at once.")
         if full in self._instances:
@@ -376,6 +379,13 @@ class Operon(Serving, Routes):
     def remembers(self, function: Function) -> bool:
         """Whether the function's transactions run in the database that holds the journal."""
         return self._databases.remembers(function)
+
+
+def _length(what: str, duration: object) -> float:
+    try:
+        return seconds(duration, what)
+    except BadValue as error:
+        raise DeclarationError(str(error)) from None
 
 
 def _forked() -> None:

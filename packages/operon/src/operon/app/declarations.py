@@ -6,8 +6,7 @@ Declarations know their function and, at call time, the launched app; how a call
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, get_args, overload
 from uuid import uuid4
@@ -19,12 +18,12 @@ from operon.app.versions import spelled
 from operon.core import context
 from operon.core.commands import Op
 from operon.core.function import Function, OnDuplicate, Using
+from operon.core.given import labels, seconds, whole
 from operon.core.host import Host, locate
-from operon.core.ids import checked
+from operon.core.ids import checked, names
 from operon.core.results import call
 from operon.core.steps import step
 from operon.core.transactions import transaction
-from operon.core.verbs import seconds
 from operon.errors import BadValue, DeclarationError, WrongColour
 
 P = ParamSpec("P")
@@ -208,38 +207,11 @@ class Durable(Declaration, Generic[P, R_co]):
             "on_duplicate": on_duplicate,
             "attributes": None if attributes is None else labels(attributes),
             "user": None if user is None else checked(user, "user=", BadValue),
-            "roles": None if roles is None else _roles(roles),
+            "roles": None if roles is None else names(roles, "roles=", "A role"),
             "version": None if version is None else spelled(checked(version, "version=", BadValue)),
             "within": within,
         }
         return self._with(given)
-
-
-def whole(what: str, value: object) -> int:
-    """Hold a number against what every database can.
-
-    Raises:
-        BadValue: it is no whole number, or one of more than 31 bits.
-    """
-    if type(value) is not int or not -(2**31) < value < 2**31:
-        raise BadValue(f"{what}={value!r} must be a whole number.")
-    return value
-
-
-def _roles(roles: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(roles, str):
-        raise BadValue(f"roles= takes several texts, and {roles!r} is one; write [{roles!r}].")
-    return tuple(checked(role, "A role", BadValue) for role in roles)
-
-
-def labels(attributes: Mapping[str, Any]) -> str:
-    """Spell a workflow's labels as JSON text."""
-    if unnamed := [name for name in cast("Iterable[object]", attributes) if not isinstance(name, str)]:
-        raise BadValue(f"attributes= are labels by name, and {unnamed[0]!r} is no text.")
-    try:
-        return json.dumps(dict(attributes), sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise BadValue(f"attributes= takes texts, numbers and truth values that JSON can hold: {error}") from None
 
 
 class Workflow(Durable[P, R_co], Blocking, Generic[P, R_co]):
@@ -338,11 +310,9 @@ class Step(Declaration, Generic[P, R_co]):
 
     def using(self, *, name: str | None = None, retries: int | None = None, timeout: Seconds | None = None) -> Self:
         """Give the same step with another recorded name, number of retries, or timeout in seconds."""
-        if retries is not None and retries < 0:
-            raise BadValue(f"retries={retries!r} of a step must be at least 0.")
         given = {
             "name": None if name is None else checked(name, "The name of a step", BadValue),
-            "retries": retries,
+            "retries": None if retries is None else whole("retries", retries, least=0),
             "timeout": None if timeout is None else seconds(timeout, "timeout="),
         }
         return self._with(given)

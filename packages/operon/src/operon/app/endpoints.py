@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from operon.app.declarations import Declaration, Seconds
 from operon.core.codec.hints import hints_of
-from operon.core.verbs import seconds
+from operon.core.given import seconds, whole
+from operon.core.ids import names
 from operon.errors import DeclarationError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,7 +113,8 @@ class Endpoints:
         self, method: Method, path: str, *, wait: Seconds, roles: Sequence[str], max_body: int, options: dict[str, Any]
     ) -> Callable[[F], F]:
         def serve(target: F) -> F:
-            endpoint = Endpoint(method, path, target, seconds(wait, "wait="), tuple(roles), max_body, options)
+            taken, most = names(roles, "roles=", "A role"), whole("max_body", max_body, least=0)
+            endpoint = Endpoint(method, path, target, seconds(wait, "wait="), taken, most, options)
             if endpoint.durable is None:
                 setattr(target, SERVED, f"{method} {path}")
             else:

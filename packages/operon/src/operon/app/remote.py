@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from operon.app.declarations import AsyncWorkflow, Workflow
 from operon.core.codec import Codec
 from operon.core.function import Function, Rules
-from operon.errors import DeclarationError
+from operon.core.ids import checked
+from operon.errors import BadValue, DeclarationError
 
 if TYPE_CHECKING:
     from operon.core.commands import Op
@@ -96,7 +97,7 @@ def named(name: str, arguments: Iterable[str]) -> Workflow[..., Any]:
 def _abroad(name: str, fn: Callable[..., Any]) -> Function:
     if not inspect.isroutine(fn):
         raise DeclarationError(f"remote({name!r}) decorates a function, which says what arguments there are.")
-    function = Function(fn, "workflow", name, Rules())
+    function = Function(fn, "workflow", checked(name, "The name of a workflow", BadValue), Rules())
     HOME.declared(function)
     return function
 

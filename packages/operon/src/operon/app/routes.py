@@ -22,10 +22,10 @@ from operon.app.names import Names
 from operon.app.schedules import Timetable
 from operon.core.batches import ItemFunction
 from operon.core.function import Batch, Function, FunctionKind, Rules
-from operon.core.ids import checked
+from operon.core.given import seconds
+from operon.core.ids import checked, names
 from operon.core.retention import Keep, keeping
 from operon.core.retry import Retry, RetryOn
-from operon.core.verbs import seconds
 from operon.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -365,13 +365,16 @@ def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
     retry = {key: options.pop(key) for key in tuple(options) if key in Retry.__struct_fields__}
     if (timeout := options.pop("timeout", None)) is not None:
         options["timeout"] = seconds(timeout, f"timeout= of a {kind}")
+    for each in ("roles", "aliases"):
+        if each in options:
+            options[each] = names(options[each], f"{each}= of a {kind}", f"A name in {each}=", DeclarationError)
     if (wait := options.pop("batch_wait", None)) is not None and "batch" not in options:
         raise DeclarationError(f"batch_wait={wait!r} of a {kind} needs batch=, the number of items.")
     if "batch" in options:
         options["batch"] = _batch(options["batch"], 1.0 if wait is None else wait)
     if "keep" in options:
         options["keep"] = keeping(options["keep"], f"keep= of a {kind}")
-    for name in ("raises", "ignore", "aliases", "roles"):
+    for name in ("raises", "ignore"):
         if name in options:
             options[name] = tuple(options[name])
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from operon.cli.database import App, Database, choose, connect
 from operon.cli.screen import dump, listing
 from operon.core.commands import Executors
+from operon.core.records import at
 
 
 def command(*, database: Database = None, app: App = None, json: bool = False) -> None:
@@ -28,7 +27,7 @@ def command(*, database: Database = None, app: App = None, json: bool = False) -
                     "pid": p.pid,
                     "alive": p.alive,
                     "version": p.version,
-                    "lease_until": datetime.fromtimestamp(p.lease_until, UTC),
+                    "lease_until": at(p.lease_until),
                 }
                 for p in peers
             ]

@@ -20,6 +20,7 @@ from operon.app.remote import named
 from operon.cli.complaint import Complaint
 from operon.cli.database import App, Database, Source, choose, connect
 from operon.cli.screen import cell, dump, facts, jsonable, listing, plain, say
+from operon.core.records import at
 from operon.errors import NotDeserializable, WorkflowFailure
 from operon.types import StepRecord, WorkflowRecord
 
@@ -34,11 +35,18 @@ def instant(_: object, tokens: Sequence[Any]) -> datetime:
     """Read an instant: how long ago (`90s`, `2h`, `1d`), or a date and time, local where it says no zone."""
     text = tokens[0].value
     if match := AGO.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: float(match[1])})
+        return _ago(match[1], match[2])
     try:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
         raise ValueError("write how long ago, such as 90s, 2h or 1d, or a date such as 2026-01-31T12:00") from None
+
+
+def _ago(number: str, unit: str) -> datetime:
+    try:
+        return datetime.now(UTC) - timedelta(**{UNITS[unit]: float(number)})
+    except OverflowError:
+        raise ValueError(f"{number}{unit} ago is before the year 1") from None
 
 
 Instant = Annotated[datetime | None, Parameter(converter=instant, n_tokens=1)]
@@ -256,7 +264,7 @@ def _step(step: StepRecord) -> tuple[object, ...]:
     depth = "  " * step.position.count("/")
     name = f"{step.name} → {step.child}" if step.child else step.name
     instant = step.kind in {"sleep", "now"} and isinstance(step.output, float | int)
-    result = datetime.fromtimestamp(step.output, UTC) if instant else _result(step)
+    result = at(step.output) if instant else _result(step)
     return (f"{depth}{step.position}", cell(f"{depth}{name}"), step.status, _took(step), step.attempt, result)
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
-from operon.core import context
+from msgspec.structs import replace
+
+from operon.core import context, records
 from operon.core.commands import Cancel, Count, Describe, Find, Load, Op, ask
-from operon.core.function import Declared, Function
+from operon.core.function import Declared
+from operon.core.given import instant, labels, text, whole
 from operon.core.host import Host
 from operon.core.ids import possible
 from operon.core.journal import note, recall, settle
 from operon.core.results import Handle, erased, unknown
 from operon.core.rows import Entry, Filter, Kind, Outcome, WorkflowRow
 from operon.core.states import Status
-from operon.errors import BadValue, NotDeserializable
+from operon.errors import BadValue
 from operon.types import StepRecord, WorkflowRecord
 
 R = TypeVar("R")
@@ -43,7 +46,7 @@ def describe(host: Host, workflow_id: str) -> Op[WorkflowRecord]:
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
-    return record(host, (yield from _row(workflow_id)))
+    return records.record(host, (yield from _row(workflow_id)))
 
 
 def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
@@ -55,7 +58,7 @@ def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
     row = yield from _row(workflow_id)
     function = host.function(row.name)
     entries = yield from ask(Load(workflow_id))
-    return [_step(host, function, entry) for entry in entries if entry.kind not in HIDDEN]
+    return [records.step(host, function, entry) for entry in entries if entry.kind not in HIDDEN]
 
 
 def find(
@@ -87,24 +90,14 @@ def find(
         after: go on behind this one, the last of the page before.
 
     Raises:
-        BadValue: a state that does not exist, a datetime without a time zone, a limit below one.
+        BadValue: a state that does not exist, a datetime without a time zone, a limit below one, or what no record has.
     """
-    place = None if after is None else (after.created_at.timestamp(), after.id)
-    if limit < 1:
-        raise BadValue(f"find(limit={limit}) must be at least 1.")
-    wanted = Filter(
-        name,
-        _statuses(status),
-        parent,
-        user,
-        _instant(since),
-        _instant(until),
-        _labels(attributes),
-        limit,
-        place,
-        queue,
+    page = replace(
+        _wanted(_texts(name=name, parent=parent, user=user, queue=queue), status, (since, until), attributes),
+        limit=whole("limit", limit, least=1),
+        after=None if after is None else (after.created_at.timestamp(), after.id),
     )
-    return [record(host, row) for row in (yield from ask(Find(wanted)))]
+    return [records.record(host, row) for row in (yield from ask(Find(page)))]
 
 
 def count(
@@ -121,9 +114,7 @@ def count(
 ) -> Op[int]:
     """Count workflows; takes what `find` takes."""
     del host
-    wanted = Filter(
-        name, _statuses(status), parent, user, _instant(since), _instant(until), _labels(attributes), queue=queue
-    )
+    wanted = _wanted(_texts(name=name, parent=parent, user=user, queue=queue), status, (since, until), attributes)
     return (yield from ask(Count(wanted)))
 
 
@@ -161,6 +152,29 @@ def _row(workflow_id: str) -> Op[WorkflowRow]:
     return row
 
 
+def _texts(**given: str | None) -> dict[str, str]:
+    return {each: text(value, f"{each}=") for each, value in given.items() if value is not None}
+
+
+def _wanted(
+    texts: Mapping[str, str],
+    status: str | Sequence[str] | None,
+    times: tuple[datetime | None, datetime | None],
+    attributes: Mapping[str, Any] | None,
+) -> Filter:
+    since, until = times
+    return Filter(
+        name=texts.get("name"),
+        parent=texts.get("parent"),
+        user=texts.get("user"),
+        queue=texts.get("queue"),
+        status=_statuses(status),
+        since=None if since is None else instant(since, "since="),
+        until=None if until is None else instant(until, "until="),
+        attributes=_labels(attributes),
+    )
+
+
 def _statuses(status: str | Sequence[str] | None) -> tuple[Status, ...] | None:
     if status is None:
         return None
@@ -171,92 +185,6 @@ def _statuses(status: str | Sequence[str] | None) -> tuple[Status, ...] | None:
     return tuple(Status(name) for name in names)
 
 
-def _instant(at: datetime | None) -> float | None:
-    if at is None:
-        return None
-    if at.tzinfo is None:
-        raise BadValue(f"{at} needs a time zone, such as datetime(..., tzinfo=UTC).")
-    return at.timestamp()
-
-
 def _labels(attributes: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    return tuple((name, json.dumps(value, sort_keys=True)) for name, value in sorted((attributes or {}).items()))
-
-
-# ── Records ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def record(host: Host, row: WorkflowRow) -> WorkflowRecord:
-    """Show a row to the user: instants as datetimes, values decoded as far as this process can."""
-    function = host.function(row.name)
-    return WorkflowRecord(
-        id=row.id,
-        name=row.name,
-        status=row.status,
-        created_at=_at(row.created_at) or datetime.fromtimestamp(0, UTC),
-        started_at=_at(row.started_at),
-        ended_at=_at(row.ended_at),
-        ready_at=_at(row.ready_at),
-        deadline=_at(row.deadline),
-        input=read_input(host, function, row.input),
-        output=_value(host, function, row.output),
-        error=_error(host, function, row.error),
-        attempts=row.attempts,
-        executor=row.executor,
-        version=row.version,
-        parent=row.parent,
-        root=row.root,
-        user=row.user,
-        roles=row.roles,
-        request_id=row.request_id,
-        attributes=json.loads(row.attributes) if row.attributes else {},
-        queue=row.queue,
-        partition=row.partition,
-        priority=row.priority,
-        dedupe=row.dedupe,
-    )
-
-
-def _step(host: Host, around: Function | None, entry: Entry) -> StepRecord:
-    own = host.function(entry.name) if entry.kind in (Kind.STEP, Kind.TRANSACTION) else None
-    return StepRecord(
-        position=entry.position,
-        kind=entry.kind,
-        name=entry.name,
-        status="failed" if entry.error is not None else "cancelled" if entry.kind is Kind.CANCELLED else "succeeded",
-        output=_value(host, own, entry.output),
-        error=_error(host, own or around, entry.error),
-        started_at=_at(entry.started_at),
-        ended_at=_at(entry.ended_at),
-        attempt=entry.attempt,
-        child=entry.child,
-        version=entry.version,
-    )
-
-
-def _at(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def read_input(host: Host, function: Function | None, text: str) -> dict[str, Any]:
-    """Give recorded arguments by name, decoded as far as this process can."""
-    try:
-        value = host.codec.decode(text) if function is None else function.named(text)
-    except NotDeserializable:
-        value = json.loads(text)
-    return dict(value)
-
-
-def _value(host: Host, function: Function | None, text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return host.codec.decode(text) if function is None else function.signature.decode_result(text)
-    except NotDeserializable:
-        return json.loads(text)
-
-
-def _error(host: Host, function: Function | None, text: str | None) -> BaseException | None:
-    if text is None or text == "null":
-        return None
-    return host.codec.decode_error(text, home="") if function is None else function.decode_error(text)
+    wanted = {} if attributes is None else json.loads(labels(attributes))
+    return tuple((name, json.dumps(value, sort_keys=True)) for name, value in wanted.items())

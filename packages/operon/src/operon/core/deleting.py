@@ -8,7 +8,7 @@ from operon.core import context
 from operon.core.commands import Delete, Describe, Op, ask
 from operon.core.host import Host
 from operon.core.ids import possible
-from operon.core.journal import Branch, note, recall, settle, write
+from operon.core.journal import Branch, note, read, recall, settle, write
 from operon.core.results import unknown
 from operon.core.rows import Entry, Kind, Obstacle
 from operon.errors import NotEnded, OperonError
@@ -37,8 +37,8 @@ def _recorded(host: Host, branch: Branch, workflow_id: str) -> Op[None]:
     position = branch.advance()
     recorded = yield from recall(branch, position, Kind.STEP, "delete", workflow_id)
     if recorded is not None:
-        if recorded.error is not None:
-            raise host.codec.decode_error(recorded.error, home="operon")
+        if (error := recorded.error) is not None:
+            raise read(run, recorded, lambda: host.codec.decode_error(error, home="operon"))
         return
     yield from settle(run)
     blank = Entry(position, 0, Kind.STEP, "delete", workflow_id, version=host.version)

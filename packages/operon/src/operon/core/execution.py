@@ -45,6 +45,8 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
 
 
 def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
+    if run.row.damage is not None:
+        return held(host, NotDeserializable(run.row.damage))
     try:
         function.admit(run.row.user, run.row.roles)
         invoke = _body(run, function)
@@ -104,7 +106,7 @@ def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
                 f"has at position {leftover.position}. Bring the old code back, or fork the workflow."
             )
         )
-    if isinstance(run.dead, Divergence | StoreError):
+    if isinstance(run.dead, Divergence | NotDeserializable | StoreError):
         return _revived(host, run, run.dead)
     raise run.dead if isinstance(run.dead, Suspended) else Suspended(str(run.dead))
 

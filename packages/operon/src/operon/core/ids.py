@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from operon.errors import InvalidId, OperonError
+from collections.abc import Iterable
+
+from operon.core.given import shown
+from operon.errors import BadValue, InvalidId, OperonError
 
 LONGEST = 255
 
@@ -22,10 +25,21 @@ def checked(key: str, what: str = "A key", error: type[OperonError] = InvalidId)
         InvalidId: it is not a text, empty, longer than 255 characters, or has control characters or lone surrogates.
     """
     if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
-        raise error(f"{what} is a text, and {key!r} is a {type(key).__name__}; write str(...).")
+        raise error(f"{what} is a text, and {shown(key)} is a {type(key).__name__}; write str(...).")
     if not 0 < len(key) <= LONGEST:
-        raise error(f"{what} has 1 to {LONGEST} characters, and this one has {len(key)}: {key[:40]!r}…")
+        raise error(f"{what} has 1 to {LONGEST} characters, and this one has {len(key)}: {shown(key[:40])}…")
     for at, character in enumerate(key):
         if ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000:
             raise error(f"{what} has no control characters, and character {at} of {key[:40]!r} is {character!r}.")
     return key
+
+
+def names(given: Iterable[str], what: str, each: str, error: type[OperonError] = BadValue) -> tuple[str, ...]:
+    """Give several names back if every database can hold them.
+
+    Raises:
+        BadValue: it is one text, or nothing that has texts, or one of them cannot be held.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
+        raise error(f"{what} takes several texts, and {shown(given)} is none; write [{shown(given)}].")
+    return tuple(checked(name, each, error) for name in given)

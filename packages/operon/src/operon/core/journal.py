@@ -8,16 +8,17 @@ meet in the order in which they met the first time. Must not know threads, loops
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.core.commands import Command, Op, ask
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, WorkflowRow
-from operon.errors import Cancelled, Divergence, Suspended
+from operon.errors import Cancelled, Divergence, NotDeserializable, Suspended
 
 if TYPE_CHECKING:
     from operon.core.host import Host
 
 
+T = TypeVar("T")
 WAKE = "~"
 """Marks the second record of a wait: when it ended, and whether by its end or by a cancellation."""
 
@@ -112,7 +113,8 @@ class Run:
         if entry.position.endswith(WAKE):
             return
         path, _, number = entry.position.rpartition("/")
-        self.reach[path] = max(self.reach.get(path, 0), int(number))
+        if number.isdecimal():  # another one is no place that code comes to
+            self.reach[path] = max(self.reach.get(path, 0), int(number))
 
     def check(self) -> None:
         """Raise again what ended this run, if anything did: a dead run does nothing more."""
@@ -226,6 +228,19 @@ def _divergence(run: Run, entry: Entry, kind: Kind, name: str) -> Divergence:
         f"{run.id}: at position {entry.position} the journal has {entry.kind} {entry.name!r}, and the code now asks "
         f"for {what}. The workflow is held: bring the old code back, or fork it from before this position."
     )
+
+
+def read(run: Run, entry: Entry, decode: Callable[[], T]) -> T:
+    """Decode what a record holds.
+
+    Raises:
+        NotDeserializable: it cannot be read, so the run cannot go on: it is held, and a person decides.
+    """
+    try:
+        return decode()
+    except Exception as error:  # a record that is damaged, or of another time, may fail in any way
+        place = f"the {entry.kind} {entry.name!r} at position {entry.position}"
+        raise run.die(NotDeserializable(f"{run.id}: {place} cannot be read: {error}")) from None
 
 
 def settle(run: Run) -> Op[None]:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from operon.core import context
 from operon.core.commands import Op
 from operon.core.host import Host
-from operon.core.journal import note, recall, settle
+from operon.core.journal import note, read, recall, settle
 from operon.core.rows import Entry, Kind
 from operon.errors import NotInWorkflow, OperonError
 
@@ -41,10 +41,10 @@ def once(host: Host, verb: str, digest: str, answers: type[T], work: Callable[[s
     run.check()
     position = branch.advance()
     recorded = yield from recall(branch, position, Kind.STEP, verb, digest)
-    if recorded is not None and recorded.error is not None:
-        raise host.codec.decode_error(recorded.error, home="operon")
+    if recorded is not None and (error := recorded.error) is not None:
+        raise read(run, recorded, lambda: host.codec.decode_error(error, home="operon"))
     if recorded is not None:
-        return json.decode(recorded.output or "null", type=answers)
+        return read(run, recorded, lambda: json.decode(recorded.output or "null", type=answers))
     yield from settle(run)
     blank = Entry(position, 0, Kind.STEP, verb, digest, version=host.version)
     try:

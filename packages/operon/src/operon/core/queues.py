@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from operon.core import context
 from operon.core.commands import Op, Queues, SetQueue, StartMany, ask
 from operon.core.function import Declared, Using
+from operon.core.given import MOST, seconds, shown
 from operon.core.host import Host
 from operon.core.results import Handle
 from operon.core.results import start as start_one
@@ -54,8 +55,8 @@ def limits(
 def _whole(what: str, value: Any) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or not 0 < value < 2**31:
-        raise BadValue(f"{what}={value!r} must be a whole number of at least 1, or None for no limit.")
+    if type(value) is not int or not 0 < value <= MOST:
+        raise BadValue(f"{what}={shown(value)} must be a whole number of at least 1, or None for no limit.")
     return value
 
 
@@ -64,11 +65,11 @@ def _rate(what: str, rate: Any) -> tuple[int | None, float | None]:
         return None, None
     try:
         many, period = rate
-        length = period.total_seconds() if isinstance(period, timedelta) else float(period)
     except (TypeError, ValueError):
-        raise BadValue(f"{what}={rate!r} must be a pair: how many, and in what time: (100, 60).") from None
-    if not 0 < length < float("inf"):
-        raise BadValue(f"{what}={rate!r}: its period must be above 0 seconds.")
+        raise BadValue(f"{what}={shown(rate)} must be a pair: how many, and in what time: (100, 60).") from None
+    length = seconds(period, f"The period of {what}=")
+    if length == 0:
+        raise BadValue(f"{what}={shown(rate)}: its period must be above 0 seconds.")
     return _whole(f"{what}[0]", many), length
 
 

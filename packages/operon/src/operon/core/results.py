@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import json
@@ -12,19 +13,21 @@ from msgspec.structs import replace
 from operon.core import context
 from operon.core.commands import Look, Op, ask
 from operon.core.function import Declared, Function
+from operon.core.given import seconds
 from operon.core.host import Host
 from operon.core.ids import possible
-from operon.core.journal import Run, Wait, interrupted, note, recall, settle
+from operon.core.journal import Run, Wait, interrupted, note, read, recall, settle
+from operon.core.records import at, read_error
 from operon.core.rows import Entry, Kind, Outcome
 from operon.core.starting import begin, is_descendant
 from operon.core.states import Status
-from operon.core.verbs import alarm, seconds
+from operon.core.verbs import alarm
 from operon.errors import (
     BadValue,
+    NotDeserializable,
     NotFound,
     OperonError,
     RecordDeleted,
-    StepFailed,
     StillRunning,
     WorkflowCancelled,
     WorkflowHeld,
@@ -75,6 +78,10 @@ class Handle(Generic[R_co]):
         """Wait for the workflow's result for so long at most, awaited; raises what `result` raises."""
         return await self._host.adrive(result(self._host, self, timeout))
 
+    def rebuilt(self, outcome: Outcome) -> tuple[R_co, BaseException | None]:
+        """Make of an outcome the value, or the error."""
+        return rebuilt(self._host, self.id, self._function, outcome)
+
     def decode(self, outcome: Outcome) -> R_co:
         """Make of an outcome what the caller gets: the value, or the error raised."""
         value: R_co = conclude(self._host, self.id, self._function, outcome)
@@ -83,26 +90,42 @@ class Handle(Generic[R_co]):
 
 def conclude(host: Host, workflow_id: str, function: Function | None, outcome: Outcome) -> Any:
     """Return an outcome's value, or raise its error."""
+    value, error = rebuilt(host, workflow_id, function, outcome)
+    if error is not None:
+        raise error
+    return value
+
+
+def rebuilt(
+    host: Host, workflow_id: str, function: Function | None, outcome: Outcome
+) -> tuple[Any, BaseException | None]:
+    """Give an outcome's value, or its error.
+
+    Raises:
+        NotDeserializable: it has one, which cannot be read here; says which.
+    """
     if outcome.erased is not None:
-        raise erased(workflow_id, outcome)
+        return None, erased(workflow_id, outcome)
     if outcome.status is Status.SUCCEEDED:
         text = outcome.output or "null"
-        return function.signature.decode_result(text) if function is not None else host.codec.decode(text)
+        return (function.signature.decode_result(text) if function is not None else host.codec.decode(text)), None
     if outcome.status is Status.FAILED:
         text = outcome.error or "null"
-        raise function.decode_error(text) if function is not None else host.codec.decode_error(text, home="")
+        try:
+            return None, function.decode_error(text) if function is not None else host.codec.decode_error(text, home="")
+        except NotDeserializable as unreadable:
+            said = read_error(host, None, text)
+            raise NotDeserializable(f"{workflow_id} failed, {said}; as itself {unreadable}") from None
     if outcome.status is Status.CANCELLED:
-        raise WorkflowCancelled(f"{workflow_id} was cancelled.", workflow_id)
+        return None, WorkflowCancelled(f"{workflow_id} was cancelled.", workflow_id)
     why = reason(host, outcome.error)
-    raise WorkflowHeld(f"{workflow_id} is held: {why} Resume, retry, fork or cancel it.", workflow_id)
+    return None, WorkflowHeld(f"{workflow_id} is held: {why} Resume, retry, fork or cancel it.", workflow_id)
 
 
 def reason(host: Host, error: str | None) -> str:
     """Say in words what a recorded error says."""
-    if error is None:
-        return "no reason was recorded."
-    rebuilt = host.codec.decode_error(error, home="")
-    return str(rebuilt) if isinstance(rebuilt, StepFailed) else f"{rebuilt}"
+    why = read_error(host, None, error)
+    return "no reason was recorded." if why is None else f"{why}"
 
 
 def start(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Handle[Any]]:
@@ -133,10 +156,10 @@ def result(
     position = branch.advance()
     recorded = yield from recall(branch, position, Kind.RESULT, "result", handle.id)
     if recorded is not None:
-        if recorded.error is not None:
-            raise host.codec.decode_error(recorded.error, home="operon")
-        seen = json.decode(recorded.output or "null", type=Outcome | None)
-        return handle.decode(seen or (yield from look(handle.id)))
+        if (text := recorded.error) is not None:
+            raise read(run, recorded, partial(host.codec.decode_error, text, home="operon"))
+        seen = read(run, recorded, lambda: json.decode(recorded.output or "null", type=Outcome | None))
+        return _within(run, recorded, handle, seen or (yield from look(handle.id)))
     yield from settle(run)
     blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
     try:
@@ -155,7 +178,15 @@ def result(
     # A child's record is kept as long as its parent's, and a replay reads it there; others' may be deleted.
     copied = "null" if is_descendant(run, handle.id) else json.encode(replace(outcome, shares=())).decode()
     yield from note(run, replace(blank, ordinal=run.number(), output=copied))
-    return handle.decode(outcome)
+    return _within(run, blank, handle, outcome)
+
+
+def _within(run: Run, entry: Entry, handle: Handle[R_co], outcome: Outcome) -> R_co:
+    """Give a workflow what it waited for; one that cannot be read here holds it, for its code was promised another."""
+    value, error = read(run, entry, lambda: handle.rebuilt(outcome))
+    if error is not None:
+        raise error
+    return value
 
 
 def look(workflow_id: str) -> Op[Outcome]:
@@ -173,7 +204,7 @@ def unknown(workflow_id: str) -> NotFound:
 
 def erased(workflow_id: str, outcome: Outcome) -> RecordDeleted:
     """Say of a workflow all that is left to say."""
-    ended_at = datetime.fromtimestamp(outcome.erased or 0.0, UTC).isoformat(timespec="seconds")
+    ended_at = at(outcome.erased or 0.0).isoformat(timespec="seconds")
     return RecordDeleted(
         f"{workflow_id} {_ENDS[outcome.status]} at {ended_at}, and its record was deleted since, as keep= says. "
         "It does not run again while its key is known: use another key, or delete() it."

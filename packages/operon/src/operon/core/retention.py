@@ -7,17 +7,14 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from operon.core.function import Function
+from operon.core.given import seconds
 from operon.core.rows import Policy
 from operon.core.states import ENDED, Status
-from operon.core.verbs import seconds
 from operon.errors import BadValue, DeclarationError
 
 Duration: TypeAlias = "float | timedelta"
 Keep: TypeAlias = "Duration | Mapping[str, Duration | None] | None"
 """For all outcomes, or for each: `{"succeeded": timedelta(days=7), "failed": None}`; None is for ever."""
-
-LONGEST = 1e10
-"""Seconds, some three centuries: a database cannot count back from now much further."""
 
 
 def keeping(keep: Keep, what: str = "keep=") -> dict[Status, float | None]:
@@ -36,7 +33,7 @@ def keeping(keep: Keep, what: str = "keep=") -> dict[Status, float | None]:
 
 def _length(given: Duration | None, what: str) -> float | None:
     try:
-        return None if given is None else min(seconds(given, what), LONGEST)
+        return None if given is None else seconds(given, what)
     except BadValue as error:
         raise DeclarationError(f"{error} None keeps for ever.") from None
 

@@ -7,9 +7,13 @@ from random import Random
 
 from msgspec import Struct
 
+from operon.core.given import LONGEST, shown, whole
 from operon.errors import DeclarationError
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+
+STEEPEST = 1e4
+"""Of `factor`: its 64th power is still a number."""
 
 
 class Retry(Struct, frozen=True):
@@ -24,10 +28,13 @@ class Retry(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        for name, least in (("retries", 0), ("backoff", 0), ("factor", 1), ("cap", 0)):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and value >= least):
-                raise DeclarationError(f"{name}={value!r} of a step must be a number, at least {least}.")
+        whole("retries", self.retries, least=0, error=DeclarationError)
+        for name, least, most in (("backoff", 0, LONGEST), ("factor", 1, STEEPEST), ("cap", 0, LONGEST)):
+            value: object = getattr(self, name)
+            if isinstance(value, bool) or not (isinstance(value, int | float) and least <= value <= most):
+                raise DeclarationError(
+                    f"{name}={shown(value)} of a step must be a number, at least {least} and at most {most:.0e}."
+                )
 
     def again(self, attempt: int, error: BaseException) -> bool:
         """Whether a step that failed in this attempt (1 is the first) is tried once more."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
-from operon.core.states import Status
+from operon.core.states import STATUSES, Status, status_of
 
 
 class Kind(StrEnum):
@@ -28,6 +29,13 @@ class Kind(StrEnum):
     RESULT = "result"
     WAKE = "wake"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """None of these: written by a later version, or damaged."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Kind:
+        del value
+        return cls.UNKNOWN
 
 
 class Entry(Struct, frozen=True):
@@ -206,6 +214,8 @@ class WorkflowRow(Struct, frozen=True):
     dedupe: str | None = None
     erased: bool = False
     """All that is left is its key, and what tells whether another call means the same."""
+    damage: str | None = None
+    """What of it cannot be read, in words; it is run by nobody."""
 
     @property
     def fresh(self) -> bool:
@@ -337,6 +347,28 @@ class Pulse(Struct, frozen=True):
     """Something is in line in a queue; whether its limits let it run, a claim tells."""
     planned: float | None = None
     """Seconds until the next firing of a schedule that this process fires (at most zero: now)."""
+
+
+def read_row(values: dict[str, Any]) -> WorkflowRow:
+    """Make a workflow of its columns; what cannot be read is named in it, and breaks nothing."""
+    damage: list[str] = []
+    code, roles = values["status"], values["roles"]
+    if not 0 <= code < len(STATUSES):
+        damage.append(f"status {code!r} is none")
+    try:
+        names = json.loads(roles or "[]")
+        names = tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+    except ValueError:
+        names = None
+    if names is None:
+        damage.append(f"roles {roles!r:.80} are no list of texts")
+    values |= {
+        "status": status_of(code),
+        "roles": names or (),
+        "erased": values["erased"] > 0,
+        "damage": f"The row is damaged: its {', its '.join(damage)}." if damage else None,
+    }
+    return WorkflowRow(**values)
 
 
 def first_row(new: NewWorkflow, now: float) -> WorkflowRow:

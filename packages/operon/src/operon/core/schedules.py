@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 from itertools import islice, takewhile
 from typing import Any, get_args
 
-from msgspec import Struct, field, json
+from msgspec import MsgspecError, Struct, field, json
 from msgspec.structs import replace
 
-from operon.core.asking import read_input
+from operon.core import records
 from operon.core.commands import (
     Due,
     Executors,
@@ -28,6 +28,7 @@ from operon.core.commands import (
 from operon.core.cron import Cron, zone
 from operon.core.firing import run_id, with_time, without_time, workflow
 from operon.core.function import Declared, Using
+from operon.core.given import instant
 from operon.core.host import Host
 from operon.core.ids import checked
 from operon.core.once import once
@@ -307,7 +308,7 @@ def backfill(host: Host, name: str, since: datetime, until: datetime) -> Op[list
         NotFound: there is no such schedule.
         BadValue: a time without a zone or still to come, or too many instants.
     """
-    first, end = _instant("since", since), _instant("until", until)
+    first, end = instant(since, "since="), instant(until, "until=")
 
     def work(_: str) -> Op[tuple[str, tuple[str, ...]]]:
         row = yield from _row(name)
@@ -369,12 +370,6 @@ def _now() -> Op[float]:
     return (yield from ask(Due(Fires(), 0))).now
 
 
-def _instant(what: str, at: datetime) -> float:
-    if at.tzinfo is None:
-        raise BadValue(f"{what}={at} needs a time zone, such as datetime(..., tzinfo=UTC).")
-    return at.timestamp()
-
-
 def _digest(text: str) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -382,10 +377,9 @@ def _digest(text: str) -> str:
 def record(host: Host, row: ScheduleRow) -> ScheduleRecord:
     """Show a schedule to the user: instants in its time zone, values decoded as far as this process can."""
     it, call = row.plan, row.plan.call
-    tz = zone(it.tz)
 
     def at(seconds: float | None) -> datetime | None:
-        return None if seconds is None else datetime.fromtimestamp(seconds, tz)
+        return None if seconds is None else records.at(seconds, known_zone(it.tz))
 
     return ScheduleRecord(
         name=it.name,
@@ -407,9 +401,19 @@ def record(host: Host, row: ScheduleRow) -> ScheduleRecord:
     )
 
 
+def known_zone(name: str) -> tzinfo:
+    """Give a time zone to show instants in: UTC, where a row names one that is not known here."""
+    try:
+        return zone(name)
+    except BadValue:
+        return UTC
+
+
 def _input(host: Host, call: Template) -> Mapping[str, Any]:
     function = host.function(call.name)
-    text = with_time(host, call.input, 0.0, "UTC") if call.timed else call.input
-    return {
-        name: value for name, value in read_input(host, function, text).items() if not (call.timed and name == "at")
-    }
+    try:
+        text = with_time(host, call.input, 0.0, "UTC") if call.timed else call.input
+    except MsgspecError:  # no JSON object
+        text = call.input
+    found = records.read_input(host, function, text)
+    return {name: value for name, value in found.items() if not (call.timed and name == "at")}

@@ -13,9 +13,9 @@ from operon.core.commands import Command, Invoke, Op, Start, ask
 from operon.core.function import Declared, Function, Using
 from operon.core.host import Host
 from operon.core.ids import checked
-from operon.core.journal import Branch, Run, note, recall, settle
+from operon.core.journal import Branch, Run, note, read, recall, settle
 from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Started, workflow_parameters
-from operon.core.states import STATUSES
+from operon.core.states import status_of
 from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, OperonError, Suspended
 
 
@@ -145,8 +145,8 @@ def _child(
     position = branch.advance()
     digest = function.signature.digest((args, kwargs))
     recorded = yield from recall(branch, position, Kind.START, function.name, digest)
-    if recorded is not None and recorded.error is not None:
-        raise host.codec.decode_error(recorded.error, home="operon")
+    if recorded is not None and (error := recorded.error) is not None:
+        raise read(run, recorded, lambda: host.codec.decode_error(error, home="operon"))
     if recorded is not None:
         return Begun(recorded.child or "")
     yield from settle(run)
@@ -247,7 +247,7 @@ def _join(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
     if not rows:
         there: Any = yield Invoke(opened.execute, ("joined", {"id": row.id, "dedupe": row.dedupe}))
         name, digest, code, key, erased = there[0]
-        outcome, other = Outcome(STATUSES[int(code)], erased=erased), None if key == row.id else key
+        outcome, other = Outcome(status_of(int(code)), erased=erased), None if key == row.id else key
         compare(declared, row, Started(created=False, outcome=outcome, name=name, digest=digest, id=other))
     opened.after_commit(host.nudge)
     return Begun(key)

@@ -31,6 +31,12 @@ CODES: dict[Status, int] = {status: code for code, status in enumerate(Status)}
 STATUSES: tuple[Status, ...] = tuple(Status)
 ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 
+
+def status_of(code: int) -> Status:
+    """Give the state that a number stands for; what stands for none waits for a person."""
+    return STATUSES[code] if 0 <= code < len(STATUSES) else Status.HELD
+
+
 MOVES: dict[str, tuple[frozenset[Status], Status]] = {
     "claim": (frozenset({Status.QUEUED, Status.WAITING}), Status.RUNNING),
     "park": (frozenset({Status.RUNNING}), Status.WAITING),

@@ -10,7 +10,7 @@ from operon.core import context
 from operon.core.commands import Invoke, Op
 from operon.core.function import Declared, Function
 from operon.core.host import Host
-from operon.core.journal import Branch, Run, interrupted, note, recall, rest, settle, write
+from operon.core.journal import Branch, Run, interrupted, note, read, recall, rest, settle, write
 from operon.core.retry import Retry
 from operon.core.rows import Entry, Kind
 from operon.errors import NotSerializable
@@ -29,7 +29,7 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     digest = function.signature.digest((args, kwargs))
     recorded = yield from recall(branch, position, Kind.STEP, name, digest)
     if recorded is not None:
-        return replay(function, recorded)
+        return replay(branch.run, function, recorded)
     yield from settle(branch.run)
     rules = function.rules
     retry = rules.retry if using.retries is None else replace(rules.retry, retries=using.retries)
@@ -40,11 +40,11 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     return (yield from attempts.until_done(Invoke(fn, args, kwargs, timeout)))
 
 
-def replay(function: Function, entry: Entry) -> Any:
+def replay(run: Run, function: Function, entry: Entry) -> Any:
     """Return, or raise, what a record holds."""
-    if entry.error is not None:
-        raise function.decode_error(entry.error)
-    return function.signature.decode_result(entry.output or "null")
+    if (error := entry.error) is not None:
+        raise read(run, entry, lambda: function.decode_error(error))
+    return read(run, entry, lambda: function.signature.decode_result(entry.output or "null"))
 
 
 class Attempts:
@@ -63,7 +63,7 @@ class Attempts:
         failures = self.run.failures.get(self.position, ())
         attempt = len(failures) + 1
         if failures:
-            yield from self._pause(attempt - 1, float(failures[-1].output or 0))
+            yield from self._pause(attempt - 1, read(self.run, failures[-1], lambda: float(failures[-1].output or 0)))
         while True:
             begun = self.host.clock()
             try:

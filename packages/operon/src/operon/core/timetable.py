@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, json
+from msgspec import MsgspecError, Struct, json
 from msgspec.structs import replace
 
 from operon.core.rows import NewWorkflow
@@ -136,7 +136,11 @@ def spelled(row: ScheduleRow) -> dict[str, Any]:
 def unspelled(columns: Any) -> ScheduleRow:
     """Make a schedule of a database's columns, its instants as numbers."""
     named = {name: columns[name] for name in ("name", "cron", "tz", "catch_up", "overlap")}
-    plan = Plan(**named, call=json.decode(columns["call"], type=Template))
+    try:
+        call = json.decode(columns["call"], type=Template)
+    except MsgspecError:  # it is shown as it is, and whoever would fire it finds that it cannot
+        call = Template(columns["function"], columns["call"])
+    plan = Plan(**named, call=call)
     values: dict[str, Any] = {name: columns[name] for name in COLUMNS}
     values.update((name, bool(values[name])) for name in ("declared", "paused"))
     return ScheduleRow(plan, **values)

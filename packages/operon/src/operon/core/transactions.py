@@ -69,7 +69,7 @@ def in_workflow(
     digest = function.signature.digest(arguments)
     recorded = yield from recall(branch, position, Kind.TRANSACTION, function.name, digest)
     if recorded is not None:
-        return replay(function, recorded)
+        return replay(run, function, recorded)
     yield from settle(run)
     blank = Entry(position, 0, Kind.TRANSACTION, function.name, digest, version=host.version)
     ledger = StepLedger(host, run, replace(blank, isolation=function.rules.isolation))

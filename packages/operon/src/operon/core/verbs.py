@@ -9,25 +9,10 @@ from uuid import UUID
 
 from operon.core import context
 from operon.core.commands import Op
+from operon.core.given import instant, seconds
 from operon.core.host import Host
-from operon.core.journal import Branch, Turn, note, recall, rest, settle, write
+from operon.core.journal import Branch, Turn, note, read, recall, rest, settle, write
 from operon.core.rows import Entry, Kind
-from operon.errors import BadValue
-
-
-def seconds(duration: float | timedelta, what: str = "a duration") -> float:
-    """Give a duration in seconds.
-
-    Raises:
-        BadValue: it is negative, not finite, or no duration at all.
-    """
-    try:
-        value = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
-    except (TypeError, ValueError):
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise BadValue(f"{what} is a number of seconds or a timedelta, at least 0; {duration!r} is not.")
-    return value
 
 
 def sleep(host: Host, duration: float | timedelta | datetime, /) -> Op[None]:
@@ -38,15 +23,13 @@ def sleep(host: Host, duration: float | timedelta | datetime, /) -> Op[None]:
 
     Raises:
         NotInWorkflow: outside a workflow's body.
-        BadValue: a negative duration, or a datetime without a time zone.
+        BadValue: a duration that is negative or beyond all calendars, or a datetime without a time zone.
     """
     branch = context.within_workflow("sleep")
     run = branch.run
     after = until = None
     if isinstance(duration, datetime):
-        if duration.tzinfo is None:
-            raise BadValue(f"sleep() until {duration} needs a time zone, such as datetime(..., tzinfo=UTC).")
-        until = duration.timestamp()
+        until = instant(duration, "sleep() until")
     else:
         after = seconds(duration, "sleep()")
     position, until = yield from _clocked(host, branch, Kind.SLEEP, "sleep", after, until)
@@ -67,7 +50,7 @@ def _clocked(
     position = branch.advance()
     recorded = yield from recall(branch, position, kind, name)
     if recorded is not None:
-        return position, float(recorded.output or 0)
+        return position, read(run, recorded, lambda: float(recorded.output or 0))
     yield from settle(run)
     output = None if until is None else repr(until)
     entry = Entry(position, run.number(), kind, name, output=output, after=after, version=host.version)
@@ -100,7 +83,7 @@ def _drawn(host: Host, kind: Kind) -> Op[str]:
     position = branch.advance()
     recorded = yield from recall(branch, position, kind, kind.value)
     if recorded is not None:
-        return str(json.loads(recorded.output or '""'))
+        return read(run, recorded, lambda: f"{int(json.loads(recorded.output or '0'), 16):032x}")
     output = json.dumps(fresh)
     yield from note(run, Entry(position, run.number(), kind, kind.value, output=output, version=host.version))
     return fresh

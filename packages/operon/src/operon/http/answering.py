@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
@@ -20,6 +19,7 @@ from operon.app.declarations import Declaration
 from operon.core.commands import Describe, Op, ask
 from operon.core.function import Using
 from operon.core.journal import Wait
+from operon.core.records import at
 from operon.core.results import conclude
 from operon.core.rows import Outcome
 from operon.core.starting import begin, new_row
@@ -115,7 +115,7 @@ class Exchange:
         row = await self.door.host.adrive(ask(Describe(workflow_id)))
         if row is None:
             raise HTTPException(404)
-        created = datetime.fromtimestamp(row.created_at, UTC).isoformat()
+        created = at(row.created_at).isoformat()
         preference = {"Preference-Applied": "respond-async"} if self.visit.detached else {}
         headers = RETRY | self._located(workflow_id) | preference
         return JSONResponse({"status": row.status, "created_at": created}, 202, headers)

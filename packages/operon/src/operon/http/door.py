@@ -16,6 +16,7 @@ from operon.app.app import Operon
 from operon.app.endpoints import Endpoint
 from operon.core.function import Using
 from operon.core.host import Host
+from operon.core.ids import checked, names
 from operon.errors import BadValue, NotLaunched
 from operon.http import keys
 from operon.types import User
@@ -126,6 +127,9 @@ class Door:
         user = await _call(self.app.authenticate, request)
         if user is not None and not (isinstance(user, User) and user.name):
             raise BadValue(f"authenticate() gave {user!r}; give a User with a name, or None.")
+        if user is not None:
+            checked(user.name, "authenticate() gave a User whose name", BadValue)
+            names(user.roles, "The roles of a User", "A role of a User", BadValue)
         if user is None and self.roles:
             raise HTTPException(401, "Say who you are.", {"WWW-Authenticate": "Bearer"})
         if user is not None and self.roles and not set(self.roles).intersection(user.roles):

@@ -9,8 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.rows import Claimed, Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow
-from operon.core.states import STATUSES
+from operon.core.rows import Claimed, Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow, read_row
 from operon.stores.postgres import batches, queues, retention, schedules
 from operon.stores.postgres.writes import outcome
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from operon.stores.postgres.session import Row, Session
 
-NAMES = list(WorkflowRow.__struct_fields__)
+NAMES = [name for name in WorkflowRow.__struct_fields__ if name != "damage"]
 RECORDED = [name for name in Entry.__struct_fields__ if name != "after"]
 
 
@@ -188,9 +187,7 @@ def workflow(row: Row) -> WorkflowRow:
     """Make a workflow of its row: instants are seconds, a status has a name."""
     values: Row = {name: row[name] for name in NAMES}
     values |= {name: value.timestamp() for name, value in values.items() if isinstance(value, datetime)}
-    roles = tuple(json.loads(row["roles"] or "[]"))
-    values |= {"status": STATUSES[row["status"]], "roles": roles, "erased": row["erased"] > 0}
-    return WorkflowRow(**values)
+    return read_row(values)
 
 
 def entry(row: Row) -> Entry:

@@ -29,15 +29,16 @@ select
     (select count(*) from operon.workflows where executor = :executor::bigint and status = 1) as running,
     array(select id from expired order by id) as ids,
     array(select beat from expired order by id) as beats,
+    -- As numbers, for an instant that somebody set to infinity cannot be subtracted from.
     extract(epoch from (
         select min(ready_at) from operon.workflows where status in (0, 2)
-    ) - clock_timestamp())::float8 as due,
+    ))::float8 - extract(epoch from clock_timestamp())::float8 as due,
     extract(epoch from (
         select next_at from operon.schedules
         where not paused and next_at is not null
             and case when declared then name = any(:schedules::text[]) else function = any(:functions::text[]) end
         order by next_at limit 1
-    ) - clock_timestamp())::float8 as planned,
+    ))::float8 - extract(epoch from clock_timestamp())::float8 as planned,
     exists (
         select from operon.awaits a
         where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg.errors import SerializationFailure
 
 from operon.core.rows import Obstacle, Swept
-from operon.core.states import STATUSES, Status
+from operon.core.states import Status, status_of
 
 if TYPE_CHECKING:
     from operon.core import commands as c
@@ -36,7 +36,7 @@ def delete(session: Session, command: c.Delete) -> int | Obstacle:
 def _obstacle(key: str, rows: list[Row]) -> Obstacle | None:
     for row in rows:
         code: int = row["status"]
-        status = STATUSES[code]
+        status = status_of(code)
         if not status.ended and not (status is Status.HELD and row["id"] == key):
             return Obstacle(row["id"], status)
     return None

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.states import STATUSES
+from operon.core.states import status_of
 from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
 from operon.stores.postgres import queues, writes
 
@@ -72,7 +72,7 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
 def _lock(session: Session, key: str | None) -> bool:
     """Lock the one before, and say whether it goes on."""
     found = session.rows("predecessor", id=key) if key is not None else []
-    return bool(found) and STATUSES[found[0]["status"]] in LIVE
+    return bool(found) and status_of(found[0]["status"]) in LIVE
 
 
 def _start(session: Session, firing: Firing) -> bool:

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.rows import dict_row
+from psycopg.types.datetime import TimestamptzLoader
 
 from operon.core import sql
 from operon.stores import queries
@@ -63,7 +64,20 @@ class Address:
         given = conninfo_to_dict(self.conninfo)
         application = f"{given.get('application_name') or 'operon'} {self.purpose}"
         conninfo = make_conninfo(self.conninfo, **{**CONNECTION, **given, "application_name": application})
-        return psycopg.Connection[Row].connect(conninfo, autocommit=True, row_factory=dict_row)
+        connection = psycopg.Connection[Row].connect(conninfo, autocommit=True, row_factory=dict_row)
+        connection.adapters.register_loader("timestamptz", Instant)
+        return connection
+
+
+class Instant(TimestamptzLoader):
+    """Reads what a datetime cannot hold, `infinity` or the year 10,000, as an endless number of seconds."""
+
+    def load(self, data: Any) -> Any:
+        """Give a datetime, or a float."""
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return float("-inf") if bytes(data).endswith(b"BC") or bytes(data).startswith(b"-") else float("inf")
 
 
 class Session:

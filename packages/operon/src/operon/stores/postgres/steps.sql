@@ -2,7 +2,7 @@
 
 -- load: whole journals, each in the order in which things completed
 select
-    workflow_id, position, ordinal, kind, name, digest, output, error, child, extract(epoch from ended_at - started_at)::float8 as elapsed,
+    workflow_id, position, ordinal, kind, name, digest, output, error, child, extract(epoch from ended_at)::float8 - extract(epoch from started_at)::float8 as elapsed,
     attempt, version, isolation, extract(epoch from started_at)::float8 as started_at,
     extract(epoch from ended_at)::float8 as ended_at
 from operon.steps where workflow_id = any(:ids::text[]) order by workflow_id, ordinal, position;

@@ -9,7 +9,7 @@ from psycopg.errors import SerializationFailure
 from operon.core import sql
 from operon.core.commands import Advance, LaneCommand, Start
 from operon.core.rows import Advanced, Entry, NewWorkflow, Outcome, Park, Started, workflow_parameters
-from operon.core.states import STATUSES, Status
+from operon.core.states import Status, status_of
 from operon.stores.postgres.arrays import Pack, bigints, floats, ints, texts
 from operon.stores.postgres.session import BINARY, SQL, Row, Session, Values
 
@@ -111,7 +111,7 @@ def existing(row: NewWorkflow, found: Row) -> Started:
 def outcome(row: Row) -> Outcome:
     """Say where a workflow stands."""
     code: int = row["status"]
-    return Outcome(STATUSES[code], row["output"], row["error"], row["erased"])
+    return Outcome(status_of(code), row["output"], row["error"], row["erased"])
 
 
 # ── In company ───────────────────────────────────────────────────────────────────────────────────────────────────────

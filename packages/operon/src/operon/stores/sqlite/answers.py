@@ -26,10 +26,11 @@ from operon.core.rows import (
     Pulse,
     Started,
     WorkflowRow,
+    read_row,
     record_parameters,
     workflow_parameters,
 )
-from operon.core.states import STATUSES, Status
+from operon.core.states import Status, status_of
 from operon.stores.sqlite import batches, queues, retention, schedules
 from operon.stores.sqlite.connection import SQL, Connection
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = "Callable[[Connection, Any, float], Any]"
 PROCESS = Process.__struct_fields__
-ROW = WorkflowRow.__struct_fields__
+ROW = [name for name in WorkflowRow.__struct_fields__ if name != "damage"]
 COUNT = f"select count(*) from ({SQL['find']})"  # noqa: S608 - one constant within another
 
 
@@ -292,15 +293,12 @@ def _new(new: NewWorkflow) -> dict[str, Any]:
 
 
 def _outcome(status: int, output: str | None, error: str | None, erased: float | None) -> Outcome:
-    return Outcome(STATUSES[status], output, error, erased)
+    return Outcome(status_of(status), output, error, erased)
 
 
 def _rows(found: Iterable[Any]) -> Iterator[WorkflowRow]:
     for row in found:
-        values = {name: row[name] for name in ROW}
-        roles = tuple(json.loads(row["roles"] or "[]"))
-        values |= {"status": STATUSES[row["status"]], "roles": roles, "erased": bool(row["erased"])}
-        yield WorkflowRow(**values)
+        yield read_row({name: row[name] for name in ROW})
 
 
 def _wanted(wanted: Filter) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from operon.stores import queries
@@ -58,11 +59,15 @@ class Connection(sqlite3.Connection):
 
 
 def connect(path: str) -> Connection:
-    """Open a connection that any thread may use, one at a time; it never waits for a lock, its caller does."""
+    """Open a connection that any thread may use, one at a time; it never waits for a lock, its caller does.
+
+    What somebody wrote that is no text is read as one that shows it.
+    """
     connection = sqlite3.connect(
         path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64, factory=Connection
     )
     connection.row_factory = sqlite3.Row
+    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
     return connection
 
 

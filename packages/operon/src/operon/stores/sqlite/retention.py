@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from operon.core.rows import Obstacle, Swept
-from operon.core.states import STATUSES, Status
+from operon.core.states import Status, status_of
 
 if TYPE_CHECKING:
     from operon.core import commands as c
@@ -17,7 +17,7 @@ def delete(db: Connection, command: c.Delete, _now: float) -> int | Obstacle:
     """See `Delete`."""
     keys: list[str] = []
     for key, code, below in db.run("tree", id=command.workflow_id):
-        status = STATUSES[int(code)]
+        status = status_of(int(code))
         if not status.ended and not (status is Status.HELD and key == command.workflow_id):
             return Obstacle(key, status)
         keys += [key] if below else []

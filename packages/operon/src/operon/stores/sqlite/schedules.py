@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.states import STATUSES, Status
+from operon.core.states import Status, status_of
 from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
 
 if TYPE_CHECKING:
@@ -79,4 +79,4 @@ def fire(
 def _status(db: Connection, key: str | None) -> Status | None:
     row = None if key is None else db.one("describe", id=key)
     code: int | None = None if row is None else row["status"]
-    return None if code is None else STATUSES[code]
+    return None if code is None else status_of(code)

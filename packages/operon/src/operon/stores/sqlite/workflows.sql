@@ -125,7 +125,7 @@ select * from operon_workflows where status = 1 and executor = :executor order b
 -- find: those that match, newest first. The first condition repeats two below it, for the index on created_at
 select * from operon_workflows w
 where created_at <= min(ifnull(:until, 9e99), ifnull(:after_at, 9e99))
-  and created_at >= ifnull(:since, 0)
+  and created_at >= ifnull(:since, -9e99)
   and not erased
   and (:until is null or created_at < :until)
   and (:after_at is null or (created_at, id) < (:after_at, :after_id))
@@ -137,7 +137,7 @@ where created_at <= min(ifnull(:until, 9e99), ifnull(:after_at, 9e99))
   and not exists (
     select 1 from json_each(:attributes) wanted
     where not exists (
-      select 1 from json_each(w.attributes) label
+      select 1 from json_each(iif(json_valid(w.attributes), w.attributes, null)) label
       where label.key = wanted.key and label.type = wanted.type and label.value is wanted.value
     )
   )
