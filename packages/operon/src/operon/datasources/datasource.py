@@ -128,8 +128,8 @@ class Datasource:
         """
         if self.beside:
             raise WrongDatabase(
-                f"Nothing can be started or sent in the transaction of another, for {self.beside} is in no database: do "
-                "it after the transaction, or give this app a file, sqlite:///test.db, or a Postgres."
+                f"With {self.beside} nothing can be started or sent in a transaction, for the journal is in no database: "
+                "do it after the transaction, or give this app a file, sqlite:///test.db, or a Postgres."
             )
         if isinstance(handle, Opened):
             if handle.queries is not self.queries:
