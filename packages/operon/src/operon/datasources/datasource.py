@@ -128,7 +128,7 @@ class Datasource:
         """
         if self.beside:
             raise WrongDatabase(
-                f"With {self.beside} nothing can be started or sent in a transaction, for the journal is in no database: "
+                f"With {self.beside} nothing can be started or sent in a transaction, the journal being elsewhere: "
                 "do it after the transaction, or give this app a file, sqlite:///test.db, or a Postgres."
             )
         if isinstance(handle, Opened):
