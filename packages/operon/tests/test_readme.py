@@ -137,6 +137,14 @@ def test_program_runs(code: str, tmp_path: Path, environment: dict[str, str]) ->
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("code", PYTHON[1:], ids=lambda code: re.search(r'Operon\("(\w+)"', code)[1])  # type: ignore[index]
+def test_program_runs_in_memory(code: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    """A newcomer's first test has no database: waiting ends, and transactions commit."""
+    code = code.replace("sqlite:///bank.db", "memory:")
+    test_program_runs(code, tmp_path, environment | {"OPERON_DATABASE_URL": "memory:"})
+    assert [it.name for it in tmp_path.iterdir() if it.suffix == ".db"] == []
+
+
 def test_links_lead_somewhere() -> None:
     for name in ("README.md", "ARCHITECTURE.md", "docs/reference.md", "CONTRIBUTING.md", "examples/shop/README.md"):
         page = ROOT / name

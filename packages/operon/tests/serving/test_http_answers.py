@@ -306,3 +306,56 @@ async def test_lifespan_of_the_server_is_that_of_the_app(database: str) -> None:
         await server
         refused: httpx2.Response = await client.post("/work")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+
+
+async def test_requests_wait_behind_no_background_workflow(database: str) -> None:
+    """A transaction is answered while all threads for background work are taken, with and without a key."""
+    app = Operon("shop", database=database, threads=1)
+    busy, gate = threading.Event(), threading.Event()
+
+    @app.workflow
+    def background() -> None:
+        busy.set()
+        assert gate.wait(60)
+
+    @app.post("/ones")
+    @app.transaction
+    def one(tx: Connection) -> int:
+        return int(tx.execute(text("select 1")).scalar_one())
+
+    async with visiting(app) as client:
+        try:
+            await aio.start(background)
+            assert await asyncio.to_thread(busy.wait, 60)
+            for headers in ({}, {"Idempotency-Key": "k"}):
+                assert (await client.post("/ones", headers=headers)).json() == 1
+        finally:
+            gate.set()
+
+
+async def test_more_requests_than_threads_are_refused(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gets no thread in time is told to come again, and nothing of it is done, neither then nor later."""
+    monkeypatch.setattr("operon.http.answering.PLACE", 0.05)
+    app = Operon("shop", database=database, threads=1)
+    busy, gate, ran = threading.Event(), threading.Event(), list[str]()
+
+    @app.get("/reads/{name}")
+    @app.transaction(read_only=True)
+    def read(tx: Connection, name: str) -> str:
+        ran.append(name)
+        busy.set()
+        assert gate.wait(60)
+        return name
+
+    async with visiting(app) as client:
+        first = asyncio.create_task(client.get("/reads/first"))
+        try:
+            assert await asyncio.to_thread(busy.wait, 60)
+            refused = await client.get("/reads/second")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert "more to do" in refused.json()["detail"]
+        finally:
+            gate.set()
+        assert (await first).json() == "first"
+        assert (await client.get("/reads/third")).json() == "third"
+    assert ran == ["first", "third"]

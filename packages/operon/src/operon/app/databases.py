@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from operon.errors import DeclarationError, NotLaunched
 
 if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
     from operon.core.commands import Op
     from operon.core.function import Function
     from operon.core.host import Opened
@@ -29,10 +31,11 @@ class Databases:
         self._open: dict[str | None, Datasource] = {}
         self._lock = threading.Lock()
         self._home: tuple[object, Store] | None = None
+        self._files: TemporaryDirectory[str] | None = None
 
     def open(self, database: object, store: Store, functions: Iterator[Function]) -> None:
         """Make every datasource; find now which function names one that does not exist, or a type with no adapter."""
-        self._home = None if store.dialect == "memory" else (database, store)
+        self._home = (database, store)
         if self._others:
             from operon.datasources import Datasource
 
@@ -48,6 +51,9 @@ class Databases:
             datasource.close()
         self._open.clear()
         self._home = None
+        if self._files is not None:
+            self._files.cleanup()
+            self._files = None
 
     def within(self, connection: object) -> Opened:
         """See an open transaction of the caller as one that a start can join.
@@ -70,12 +76,25 @@ class Databases:
         with self._lock:
             if None not in self._open:
                 if self._home is None:
-                    raise NotLaunched("Transactions need a launched app with a database of its own.")
-                from operon.datasources import Datasource
-
-                database, store = self._home
-                self._open[None] = Datasource(database, store.queries, store.writer, idle=self._idle)
+                    raise NotLaunched("Transactions run in a launched app: with app: ..., or app.launch().")
+                self._open[None] = self._opened(*self._home)
             return self._open[None]
+
+    def _opened(self, database: object, store: Store) -> Datasource:
+        """Open where the journal is; beside one in memory, a SQLite file that is there as long as the app is open."""
+        from operon.datasources import Datasource
+
+        if store.dialect != "memory":
+            return Datasource(database, store.queries, store.writer, idle=self._idle)
+        import sqlite3
+        from contextlib import closing
+        from tempfile import TemporaryDirectory
+
+        self._files = TemporaryDirectory(prefix="operon-", ignore_cleanup_errors=True)
+        path = f"{self._files.name}/memory.db"
+        with closing(sqlite3.connect(path)) as file:
+            file.execute("pragma journal_mode = wal")  # so that nobody who reads waits for whoever writes
+        return Datasource(f"sqlite:///{path}", idle=self._idle, beside="memory:")
 
     def _of(self, function: Function) -> Datasource:
         name = function.rules.datasource

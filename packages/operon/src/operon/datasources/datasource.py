@@ -40,6 +40,7 @@ class Datasource:
         writer: the store's, held by whoever writes, if the journal is in this database and it has one writer.
         idle: seconds after which Postgres ends a transaction that does nothing; about the lease.
         size: connections at most, for each driver.
+        beside: the database of the journal, where this one only stands in for it: so it is spoken of.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Datasource:
         *,
         idle: float = 15.0,
         size: int = 16,
+        beside: str = "",
     ) -> None:
         self.database = database
         self.url = url_of(database)
@@ -59,6 +61,7 @@ class Datasource:
         self.turn = Turn(writer or Mutex())
         self.idle = idle
         self.size = size
+        self.beside = beside
         self.waiting = WAITING
         self._adapters: dict[Any, Adapter] = {}
         self._resources: dict[str, tuple[Any, asyncio.AbstractEventLoop | None]] = {}
@@ -99,8 +102,9 @@ class Datasource:
     def _adapter(self, handle: type, name: str) -> Adapter:
         kind = kind_of(handle)
         if kind is None or self.dialect not in kind.dialects:
+            beside = f"{self.beside}, whose transactions run on " if self.beside else ""
             raise DeclarationError(
-                f"{name} takes {handle.__module__}.{handle.__qualname__}, and its database is {self.dialect}."
+                f"{name} takes {handle.__module__}.{handle.__qualname__}, and its database is {beside}{self.dialect}."
             )
         adapter: Adapter = kind.adapters.adapter(self, handle)
         return adapter
@@ -122,6 +126,11 @@ class Datasource:
         Raises:
             WrongDatabase: it is no such thing; once it is used, also if it is of another database.
         """
+        if self.beside:
+            raise WrongDatabase(
+                f"With {self.beside} nothing can be started or sent in a transaction, the journal being elsewhere: "
+                "do it after the transaction, or give this app a file, sqlite:///test.db, or a Postgres."
+            )
         if isinstance(handle, Opened):
             if handle.queries is not self.queries:
                 raise WrongDatabase("This transaction is in another datasource than the journal: start after it.")

@@ -82,6 +82,8 @@ class Engine:
         self.waits = Waits(self.clockwork, store, self, settings.grace)
         self.ids = self.machine.ids()
         self.threads = Threads(settings.threads, f"operon-{program.name}")
+        self.requests = Threads(settings.threads, f"operon-request-{program.name}")
+        """For blocking work that a client waits for: it never waits behind what runs in the background."""
         self.loop = Loop()
         self.service = Executor(self)
 
@@ -155,6 +157,7 @@ class Engine:
             self.waits.close()
             self.clockwork.stop()
             self.threads.close()
+            self.requests.close()
             self.loop.close()
 
     def _drain(self, seconds: float) -> None:
@@ -216,7 +219,7 @@ class Engine:
 
     def _alive(self) -> None:
         self.unforked()
-        if not self._accepting and context_is_outside():
+        if not self._accepting and context.branch.get() is None:  # what runs while the app drains may go on
             raise NotLaunched(f"{self.name} is closed.")
 
     # ── Places ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -491,8 +494,3 @@ class Engine:
         """Return workflows that nobody here runs to the queue."""
         yield from ask(HandBack(self.executor, claims))
         self.nudge()
-
-
-def context_is_outside() -> bool:
-    """Whether this code runs in no workflow; those that run while the app drains may go on."""
-    return context.branch.get() is None

@@ -31,6 +31,14 @@ class Threads:
                 self._backlog += 1
         self._work.put(work)
 
+    def offer(self, work: Callable[[], None], waiting: int) -> bool:
+        """Run this as `submit` does, unless so many wait for a thread already; answers whether it was taken."""
+        with self._lock:
+            full = self._idle == 0 and len(self._threads) == self.limit and self._backlog >= waiting
+        if not full:
+            self.submit(work)
+        return not full
+
     def _grow(self) -> bool:
         """Make one more thread; where the machine has no more to give, those that there are must do."""
         thread = threading.Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)

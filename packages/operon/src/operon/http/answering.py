@@ -25,6 +25,7 @@ from operon.core.rows import Outcome
 from operon.core.starting import begin, new_row
 from operon.core.transactions import Busy, attempt, transaction
 from operon.engine.engine import Engine
+from operon.engine.landing import arrived
 from operon.errors import Forbidden, KeyConflict, NotLaunched, PayloadTooLarge, StoreUnavailable
 from operon.http import keys
 from operon.http.door import Door, Visit
@@ -33,6 +34,11 @@ from operon.http.problems import RETRY, Failed
 T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds in which a start must be durable; then the database counts as out of reach."""
+PLACE = 2.0
+"""Seconds that a request waits for one of the threads that are there for requests."""
+WAITING = 16
+"""Requests that may wait for a thread, for each thread that there is."""
+FULL = "The server has more to do than it can; try again, with the same Idempotency-Key."
 BUSY = "A request with this Idempotency-Key is being worked on; try again."
 REFUSALS: dict[type[Exception], tuple[int, str]] = {
     KeyConflict: (422, "This Idempotency-Key came with another request before; use a new one."),
@@ -149,7 +155,7 @@ class Exchange:
         with _failing(workflow_id):
             if self.declared.function.asynchronous:
                 return await host.adrive(op)
-            return await asyncio.wrap_future(_threaded(host, lambda: app.around(lambda: host.drive(op))))
+            return await _threaded(host, lambda: app.around(lambda: host.drive(op)), min(self.visit.wait, PLACE))
 
 
 @contextmanager
@@ -185,18 +191,39 @@ def _forget(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _threaded(host: object, work: Callable[[], T]) -> Future[T]:
-    """Run blocking work on a thread of the app's."""
+async def _threaded(host: object, work: Callable[[], T], seconds: float) -> T:
+    """Run blocking work on a thread that is there for requests, if one is free within so many seconds.
+
+    Raises:
+        HTTPException: 503, none was; the work was not begun, and will not be.
+    """
     done: Future[T] = Future()
+    begun: Future[None] = Future()
 
     def run() -> None:
+        if not begun.set_running_or_notify_cancel():
+            return
+        done.set_running_or_notify_cancel()
+        begun.set_result(None)
         try:
             done.set_result(contextvars.Context().run(work))
         except BaseException as error:
             done.set_exception(error)
 
-    cast("Engine", host).threads.submit(run)
-    return done
+    pool = cast("Engine", host).requests
+    if not pool.offer(run, WAITING * pool.limit):
+        raise HTTPException(503, FULL, RETRY)
+    try:
+        async with asyncio.timeout(seconds):
+            await arrived(begun)
+    except TimeoutError:
+        if begun.cancel():
+            raise HTTPException(503, FULL, RETRY) from None
+    except asyncio.CancelledError:
+        begun.cancel()
+        raise
+    await arrived(done)
+    return done.result()
 
 
 def _ended(workflow_id: str, until: float, looked: float) -> Op[Outcome | None]:

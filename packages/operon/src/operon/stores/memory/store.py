@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -79,9 +80,12 @@ class Workflow:
 
 
 class MemoryStore:
-    """Answers every command at once, under one lock, and forgets all when it is dropped."""
+    """Answers every command at once, under one lock, and forgets all when it is dropped.
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+    Its clock is the machine's, so that what waits ends; tests may give another, such as a `Clock` that stands still.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.url = "memory://"
         self.dialect: Literal["postgres", "sqlite", "memory"] = "memory"
         self.queries: Mapping[str, str] = {}
