@@ -11,6 +11,7 @@ import pytest
 import operon
 from engine.conftest import MakeApp
 from operon import Client, Operon, Routes
+from operon.app.declarations import Workflow
 from operon.core.given import LONGEST
 from operon.core.retry import Retry
 from operon.errors import BadValue, DeclarationError
@@ -36,6 +37,10 @@ NO_LABELS: list[Any] = [
 UNNAMEABLE: list[Any] = [*UNSTORABLE, "", "a\nb", "x" * 256, 1, b"a"]
 
 
+def doubled(items: list[int]) -> list[int]:
+    return [2 * item for item in items]
+
+
 @pytest.fixture
 def app(make: MakeApp) -> Any:
     app = make()
@@ -48,20 +53,18 @@ def app(make: MakeApp) -> Any:
         yield app
 
 
-def flow(app: Operon) -> Any:
-    from operon.app.declarations import Workflow
-
+def flow(app: Operon) -> Workflow[[], int]:
     return Workflow(app.functions[next(iter(app.functions))])
 
 
 def lasting(app: Operon, endless: Any) -> list[Callable[[], Any]]:
     """Everything that takes a duration while an app is launched."""
-    given = "x" if endless is None else endless
+    given = cast("Any", "x" if endless is None else endless)
     return [
         lambda: flow(app).using(delay=given),
         lambda: flow(app).using(timeout=given),
-        lambda: app.close(drain=endless),
-        lambda: Routes().get("/x", wait=endless)(lambda: 1),
+        lambda: app.close(drain=given),
+        lambda: Routes().get("/x", wait=given)(lambda: 1),
         lambda: operon.start(flow(app)).result(timeout=given),
     ]
 
@@ -88,10 +91,10 @@ def test_a_declaration_refuses_a_duration_that_no_calendar_has(endless: Any) -> 
         lambda: Retry(backoff=wrong),
         lambda: Retry(cap=wrong),
         lambda: Retry(factor=1e9 if endless is None else endless),
-        lambda: app.workflow(batch=2, batch_wait=given),
+        lambda: app.workflow(batch=2, batch_wait=given)(doubled),
         lambda: app.step(timeout=given)(lambda: 1),
     ]
-    if endless is not None:
+    if endless not in (None, timedelta.max):  # which is a way to say for ever
         refused += [
             lambda: Operon("x", keep=endless),
             lambda: Operon("x", keep={"failed": endless}),

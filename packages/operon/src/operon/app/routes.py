@@ -367,7 +367,12 @@ def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
         options["timeout"] = seconds(timeout, f"timeout= of a {kind}")
     for each in ("roles", "aliases"):
         if each in options:
-            options[each] = names(options[each], f"{each}= of a {kind}", f"A name in {each}=", DeclarationError)
+            options[each] = names(
+                options[each],
+                f"{each}= of a {kind}",
+                f"The name of a {kind}" if each == "aliases" else "A role",
+                DeclarationError,
+            )
     if (wait := options.pop("batch_wait", None)) is not None and "batch" not in options:
         raise DeclarationError(f"batch_wait={wait!r} of a {kind} needs batch=, the number of items.")
     if "batch" in options:

@@ -186,5 +186,5 @@ def _statuses(status: str | Sequence[str] | None) -> tuple[Status, ...] | None:
 
 
 def _labels(attributes: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    wanted = {} if attributes is None else json.loads(labels(attributes))
+    wanted: dict[str, Any] = {} if attributes is None else json.loads(labels(attributes))
     return tuple((name, json.dumps(value, sort_keys=True)) for name, value in wanted.items())

@@ -33,7 +33,7 @@ def seconds(duration: object, what: str = "a duration") -> float:
         value = -1.0
     if not 0 <= value <= LONGEST:
         raise BadValue(
-            f"{what} is a number of seconds or a timedelta, from 0 to {LONGEST:.0e} s; {shown(duration)} is not."
+            f"{what} is a number of seconds or a timedelta, at least 0 and at most {LONGEST:.0e}; {shown(duration)} is not."
         )
     return value
 

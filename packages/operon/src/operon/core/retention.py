@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from operon.core.function import Function
-from operon.core.given import seconds
+from operon.core.given import LONGEST, seconds
 from operon.core.rows import Policy
 from operon.core.states import ENDED, Status
 from operon.errors import BadValue, DeclarationError
@@ -32,6 +32,8 @@ def keeping(keep: Keep, what: str = "keep=") -> dict[Status, float | None]:
 
 
 def _length(given: Duration | None, what: str) -> float | None:
+    if isinstance(given, timedelta):  # timedelta.max is a way to say for ever
+        given = min(given, timedelta(seconds=LONGEST))
     try:
         return None if given is None else seconds(given, what)
     except BadValue as error:

@@ -10,7 +10,8 @@ import json
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
+from msgspec import MsgspecError, Struct
+from msgspec.json import decode
 
 from operon.core.states import STATUSES, Status, status_of
 
@@ -356,9 +357,8 @@ def read_row(values: dict[str, Any]) -> WorkflowRow:
     if not 0 <= code < len(STATUSES):
         damage.append(f"status {code!r} is none")
     try:
-        names = json.loads(roles or "[]")
-        names = tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
-    except ValueError:
+        names = decode(roles or "[]", type=tuple[str, ...])
+    except MsgspecError:
         names = None
     if names is None:
         damage.append(f"roles {roles!r:.80} are no list of texts")
