@@ -33,7 +33,8 @@ def seconds(duration: object, what: str = "a duration") -> float:
         value = -1.0
     if not 0 <= value <= LONGEST:
         raise BadValue(
-            f"{what} is a number of seconds or a timedelta, at least 0 and at most {LONGEST:.0e}; {shown(duration)} is not."
+            f"{what} is a number of seconds or a timedelta, at least 0 and at most {LONGEST:.0e}; "
+            f"{shown(duration)} is not."
         )
     return value
 
