@@ -21,7 +21,7 @@ from operon.core import context as _context
 from operon.core.codec import Secret
 from operon.core.results import Handle
 from operon.errors import OperonError
-from operon.types import Context, ScheduleRecord, StepRecord, Unreadable, User, WorkflowRecord
+from operon.types import Context, ScheduleRecord, Status, StepRecord, Unreadable, User, WorkflowRecord
 
 __all__ = [
     "AsyncClient",
@@ -35,6 +35,7 @@ __all__ = [
     "Routes",
     "ScheduleRecord",
     "Secret",
+    "Status",
     "StepRecord",
     "Unreadable",
     "User",

@@ -5,7 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
+
+
+class Status(StrEnum):
+    """Where a workflow, or one of its operations, is; it is a text: `record.status == "running"`."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    HELD = "held"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def code(self) -> int:
+        """The number that stands for this state in the database."""
+        return CODES[self]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will ever change the outcome again."""
+        return self in ENDED
+
+
+CODES: dict[Status, int] = {status: code for code, status in enumerate(Status)}
+ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +58,7 @@ class WorkflowRecord:
 
     id: str
     name: str
-    status: str
-    """queued, running, waiting, held, succeeded, failed or cancelled."""
+    status: Status
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -55,6 +81,8 @@ class WorkflowRecord:
     partition: str = ""
     priority: int = 0
     dedupe: str | None = None
+    pin: str | None = None
+    """The only code version that may run it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +121,19 @@ class StepRecord:
     """Where in the code: `"3"`, or `"2/3"` in the second concurrent branch."""
     kind: str
     name: str
-    status: str
+    status: Status
+    """What goes on is running, or waiting: a sleep, or a step between two attempts."""
     output: Any
     error: BaseException | None
+    """Its error; while it goes on, that of the attempt before."""
     started_at: datetime | None
     ended_at: datetime | None
+    """None while it goes on."""
     attempt: int
     child: str | None
     version: str
+    ready_at: datetime | None = None
+    """When it goes on: a sleep's end, or a step's next attempt."""
 
 
 @dataclass(frozen=True, slots=True)

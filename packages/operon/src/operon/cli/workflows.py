@@ -254,6 +254,7 @@ def _facts(record: WorkflowRecord) -> dict[str, object]:
         "claimed": f"{record.attempts} times" if record.attempts != 1 else "once",
         "executor": record.executor,
         "version": record.version,
+        "pin": record.pin,
         "parent": record.parent,
         "user": record.user,
         "attributes": record.attributes,
@@ -265,6 +266,8 @@ def _step(step: StepRecord) -> tuple[object, ...]:
     name = f"{step.name} → {step.child}" if step.child else step.name
     instant = step.kind in {"sleep", "now"} and isinstance(step.output, float | int)
     result = at(step.output) if instant else _result(step)
+    if step.ended_at is None and step.ready_at is not None and not instant:
+        result = f"{result}; again at {cell(step.ready_at)}"
     return (f"{depth}{step.position}", cell(f"{depth}{name}"), step.status, _took(step), step.attempt, result)
 
 

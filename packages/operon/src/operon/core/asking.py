@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from operon.core import context, records
-from operon.core.commands import Cancel, Count, Describe, Find, Load, Op, ask
+from operon.core.commands import Awaited, Cancel, Count, Describe, Find, Load, Op, ask
 from operon.core.function import Declared
 from operon.core.given import instant, labels, text, whole
 from operon.core.host import Host
 from operon.core.ids import possible
 from operon.core.journal import note, recall, settle
+from operon.core.operations import History
 from operon.core.results import Handle, erased, unknown
 from operon.core.rows import Entry, Filter, Kind, Outcome, WorkflowRow
 from operon.core.states import Status
@@ -23,7 +24,9 @@ from operon.errors import BadValue
 from operon.types import StepRecord, WorkflowRecord
 
 R = TypeVar("R")
-HIDDEN = frozenset({Kind.ATTEMPT, Kind.WAKE})
+GOING_ON = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.HELD)
+MANY = 1000
+"""Children that are looked at."""
 
 
 def retrieve(host: Host, workflow_id: str, function: Declared | None = None) -> Op[Handle[Any]]:
@@ -50,15 +53,17 @@ def describe(host: Host, workflow_id: str) -> Op[WorkflowRecord]:
 
 
 def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
-    """List a workflow's recorded operations in the order in which they were completed.
+    """List a workflow's operations: those recorded, in the order in which they were completed, and what goes on.
 
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
     row = yield from _row(workflow_id)
-    function = host.function(row.name)
     entries = yield from ask(Load(workflow_id))
-    return [records.step(host, function, entry) for entry in entries if entry.kind not in HIDDEN]
+    if row.status.ended:
+        return History(host, row, entries).records()
+    children = yield from ask(Find(Filter(parent=workflow_id, status=GOING_ON, limit=MANY)))
+    return History(host, row, entries, children, (yield from ask(Awaited(workflow_id)))).records()
 
 
 def find(

@@ -82,6 +82,18 @@ class Load(Command[tuple[Entry, ...]], frozen=True):
     workflow_id: str
 
 
+class Awaited(Command[tuple[str, ...]], frozen=True):
+    """List what a parked workflow waits for the end of, by id."""
+
+    workflow_id: str
+
+
+class Standing(Command[Mapping[str, int]], frozen=True):
+    """Say which of these workflows have their record, each with its nonce."""
+
+    ids: tuple[str, ...]
+
+
 class Claim(Command[tuple[Claimed, ...]], frozen=True):
     """Take up to `limit` ready workflows of these names: oldest ready first, each by exactly one claimer.
 

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 from operon.core.function import Function
 from operon.core.host import Host
-from operon.core.rows import Entry, Kind, WorkflowRow
+from operon.core.rows import WorkflowRow
 from operon.errors import NotDeserializable
-from operon.types import StepRecord, Unreadable, WorkflowRecord
+from operon.types import Unreadable, WorkflowRecord
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -41,12 +41,12 @@ def record(host: Host, row: WorkflowRow) -> WorkflowRecord:
         name=row.name,
         status=row.status,
         created_at=at(row.created_at),
-        started_at=_at(row.started_at),
-        ended_at=_at(row.ended_at),
-        ready_at=_at(row.ready_at),
-        deadline=_at(row.deadline),
+        started_at=at_all(row.started_at),
+        ended_at=at_all(row.ended_at),
+        ready_at=at_all(row.ready_at),
+        deadline=at_all(row.deadline),
         input=read_input(host, function, row.input),
-        output=_value(host, function, row.output),
+        output=read_value(host, function, row.output),
         error=NotDeserializable(row.damage) if error is None and row.damage is not None else error,
         attempts=row.attempts,
         executor=row.executor,
@@ -61,28 +61,12 @@ def record(host: Host, row: WorkflowRow) -> WorkflowRecord:
         partition=row.partition,
         priority=row.priority,
         dedupe=row.dedupe,
+        pin=row.pin,
     )
 
 
-def step(host: Host, around: Function | None, entry: Entry) -> StepRecord:
-    """Show an operation of a workflow of this function to the user."""
-    own = host.function(entry.name) if entry.kind in (Kind.STEP, Kind.TRANSACTION) else None
-    return StepRecord(
-        position=entry.position,
-        kind=entry.kind,
-        name=entry.name,
-        status="failed" if entry.error is not None else "cancelled" if entry.kind is Kind.CANCELLED else "succeeded",
-        output=_value(host, own, entry.output),
-        error=read_error(host, own or around, entry.error),
-        started_at=_at(entry.started_at),
-        ended_at=_at(entry.ended_at),
-        attempt=entry.attempt,
-        child=entry.child,
-        version=entry.version,
-    )
-
-
-def _at(seconds: float | None) -> datetime | None:
+def at_all(seconds: float | None) -> datetime | None:
+    """See an instant as a datetime, if there is one."""
     return None if seconds is None else at(seconds)
 
 
@@ -100,7 +84,8 @@ def _object(text: str | None) -> dict[str, Any]:
     return dict(cast("Mapping[str, Any]", found)) if isinstance(found, Mapping) else {"?": found}
 
 
-def _value(host: Host, function: Function | None, text: str | None) -> Any:
+def read_value(host: Host, function: Function | None, text: str | None) -> Any:
+    """Give a recorded result, decoded as far as this process can."""
     if text is None:
         return None
     try:

@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from operon.types import CODES, ENDED, Status
 
+__all__ = ["CODES", "ENDED", "MOVES", "STATUSES", "Status", "status_of"]
 
-class Status(StrEnum):
-    """Where a workflow is; compares equal to its name, `record.status == "running"`."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    WAITING = "waiting"
-    HELD = "held"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def code(self) -> int:
-        """The number that stands for this state in the database."""
-        return CODES[self]
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing will ever change the outcome again."""
-        return self in ENDED
-
-
-CODES: dict[Status, int] = {status: code for code, status in enumerate(Status)}
 STATUSES: tuple[Status, ...] = tuple(Status)
-ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 
 
 def status_of(code: int) -> Status:

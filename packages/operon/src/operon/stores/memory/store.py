@@ -178,6 +178,16 @@ class MemoryStore:
 
     # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def awaited(self, command: c.Awaited) -> tuple[str, ...]:
+        """Whatever it is parked for."""
+        workflow = self.workflows.get(command.workflow_id)
+        return () if workflow is None else tuple(sorted(workflow.awaits))
+
+    def standing(self, command: c.Standing) -> Mapping[str, int]:
+        """What is not erased."""
+        found = (self.workflows[key].row for key in command.ids if key in self.workflows)
+        return {row.id: row.nonce for row in found if not row.erased}
+
     def load(self, command: c.Load) -> tuple[Entry, ...]:
         """Give the journal in completion order."""
         workflow = self.workflows.get(command.workflow_id)
@@ -404,6 +414,8 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.Fire: schedules.fire,
     c.Advance: MemoryStore.advance,
     c.Load: MemoryStore.load,
+    c.Awaited: MemoryStore.awaited,
+    c.Standing: MemoryStore.standing,
     c.Look: MemoryStore.look,
     c.Find: MemoryStore.find,
     c.Count: MemoryStore.count,

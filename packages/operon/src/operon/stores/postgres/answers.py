@@ -27,6 +27,16 @@ def load(session: Session, command: c.Load) -> tuple[Entry, ...]:
     return journals(session, [command.workflow_id]).get(command.workflow_id, ())
 
 
+def awaited(session: Session, command: c.Awaited) -> tuple[str, ...]:
+    """Read what a workflow is parked for."""
+    return tuple(row["awaited"] for row in session.rows("awaited", id=command.workflow_id))
+
+
+def standing(session: Session, command: c.Standing) -> Mapping[str, int]:
+    """See which have their record."""
+    return {row["id"]: row["nonce"] for row in session.rows("standing", ids=list(command.ids))}
+
+
 def journals(session: Session, ids: Sequence[str]) -> Mapping[str, tuple[Entry, ...]]:
     """Read the journals of those who have one."""
     rows = session.rows("load", ids=ids) if ids else ()
@@ -165,6 +175,8 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.Due: schedules.due,
     c.Fire: schedules.fire,
     c.Load: load,
+    c.Awaited: awaited,
+    c.Standing: standing,
     c.Look: look,
     c.Find: find,
     c.Count: count,

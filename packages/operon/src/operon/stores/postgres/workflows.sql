@@ -24,6 +24,12 @@ returning w.*, picked.ready_at as since;
 -- describe: one workflow
 select * from operon.workflows where id = :id::text;
 
+-- awaited: what a parked workflow waits for
+select awaited from operon.awaits where workflow_id = :id::text order by awaited;
+
+-- standing: which workflows have their record, and under which nonce
+select id, nonce from operon.workflows where id = any(:ids::text[]) and erased = 0;
+
 -- look: where some workflows stand
 select
     id, status, output, error, case when erased > 0 then extract(epoch from ended_at)::float8 end as erased

@@ -211,6 +211,14 @@ def _load(db: Connection, command: c.Load, _now: float) -> tuple[Entry, ...]:
     return _journals(db, [command.workflow_id]).get(command.workflow_id, ())
 
 
+def _awaited(db: Connection, command: c.Awaited, _now: float) -> tuple[str, ...]:
+    return tuple(key for (key,) in db.run("awaited", id=command.workflow_id))
+
+
+def _standing(db: Connection, command: c.Standing, _now: float) -> Mapping[str, int]:
+    return dict(db.run("standing", ids=json.dumps(command.ids)).fetchall())
+
+
 def _journals(db: Connection, ids: Sequence[str]) -> Mapping[str, tuple[Entry, ...]]:
     found = db.run("load", ids=json.dumps(ids)) if ids else ()
     return {
@@ -247,6 +255,8 @@ def _executors(db: Connection, _command: c.Executors, _now: float) -> tuple[Peer
 
 READS: Mapping[type[c.Command[Any]], Answer] = {
     c.Load: _load,
+    c.Awaited: _awaited,
+    c.Standing: _standing,
     c.Look: _look,
     c.Describe: _describe,
     c.Find: _find,

@@ -112,6 +112,12 @@ where id in (
   limit :limit
 );
 
+-- awaited: what a parked one waits for
+select awaited from operon_awaits where workflow_id = :id order by awaited;
+
+-- standing: which have their record, and under which nonce
+select id, nonce from operon_workflows where id in (select value from json_each(:ids)) and not erased;
+
 -- look: where some stand
 select id, status, output, error, iif(erased, ended_at, null) from operon_workflows
 where id in (select value from json_each(:ids));
