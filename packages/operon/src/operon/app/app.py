@@ -289,6 +289,8 @@ class Operon(Serving, Routes):
                 raise
             self._engine = engine
             self.host = engine
+            if run is not False:
+                self._databases.sweep(store)
 
     # ── What the engine asks of a program ────────────────────────────────────────────────────────────────────────────
 

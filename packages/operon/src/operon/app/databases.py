@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from operon.core.commands import Journal
 from operon.errors import DeclarationError, NotLaunched
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from operon.core.ledger import Done, Ledger, Work
     from operon.core.store import Store
     from operon.datasources import Datasource
+    from operon.datasources.sweeper import Sweeper
 
 
 class Databases:
@@ -31,6 +33,7 @@ class Databases:
         self._open: dict[str | None, Datasource] = {}
         self._lock = threading.Lock()
         self._home: tuple[object, Store] | None = None
+        self._sweeper: Sweeper | None = None
         self._files: TemporaryDirectory[str] | None = None
 
     def open(self, database: object, store: Store, functions: Iterator[Function]) -> None:
@@ -39,14 +42,27 @@ class Databases:
         if self._others:
             from operon.datasources import Datasource
 
+            journal = store.ask(Journal())
             for name, other in self._others.items():
-                self._open[name] = Datasource(other, idle=self._idle)
+                self._open[name] = Datasource(other, idle=self._idle, journal=journal)
         for function in functions:
             if function.kind == "transaction":
                 self._of(function).adapter(function.fn)
 
+    def sweep(self, store: Store) -> None:
+        """Begin to delete, from the datasources with names, the records of workflows that have theirs no more."""
+        if self._others:
+            from operon.datasources.sweeper import Sweeper
+
+            sources = {name: source for name, source in self._open.items() if name is not None}
+            self._sweeper = Sweeper(sources, store, store.ask(Journal()))
+            self._sweeper.start()
+
     def close(self) -> None:
         """Close what was opened here; the user's own engines and pools stay open."""
+        if self._sweeper is not None:
+            self._sweeper.close()
+            self._sweeper = None
         for datasource in self._open.values():
             datasource.close()
         self._open.clear()

@@ -88,6 +88,10 @@ class Awaited(Command[tuple[str, ...]], frozen=True):
     workflow_id: str
 
 
+class Journal(Command[str], frozen=True):
+    """Give the name under which other databases keep records that belong to this journal; no two have the same."""
+
+
 class Standing(Command[Mapping[str, int]], frozen=True):
     """Say which of these workflows have their record, each with its nonce."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
+from importlib import import_module
 from inspect import iscoroutine
 from threading import Lock as Mutex
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,7 @@ class Datasource:
         writer: the store's, held by whoever writes, if the journal is in this database and it has one writer.
         idle: seconds after which Postgres ends a transaction that does nothing; about the lease.
         size: connections at most, for each driver.
+        journal: the name of the journal that its records belong to.
         beside: the database of the journal, where this one only stands in for it: so it is spoken of.
     """
 
@@ -52,6 +55,7 @@ class Datasource:
         idle: float = 15.0,
         size: int = 16,
         beside: str = "",
+        journal: str = "",
     ) -> None:
         self.database = database
         self.url = url_of(database)
@@ -62,6 +66,7 @@ class Datasource:
         self.idle = idle
         self.size = size
         self.beside = beside
+        self.journal = journal
         self.waiting = WAITING
         self._adapters: dict[Any, Adapter] = {}
         self._resources: dict[str, tuple[Any, asyncio.AbstractEventLoop | None]] = {}
@@ -86,7 +91,7 @@ class Datasource:
         """Run a transaction of a function; see `transact`."""
         adapter = self.adapter(function)
         if ledger is not None and not self.main:
-            ledger = Foreign(ledger, adapter, self.dialect)
+            ledger = Foreign(ledger, adapter, self.dialect, self.journal)
         return (yield from transact(adapter, work, ledger, self.queries))
 
     def adapter(self, function: Callable[..., Any]) -> Adapter:
@@ -98,6 +103,12 @@ class Datasource:
         if function not in self._adapters:
             self._adapters[function] = self._adapter(declared(function), function.__qualname__)
         return self._adapters[function]
+
+    @cached_property
+    def own(self) -> Adapter:
+        """An adapter of blocking connections, for what we do here ourselves."""
+        module = import_module("sqlite3" if self.dialect == "sqlite" else "psycopg")
+        return self._adapter(module.Connection, "own")
 
     def _adapter(self, handle: type, name: str) -> Adapter:
         kind = kind_of(handle)

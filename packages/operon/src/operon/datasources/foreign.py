@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 QUERIES: Mapping[str, Mapping[str, str]] = {
     "postgres": {
         "record": """
-            insert into operon.transactions (workflow_id, position, output)
-            values (:workflow_id::text, :position::text, :output::text) returning position
+            insert into operon.transactions (workflow_id, position, journal, output)
+            values (:workflow_id::text, :position::text, :journal::text, :output::text) returning position
         """,
         "recorded": """
-            select output from operon.transactions where workflow_id = :workflow_id::text and position = :position::text
+            select output, journal from operon.transactions
+            where workflow_id = :workflow_id::text and position = :position::text
         """,
     },
     "sqlite": {
         "record": """
-            insert into operon_transactions (workflow_id, position, output) values (:workflow_id, :position, :output)
-            returning position
+            insert into operon_transactions (workflow_id, position, journal, output)
+            values (:workflow_id, :position, :journal, :output) returning position
         """,
         "recorded": """
-            select output from operon_transactions where workflow_id = :workflow_id and position = :position
+            select output, journal from operon_transactions where workflow_id = :workflow_id and position = :position
         """,
     },
 }
@@ -55,6 +56,7 @@ TABLES = {
             primary key (workflow_id, position)
         )
         """,
+        "alter table operon.transactions add column if not exists journal text",
     ),
     "sqlite": (
         """
@@ -66,17 +68,45 @@ TABLES = {
             primary key (workflow_id, position)
         ) without rowid
         """,
+        "alter table operon_transactions add column journal text",
     ),
 }
-UNDEFINED = {"42P01", "3F000"}
+SWEEPING: Mapping[str, Mapping[str, str]] = {
+    "postgres": {
+        "page": """
+            select workflow_id, position from operon.transactions
+            where journal = :journal::text
+                and (workflow_id, position) > (:workflow_id::text collate "C", :position::text collate "C")
+            order by workflow_id, position limit :limit::int
+        """,
+        "delete": """
+            delete from operon.transactions
+            where journal = :journal::text and workflow_id = :workflow_id::text and position = :position::text
+        """,
+    },
+    "sqlite": {
+        "page": """
+            select workflow_id, position from operon_transactions
+            where journal = :journal and (workflow_id, position) > (:workflow_id, :position)
+            order by workflow_id, position limit :limit
+        """,
+        "delete": """
+            delete from operon_transactions
+            where journal = :journal and workflow_id = :workflow_id and position = :position
+        """,
+    },
+}
+"""What whoever deletes old records asks; by the primary key, a page at a time."""
+UNDEFINED = {"42P01", "3F000", "42703"}
 RACED = {"23505", "42P06", "42P07"}
 
 
 class Foreign:
     """Keeps the record beside the user's rows, in their database, under the journal's key."""
 
-    def __init__(self, ledger: Ledger, adapter: Adapter, dialect: str) -> None:
+    def __init__(self, ledger: Ledger, adapter: Adapter, dialect: str, journal: str) -> None:
         self.ledger = ledger
+        self.journal = journal
         self.adapter = adapter
         self.dialect = dialect
         self.key = ledger.key
@@ -87,7 +117,7 @@ class Foreign:
 
     def closing(self, output: str) -> tuple[Statement, ...]:
         """Record; the primary key keeps a second one out, whoever its writer."""
-        return (Statement("record", {**self._parameters(), "output": output}, _unwritten),)
+        return (Statement("record", {**self._parameters(), "journal": self.journal, "output": output}, _unwritten),)
 
     def adopt(self) -> Op[Adopted | None]:
         """Ask the journal whether we may still run."""
@@ -98,7 +128,7 @@ class Foreign:
         try:
             rows = yield from self.adapter.glance(QUERIES[self.dialect]["recorded"], self._parameters())
         except Exception as error:
-            if sqlstate(error) not in UNDEFINED and "no such table" not in str(error):
+            if not absent(error):
                 raise
             yield from _create(self.adapter, self.dialect)
             return None
@@ -107,6 +137,11 @@ class Foreign:
     def _parameters(self) -> dict[str, str]:
         workflow_id, position = self.key
         return {"workflow_id": workflow_id, "position": position}
+
+
+def absent(error: Exception) -> bool:
+    """Whether an error says that the table of records is not there, or is that of an earlier version."""
+    return sqlstate(error) in UNDEFINED or any(what in str(error) for what in ("no such table", "no such column"))
 
 
 def _unwritten() -> StoreError:
@@ -126,5 +161,5 @@ def _create(adapter: Adapter, dialect: str) -> Op[None]:
             if sqlstate(error) == "42501":
                 script = ";".join(TABLES[dialect])
                 raise StoreError(f"This role may not create the table of records; do it yourself: {script}") from error
-            if sqlstate(error) not in RACED:
+            if sqlstate(error) not in RACED and "duplicate column" not in str(error):
                 raise

@@ -11,7 +11,7 @@ from operon.core.rows import Obstacle, Swept
 from operon.core.states import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from operon.core import commands as c
     from operon.stores.memory.store import MemoryStore, Workflow
@@ -76,6 +76,24 @@ def prune(store: MemoryStore, command: c.Prune) -> int:
         pruned += len(line.admitted) - len(kept)
         line.admitted = kept
     return pruned
+
+
+def standing(store: MemoryStore, command: c.Standing) -> Mapping[str, int]:
+    """What is not erased."""
+    found = (store.workflows[key].row for key in command.ids if key in store.workflows)
+    return {row.id: row.nonce for row in found if not row.erased}
+
+
+def journal(store: MemoryStore, command: c.Journal) -> str:
+    """As long as it lives."""
+    del command
+    return store.journal
+
+
+def awaited(store: MemoryStore, command: c.Awaited) -> tuple[str, ...]:
+    """Whatever it is parked for."""
+    workflow = store.workflows.get(command.workflow_id)
+    return () if workflow is None else tuple(sorted(workflow.awaits))
 
 
 def _aged(store: MemoryStore, command: c.Sweep, now: float) -> Iterator[tuple[int, Workflow]]:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from uuid import uuid4
 
 from msgspec.structs import replace
 
@@ -88,6 +89,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.url = "memory://"
         self.dialect: Literal["postgres", "sqlite", "memory"] = "memory"
+        self.journal = f"memory:{uuid4()}"
         self.queries: Mapping[str, str] = {}
         self.writer: Lock | None = None
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)
@@ -177,16 +179,6 @@ class MemoryStore:
         return Advanced(written=True, parked=parked, instants=instants)
 
     # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def awaited(self, command: c.Awaited) -> tuple[str, ...]:
-        """Whatever it is parked for."""
-        workflow = self.workflows.get(command.workflow_id)
-        return () if workflow is None else tuple(sorted(workflow.awaits))
-
-    def standing(self, command: c.Standing) -> Mapping[str, int]:
-        """What is not erased."""
-        found = (self.workflows[key].row for key in command.ids if key in self.workflows)
-        return {row.id: row.nonce for row in found if not row.erased}
 
     def load(self, command: c.Load) -> tuple[Entry, ...]:
         """Give the journal in completion order."""
@@ -414,8 +406,9 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.Fire: schedules.fire,
     c.Advance: MemoryStore.advance,
     c.Load: MemoryStore.load,
-    c.Awaited: MemoryStore.awaited,
-    c.Standing: MemoryStore.standing,
+    c.Awaited: retention.awaited,
+    c.Standing: retention.standing,
+    c.Journal: retention.journal,
     c.Look: MemoryStore.look,
     c.Find: MemoryStore.find,
     c.Count: MemoryStore.count,

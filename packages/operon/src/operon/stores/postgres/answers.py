@@ -37,6 +37,11 @@ def standing(session: Session, command: c.Standing) -> Mapping[str, int]:
     return {row["id"]: row["nonce"] for row in session.rows("standing", ids=list(command.ids))}
 
 
+def journal(session: Session, _: c.Journal) -> str:
+    """Read its name."""
+    return str(session.rows("journal")[0]["journal"])
+
+
 def journals(session: Session, ids: Sequence[str]) -> Mapping[str, tuple[Entry, ...]]:
     """Read the journals of those who have one."""
     rows = session.rows("load", ids=ids) if ids else ()
@@ -177,6 +182,7 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.Load: load,
     c.Awaited: awaited,
     c.Standing: standing,
+    c.Journal: journal,
     c.Look: look,
     c.Find: find,
     c.Count: count,

@@ -15,3 +15,6 @@ insert into operon.identity (system, database) values (:system::text, :database:
 
 -- adopt: accept that this database is a copy, and begin a new era
 update operon.identity set system = :system::text, database = :database::bigint, era = era + 1;
+
+-- journal: the name of this journal, another one for each copy that is adopted
+select journal || ':' || era as journal from operon.identity;

@@ -219,6 +219,10 @@ def _standing(db: Connection, command: c.Standing, _now: float) -> Mapping[str, 
     return dict(db.run("standing", ids=json.dumps(command.ids)).fetchall())
 
 
+def _journal(db: Connection, _command: c.Journal, _now: float) -> str:
+    return str(db.one("journal")[0])
+
+
 def _journals(db: Connection, ids: Sequence[str]) -> Mapping[str, tuple[Entry, ...]]:
     found = db.run("load", ids=json.dumps(ids)) if ids else ()
     return {
@@ -257,6 +261,7 @@ READS: Mapping[type[c.Command[Any]], Answer] = {
     c.Load: _load,
     c.Awaited: _awaited,
     c.Standing: _standing,
+    c.Journal: _journal,
     c.Look: _look,
     c.Describe: _describe,
     c.Find: _find,

@@ -13,5 +13,8 @@ insert or ignore into operon_identity (one, file) values (1, :file);
 -- identity: which file this was
 select file from operon_identity;
 
+-- journal: the name of this journal, another one for each copy that is adopted
+select journal || ':' || era from operon_identity;
+
 -- adopt: accept a copy as a database of its own
 update operon_identity set file = :file, era = era + 1;
