@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 import operon
-from engine.conftest import MakeApp
+from engine.conftest import MakeApp, until
 from operon import Status, StepRecord
 from operon.errors import WorkflowCancelled
-
-
-def until(look: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not look():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def length(record: StepRecord) -> timedelta:

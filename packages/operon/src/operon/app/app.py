@@ -70,6 +70,8 @@ class Operon(Serving, Routes):
             `{"succeeded": timedelta(days=7), "failed": None}`; None is for ever. Then only the key is left: a call with
             it joins a run that is over, and `result()` raises RecordDeleted.
         keep_keys: how long after its end a key is known; None is for ever. Then a call with it runs anew.
+        moved: classes by the path that older records name them by, once they have moved to another module or have
+            another name: `{"shop.models:Order": Order}`.
         lease: seconds after which others take over from a process that fell silent; a transaction that does nothing
             for so long is ended by the server, for it may be in their way.
         max_takeovers: how often a workflow is taken over from a process that died; the next time it is held, for it
@@ -96,13 +98,13 @@ class Operon(Serving, Routes):
         max_takeovers: int = 5,
         keep: Keep = None,
         keep_keys: Duration | None = timedelta(days=365),
+        moved: Mapping[str, type] | None = None,
     ) -> None:
         super().__init__()
         self.functions: dict[str, Function] = {}
         if not name:
             raise DeclarationError('An app has a name: Operon("shop").')
-        for what, number in {"threads": threads, "tasks": tasks, "max_payload": max_payload}.items():
-            whole(what, number, least=1, error=DeclarationError)
+        _counted(threads=threads, tasks=tasks, max_payload=max_payload)
         whole("max_takeovers", max_takeovers, least=0, most=SHORT, error=DeclarationError)
         grace, lease = _length("grace=", grace), _length("lease=", lease)
         if lease == 0:
@@ -110,7 +112,7 @@ class Operon(Serving, Routes):
         self.name = checked(name, "The name of an app", DeclarationError)
         self.database = database
         self.authenticate = authenticate
-        self.codec = Codec(max_payload=max_payload, key=encryption_key)
+        self.codec = Codec(max_payload=max_payload, key=encryption_key, moved=moved)
         self.host: Host | None = None
         self.pin = pin
         self.runs: bool | Sequence[str] = True
@@ -381,6 +383,11 @@ class Operon(Serving, Routes):
     def remembers(self, function: Function) -> bool:
         """Whether the function's transactions run in the database that holds the journal."""
         return self._databases.remembers(function)
+
+
+def _counted(**given: int) -> None:
+    for what, number in given.items():
+        whole(what, number, least=1, error=DeclarationError)
 
 
 def _length(what: str, duration: object) -> float:

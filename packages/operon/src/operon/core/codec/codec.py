@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from operon.core.codec import failures
 from operon.core.codec.form import Form, Policy
 from operon.core.codec.hints import Unannotated
 from operon.core.codec.secret import Cipher
+from operon.errors import DeclarationError
 
 
 class Codec:
@@ -17,15 +19,25 @@ class Codec:
         max_payload: the largest record, in bytes.
         key: 16, 24 or 32 bytes that encrypt `Secret` values; None records them plainly.
         packages: top-level packages whose classes any record may name, beside those of the function's own.
+        moved: classes by the path that older records name, `"shop.models:Order"`.
 
     Raises:
         DeclarationError: the key has a wrong length, or there is a key and no `cryptography`.
     """
 
     def __init__(
-        self, *, max_payload: int = 10_000_000, key: bytes | None = None, packages: frozenset[str] = frozenset()
+        self,
+        *,
+        max_payload: int = 10_000_000,
+        key: bytes | None = None,
+        packages: frozenset[str] = frozenset(),
+        moved: Mapping[str, type] | None = None,
     ) -> None:
-        self.policy: Final = Policy(max_payload, packages, Cipher(key) if key is not None else None)
+        cipher = Cipher(key) if key is not None else None
+        for path, cls in dict[str, object](moved or {}).items():
+            if not isinstance(cls, type) or ":" not in path:
+                raise DeclarationError(f"moved= gives a class by its old path, 'module:Class'; {path!r} is none.")
+        self.policy: Final = Policy(max_payload, packages, cipher, dict(moved or {}))
         self._forms: dict[tuple[Any, str | None], Form] = {}
 
     def encode(self, value: object, hint: Any = Unannotated, *, where: str, home: str | None = None) -> str:

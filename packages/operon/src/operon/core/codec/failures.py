@@ -31,7 +31,7 @@ _LEVELS = 10
 
 def trust(home: str, policy: Policy, raises: tuple[type[BaseException], ...]) -> Trust:
     """Return which exceptions a function's records may name: builtins, Operon's, its own package's, and `raises`."""
-    return Trust(home, policy.packages | _KNOWN, {class_name(cls): cls for cls in raises}, raises)
+    return Trust(home, policy.packages | _KNOWN, {**{class_name(cls): cls for cls in raises}, **policy.moved}, raises)
 
 
 def encode(error: BaseException, trust: Trust, policy: Policy, where: str) -> str:

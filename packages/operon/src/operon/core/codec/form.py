@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ class Policy(msgspec.Struct, frozen=True):
     max_payload: int
     packages: frozenset[str]
     cipher: Cipher | None
+    moved: Mapping[str, type] = {}
+    """Classes by the path that older rows know them by."""
 
     def check_size(self, data: bytes, where: str) -> str:
         """Return a record as text.
@@ -68,7 +70,9 @@ class Form:
         types = types_in(hint)
         self._hint = hint
         self._policy = policy
-        self._trust = Trust(home, policy.packages, {class_name(cls): cls for cls in types if family_of(cls)})
+        self._trust = Trust(
+            home, policy.packages, {**{class_name(cls): cls for cls in types if family_of(cls)}, **policy.moved}
+        )
         self._unpacker = Unpacker(self._trust, policy.cipher)
         self._is_any = hint in ANYTHING
         self._decoder = None if self._is_any else self._decoder_for(hint)
