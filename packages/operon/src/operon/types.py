@@ -70,6 +70,7 @@ class WorkflowRecord:
     attempts: int
     """How often it was claimed."""
     executor: int | None
+    """Who runs it, or ran it last when it ended; None while nobody does."""
     version: str
     parent: str | None
     root: str | None
@@ -83,6 +84,10 @@ class WorkflowRecord:
     dedupe: str | None = None
     pin: str | None = None
     """The only code version that may run it."""
+    host: str | None = None
+    """Of the executor, as long as that is known; `describe()` tells it, `find()` does not."""
+    pid: int | None = None
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True)

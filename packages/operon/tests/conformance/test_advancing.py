@@ -118,10 +118,11 @@ def test_of_racing_writers_of_a_position_one_wins(world: World) -> None:
 
 
 def test_an_outcome_comes_with_its_records_in_one(world: World) -> None:
-    guard = world.run()
+    executor = world.enlist()
+    guard = world.run(executor=executor)
     assert world.write(guard, step("1"), step("2"), end=Outcome(Status.SUCCEEDED, output="9")).written
     row = world.row()
-    assert (row.status, row.output, row.executor, row.ready_at) == ("succeeded", "9", None, None)
+    assert (row.status, row.output, row.executor, row.ready_at) == ("succeeded", "9", executor, None)
     assert row.ended_at is not None
     assert row.ended_at >= row.created_at
     assert world.positions() == ["1", "2"]
@@ -138,11 +139,13 @@ def test_an_outcome_comes_with_its_records_in_one(world: World) -> None:
     ],
 )
 def test_an_outcome_stands_as_it_was_given(world: World, outcome: Outcome) -> None:
-    guard = world.run()
+    """With the executor that ran it last."""
+    executor = world.enlist()
+    guard = world.run(executor=executor)
     world.end(guard, outcome)
     row = world.row()
     assert Outcome(row.status, row.output, row.error) == outcome
-    assert (row.executor, row.ready_at, row.ended_at is not None) == (None, None, outcome.status.ended)
+    assert (row.executor, row.ready_at, row.ended_at is not None) == (executor, None, outcome.status.ended)
     assert world.claim(world.enlist()) == []
 
 

@@ -24,7 +24,7 @@ def test_whatever_lives_can_be_cancelled(world: World, end: Outcome | Park | Non
     world.write(guard, end=end)
     assert world.ask(Cancel("w")) == 1
     row = world.row()
-    assert (row.status, row.output, row.error, row.executor, row.ready_at) == ("cancelled", None, None, None, None)
+    assert (row.status, row.output, row.error, row.ready_at) == ("cancelled", None, None, None)
     assert row.ended_at is not None
     world.pass_time(1e6)
     assert world.claim(world.enlist()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 
 import pytest
@@ -69,3 +70,26 @@ def test_who_starts_without_the_code_pins_nothing(sqlite_path: object) -> None:
         assert client.start("test_who_starts_without_the_code_pins_nothing.<locals>.flow").result(20) == 7
         own = operon.start(flow)
         assert own.result(10) == 7
+
+
+def test_describe_tells_who_ran_a_workflow_and_who_may(make: MakeApp) -> None:
+    """While it runs, and once it has ended."""
+    app = make()
+    seen: list[operon.WorkflowRecord] = []
+
+    @app.step
+    def look() -> None:
+        seen.append(operon.describe("w"))
+
+    @app.workflow
+    def flow() -> None:
+        look()
+
+    with app:
+        operon.start(flow.using(key="w", version=app.version)).result(30)
+        (running,), ended = seen, operon.describe("w")
+        for record in (running, ended):
+            assert (record.pin, record.pid, record.attempts) == (app.version, os.getpid(), 1)
+            assert record.host
+            assert record.executor
+        assert (running.status, ended.status) == ("running", "succeeded")

@@ -252,7 +252,7 @@ def _facts(record: WorkflowRecord) -> dict[str, object]:
         "ready": record.ready_at,
         "deadline": record.deadline,
         "claimed": f"{record.attempts} times" if record.attempts != 1 else "once",
-        "executor": record.executor,
+        "executor": record.executor if record.host is None else f"{record.executor} ({record.host}, pid {record.pid})",
         "version": record.version,
         "pin": record.pin,
         "parent": record.parent,

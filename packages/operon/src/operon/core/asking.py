@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from operon.core import context, records
-from operon.core.commands import Awaited, Cancel, Count, Describe, Find, Load, Op, ask
+from operon.core.commands import Awaited, Cancel, Count, Describe, Executors, Find, Load, Op, ask
 from operon.core.function import Declared
 from operon.core.given import instant, labels, text, whole
 from operon.core.host import Host
@@ -49,7 +50,11 @@ def describe(host: Host, workflow_id: str) -> Op[WorkflowRecord]:
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
-    return records.record(host, (yield from _row(workflow_id)))
+    record = records.record(host, (yield from _row(workflow_id)))
+    if record.executor is None:
+        return record
+    peer = next((each for each in (yield from ask(Executors())) if each.id == record.executor), None)
+    return record if peer is None else dataclasses.replace(record, host=peer.host, pid=peer.pid)
 
 
 def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:

@@ -61,7 +61,7 @@ def strip(store: MemoryStore, command: c.Strip) -> int:
 def prune(store: MemoryStore, command: c.Prune) -> int:
     """Executors first."""
     now = store.clock()
-    busy = {it.row.executor for it in store.workflows.values()}
+    busy = {it.row.executor for it in store.workflows.values() if it.row.status is Status.RUNNING}
     old = [
         it.id
         for it in store.executors.values()

@@ -463,7 +463,7 @@ def _end(workflow: Workflow, outcome: Outcome, now: float) -> None:
         status=outcome.status,
         output=outcome.output,
         error=outcome.error,
-        executor=None,
+        executor=workflow.row.executor if outcome.status.ended or outcome.status is Status.HELD else None,
         ready_at=now if outcome.status is Status.QUEUED else None,
         ended_at=now if outcome.status.ended else None,
     )

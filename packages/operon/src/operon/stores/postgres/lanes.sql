@@ -71,7 +71,7 @@ returning case when :after::float8 is null then 0 else output::float8 end as ins
 
 -- finish: end, hold, hand back or park a workflow while the claim holds
 update operon.workflows set
-    status = :status::int, executor = null, output = :output::text, error = :error::text,
+    status = :status::int, executor = case when :status::int > 2 then executor end, output = :output::text, error = :error::text,
     ready_at = case :status::int when 0 then clock_timestamp() when 2 then to_timestamp(:ready_at::float8) end,
     ended_at = case when :status::int > 3 then clock_timestamp() end
 where id = :workflow_id::text and claim = :claim::bigint and status = 1
@@ -97,7 +97,8 @@ with fence as materialized (
     returning case when :after::float8 is null then 0 else output::float8 end as instant
 )
 update operon.workflows w set
-    status = :end_status::int, executor = null, output = :end_output::text, error = :end_error::text,
+    status = :end_status::int, executor = case when :end_status::int > 2 then w.executor end,
+    output = :end_output::text, error = :end_error::text,
     ready_at = case :end_status::int when 0 then clock_timestamp() when 2 then to_timestamp(:end_ready_at::float8) end,
     ended_at = case when :end_status::int > 3 then clock_timestamp() end
 from written
@@ -179,7 +180,7 @@ with locked as materialized (
     select op from awaited a where not exists (select from operon.workflows t where t.id = a.id and t.status < 3)
 ), ended as (
     update operon.workflows w set
-        status = f.status, executor = null, output = f.output, error = f.error,
+        status = f.status, executor = case when f.status > 2 then w.executor end, output = f.output, error = f.error,
         ready_at = case f.status when 0 then clock_timestamp() when 2 then to_timestamp(f.ready_at) end,
         ended_at = case when f.status > 3 then clock_timestamp() end
     from unnest(

@@ -82,7 +82,7 @@ with recursive tree as (
     delete from operon.awaits a using live where a.workflow_id = live.id
 )
 update operon.workflows w set
-    status = 6, claim = claim + 1, executor = null, ready_at = null, ended_at = clock_timestamp(), output = null,
+    status = 6, claim = claim + 1, ready_at = null, ended_at = clock_timestamp(), output = null,
     error = null
 from live where w.id = live.id
 returning w.id;

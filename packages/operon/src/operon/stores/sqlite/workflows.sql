@@ -25,7 +25,8 @@ select 1 from operon_workflows where id = :id and claim = :claim and status = 1;
 
 -- finish: end a run, or give it away
 update operon_workflows
-set status = :status, output = :output, error = :error, executor = null, ready_at = :ready_at, ended_at = :ended_at
+set status = :status, output = :output, error = :error, ready_at = :ready_at, ended_at = :ended_at,
+  executor = iif(:status > 2, executor, null)
 where id = :id;
 
 -- park: go to sleep, unless what is awaited is over or gone; no other writer can end it meanwhile
@@ -82,7 +83,7 @@ where status = 2
 -- cancel: a workflow and, if wanted, what descends from it, even below one that has ended
 update operon_workflows
 set
-  status = 6, claim = claim + 1, executor = null, ready_at = null, ended_at = :now, output = null, error = null
+  status = 6, claim = claim + 1, ready_at = null, ended_at = :now, output = null, error = null
 where status < 4 and id in (
   with recursive tree (id) as (
     select :id
