@@ -54,7 +54,7 @@ def describe(host: Host, workflow_id: str) -> Op[WorkflowRecord]:
     if record.executor is None:
         return record
     peer = next((each for each in (yield from ask(Executors())) if each.id == record.executor), None)
-    return record if peer is None else dataclasses.replace(record, host=peer.host, pid=peer.pid)
+    return record if peer is None else dataclasses.replace(record, host=peer.host.partition(":")[0], pid=peer.pid)
 
 
 def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
