@@ -84,9 +84,9 @@ class Children:
 
     def _bury(self) -> int:
         """Replace those that were killed; what ended by itself has a reason that a second one would have, too."""
-        dead = [child for child in self._living if child.exitcode is not None]
-        self._living = [child for child in self._living if child.exitcode is None]
-        codes = [child.exitcode or 0 for child in dead]
+        ends = [(child, child.exitcode) for child in self._living]  # each is asked once: it may end at any moment
+        self._living = [child for child, code in ends if code is None]
+        codes = [code for _, code in ends if code is not None]
         if any(code < 0 for code in codes) and not self._signals:
             self._start()
         return max((code for code in codes if code > 0), default=0)

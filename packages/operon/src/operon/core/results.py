@@ -118,6 +118,8 @@ def rebuilt(
             raise NotDeserializable(f"{workflow_id} failed, {said}; as itself {unreadable}") from None
     if outcome.status is Status.CANCELLED:
         return None, WorkflowCancelled(f"{workflow_id} was cancelled.", workflow_id)
+    if outcome.status is not Status.HELD:
+        return None, StillRunning(_still(workflow_id))
     why = reason(host, outcome.error)
     return None, WorkflowHeld(f"{workflow_id} is held: {why} Resume, retry, fork or cancel it.", workflow_id)
 

@@ -7,23 +7,22 @@ from typing import Any
 from msgspec.structs import replace
 
 from operon.core import context
-from operon.core.commands import Advance, Describe, Invoke, Load, Op, Pause, Start, ask
+from operon.core.commands import Describe, Invoke, Load, Op, Pause, ask
 from operon.core.function import Declared, Function, Home
 from operon.core.host import Host
 from operon.core.journal import Branch, Run, Turn, interrupted, note, recall, settle
 from operon.core.ledger import Adopted, Done, Statement, Work
-from operon.core.results import call, conclude
+from operon.core.results import call
 from operon.core.rows import (
     Entry,
     Guard,
     Kind,
     NewWorkflow,
-    Outcome,
     before_claims,
     record_parameters,
     workflow_parameters,
 )
-from operon.core.starting import compare, new_row
+from operon.core.starting import new_row
 from operon.core.states import Status
 from operon.core.steps import replay
 from operon.errors import NotLaunched, StoreUnavailable, Suspended
@@ -82,10 +81,10 @@ def in_workflow(
     except Exception as error:
         run.check()
         text, rebuilt = function.round_trip_error(error)
-        yield from note(run, replace(blank, ordinal=run.number(), error=text, elapsed=ledger.elapsed()))
+        yield from note(run, replace(blank, ordinal=ledger.number(), error=text, elapsed=ledger.elapsed()))
         raise rebuilt from error.__cause__
     except BaseException as error:
-        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
+        interrupted(run, replace(blank, ordinal=ledger.number(), kind=Kind.CANCELLED), error)
         raise
     yield from _hand_over(run, ledger, blank, done)
     run.check()
@@ -94,11 +93,13 @@ def in_workflow(
 
 def _hand_over(run: Run, ledger: StepLedger, blank: Entry, done: Done) -> Op[None]:
     if not done.recorded:
-        yield from note(run, replace(blank, ordinal=run.number(), output=done.output, elapsed=ledger.elapsed()))
+        yield from note(run, replace(blank, ordinal=ledger.number(), output=done.output, elapsed=ledger.elapsed()))
         return
-    ordinal = ledger.ordinal or run.number()
-    yield Turn(run, ordinal)
-    run.given(ordinal)
+    ordinal = ledger.number()
+    try:
+        yield Turn(run, ordinal)
+    finally:
+        run.given(ordinal)
 
 
 def _work(function: Function, invoke: Invoke[Any]) -> Work:
@@ -133,6 +134,12 @@ class StepLedger:
         # Another workflow may have had this id, and its transactions their records in this database.
         self.key = (run.id, f"{blank.position}@{before_claims(run.row.nonce)}")
 
+    def number(self) -> int:
+        """Give the operation's one number, however many attempts it takes, and whatever comes of it."""
+        if not self.ordinal:
+            self.ordinal = self.run.number()
+        return self.ordinal
+
     def elapsed(self) -> float:
         """Seconds since the transaction began."""
         return self.host.clock() - self.begun
@@ -145,9 +152,7 @@ class StepLedger:
     def closing(self, output: str) -> tuple[Statement, ...]:
         """Fence and record, in one statement."""
         self.run.check()
-        if not self.ordinal:
-            self.ordinal = self.run.number()
-        entry = replace(self.blank, ordinal=self.ordinal, output=output, elapsed=self.elapsed())
+        entry = replace(self.blank, ordinal=self.number(), output=output, elapsed=self.elapsed())
         return (Statement("record", record_parameters(self.run.guard, entry), self._fenced),)
 
     def _fenced(self) -> BaseException:
@@ -172,30 +177,37 @@ class Busy(BaseException):
 
 
 class AloneLedger:
-    """The record of a workflow that is one transaction: its rows are written last, in the same commit."""
+    """The record of a workflow that is one transaction: its rows are written last, in the same commit.
 
-    def __init__(self, host: Host, row: NewWorkflow, blank: Entry, *, keyed: bool) -> None:
+    With a `failure`, it records that the transaction was refused: in one commit too, so that whoever has the same key
+    finds nothing, or how it ended.
+    """
+
+    def __init__(self, host: Host, row: NewWorkflow, blank: Entry, *, keyed: bool, failure: str | None = None) -> None:
         self.host = host
         self.row = row
         self.blank = blank
         self.keyed = keyed
+        self.failure = failure
         self.begun = host.clock()
         self.key = (row.id, blank.position)
 
     def opening(self) -> tuple[Statement, ...]:
         """Take the key's lock, so that two callers with one key do not both work."""
         self.begun = self.host.clock()
-        if not self.keyed or not self.host.locks:
+        if not self.keyed or self.failure is not None or not self.host.locks:
             return ()
         return (Statement("lock", {"id": self.row.id}, Busy),)
 
     def closing(self, output: str) -> tuple[Statement, ...]:
         """Write the ended workflow and its one step, in as few statements as the store can."""
-        entry = replace(self.blank, output=output, elapsed=self.host.clock() - self.begun)
+        result = {"output": output} if self.failure is None else {"error": self.failure}
+        entry = replace(self.blank, **result, elapsed=self.host.clock() - self.begun)
+        status = Status.SUCCEEDED if self.failure is None else Status.FAILED
         parameters = {
             **record_parameters(Guard(self.row.id, self.row.first_claim), entry),
             **workflow_parameters(self.row),
-            "status": Status.SUCCEEDED.code,
+            "status": status.code,
         }
         queries = ("settle", "settle_step")
         return tuple(Statement(query, parameters, Busy) for query in queries if query in self.host.store.queries)
@@ -205,13 +217,15 @@ class AloneLedger:
         row = yield from ask(Describe(self.row.id))
         if row is None:
             return None
-        if row.nonce == self.row.nonce and row.output is not None:
-            return Adopted(row.output)
+        if row.nonce == self.row.nonce and (row.output is None) == (self.failure is not None):
+            return Adopted(row.output or "null")
         raise Busy
 
 
 def attempt(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], row: NewWorkflow) -> Op[Any]:
     """Run a transaction as a workflow of one commit.
+
+    What it raises is recorded as its outcome, in one commit.
 
     Raises:
         Busy: another caller has its key, or had it and is done.
@@ -227,7 +241,15 @@ def attempt(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
     except StoreUnavailable:
         raise
     except Exception as error:
-        return (yield from _failed(host, declared, row, blank, error))
+        text, rebuilt = function.round_trip_error(error)
+        refused = AloneLedger(host, row, blank, keyed=ledger.keyed, failure=text)
+        yield from _of(function).transact(function, _nothing(function), refused)
+        raise rebuilt from error.__cause__
+
+
+def _nothing(function: Function) -> Work:
+    """Make the transaction in which only a refusal is recorded."""
+    return Work(function.name, lambda _tx: None, lambda _: ("null", None), lambda _: None)
 
 
 def _alone(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
@@ -241,16 +263,3 @@ def _alone(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[s
         except Busy:
             yield Pause(wait)
             wait = min(wait * 2, 0.5)
-
-
-def _failed(host: Host, declared: Declared, row: NewWorkflow, blank: Entry, error: Exception) -> Op[Any]:
-    """Record that the transaction failed, and raise its error; or take what another caller with this key made."""
-    function = declared.function
-    text, rebuilt = function.round_trip_error(error)
-    outcome = Outcome(Status.FAILED, error=text)
-    answer = yield from ask(Start(replace(row, executor=host.executor)))
-    if answer.created:
-        yield from ask(Advance(row.id, row.first_claim, (replace(blank, error=text),), outcome))
-        raise rebuilt from error.__cause__
-    compare(declared, row, answer)
-    return conclude(host, row.id, function, answer.outcome)

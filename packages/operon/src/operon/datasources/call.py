@@ -38,9 +38,15 @@ async def _to_the_end(answer: Awaitable[T]) -> T:
         except Exception:
             break
     if cancelled and (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().call_soon(_cancel_again, task)
+    return work.result()
+
+
+def _cancel_again(task: asyncio.Task[Any]) -> None:
+    """Deliver at its next await what a task was asked for meanwhile, unless that was taken back."""
+    if task.cancelling() and not task.done():
         task.uncancel()
         task.cancel()
-    return work.result()
 
 
 def block(op: Op[T], answer: Callable[[Any], Any] = _invoke) -> T:

@@ -17,7 +17,7 @@ from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.journal import Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine.bell import Rest
-from operon.engine.landing import arrived, settled
+from operon.engine.landing import arrived, cancel_later, settled
 from operon.errors import Divergence, StepFailed, StepTimedOut, StoreError, Suspended, WrongColour
 
 if TYPE_CHECKING:
@@ -314,14 +314,24 @@ async def _aflush(engine: Engine, command: Flush) -> Any:
 
 
 async def _aturn(engine: Engine, command: Turn) -> None:
-    run = command.run
+    """Wait for a turn to its end: what is recorded is given to the code, and only then is it cancelled."""
+    run, cancelled = command.run, False
     if run.pending:
         engine.linger(run)
-    if not run.its_turn(command.ordinal):
-        await _its_turn(run, command.ordinal)
-    if run.forked:
-        await _others_at_rest(run)
-        run.check()
+    while True:
+        try:
+            if not run.its_turn(command.ordinal):
+                await _its_turn(run, command.ordinal)
+            if run.forked:
+                await _others_at_rest(run)
+                run.check()
+            break
+        except asyncio.CancelledError:
+            if run.dead is not None:
+                raise
+            cancelled = True
+    if cancelled:
+        cancel_later()
 
 
 async def _its_turn(run: Run, ordinal: int) -> None:

@@ -65,15 +65,28 @@ async def arrived(future: Future[Any]) -> None:
 
 async def settled(future: Future[T]) -> T:
     """Await a commit to its end; a cancellation that hits meanwhile is delivered at the next await, not lost."""
-    cancelled = 0
+    cancelled = False
     while not future.done():
         try:
             await arrived(future)
         except asyncio.CancelledError:
-            cancelled += 1
-    task = asyncio.current_task() if cancelled else None
-    if task is not None:
-        for _ in range(cancelled):
-            task.uncancel()
-            task.cancel()
+            cancelled = True
+    if cancelled:
+        cancel_later()
     return future.result()
+
+
+def cancel_later() -> None:
+    """Cancel this task at its next await, as it was asked while it could not be.
+
+    A timeout that is left by then asks for nothing any more: it took back what it had asked for.
+    """
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().call_soon(_cancel_again, task)
+
+
+def _cancel_again(task: asyncio.Task[Any]) -> None:
+    if task.cancelling() and not task.done():
+        task.uncancel()
+        task.cancel()

@@ -80,7 +80,7 @@ class AsyncpgTransaction(Joined, Transaction):
         """Commit; that no statement failed is known, from the record's or from `check`."""
         self._guard(ours=False)
         yield from complete(self.transaction.commit)
-        yield from call(self.pool.release, self.handle)
+        yield from complete(lambda: self.pool.release(self.handle))
 
     def rollback(self) -> Op[None]:
         """Undo; what does not answer is closed, which undoes it too."""
@@ -91,7 +91,7 @@ class AsyncpgTransaction(Joined, Transaction):
         except Exception:
             self.abandon()
         finally:
-            yield from call(self.pool.release, self.handle)
+            yield from complete(lambda: self.pool.release(self.handle))
 
     def abandon(self) -> None:
         """Close the socket."""

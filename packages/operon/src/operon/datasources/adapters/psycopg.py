@@ -97,8 +97,8 @@ class PsycopgTransaction(Joined, Transaction):
             self.handle.__dict__.pop(method, None)
         self.handle.row_factory = self.shape
         if not self.broken:
-            yield from call(self.handle.set_autocommit, self.autocommit)
-        yield from call(self.pool.putconn, self.handle)
+            yield from complete(lambda: self.handle.set_autocommit(self.autocommit))
+        yield from complete(lambda: self.pool.putconn(self.handle))
 
 
 class PsycopgAdapter:
