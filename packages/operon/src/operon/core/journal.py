@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec.structs import replace
+
 from operon.core.commands import Command, Op, ask
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, WorkflowRow
 from operon.errors import Cancelled, Divergence, NotDeserializable, Suspended
@@ -39,6 +41,17 @@ class Turn(Command[None], frozen=True):
 
     run: Run
     ordinal: int
+
+
+class CatchUp(Command[None], frozen=True):
+    """Wait until all that is recorded has been given to the code: nothing new comes before it.
+
+    Unless it is strict, the wait ends, too, when every branch rests: what is recorded may need what is new, as where a
+    step hands its body one thing after the other.
+    """
+
+    run: Run
+    strict: bool
 
 
 class Stall(Command[None], frozen=True):
@@ -78,9 +91,15 @@ class Run:
         """In the order in which they began, so that a run can be repeated in all that it does."""
         self.waits: dict[Any, None] = {}
         """Likewise."""
+        self.timers: dict[Any, None] = {}
+        """Likewise: those of the loop that the body has set, and that are neither fired nor cancelled."""
+        self.timed = False
+        """It has set one."""
         self.pending: list[Entry] = []
         self.writing = False
         """A commit of what was pending is under way; set before `pending` is emptied."""
+        self.riding: dict[str, Entry] = {}
+        """Written with whatever is written next, and lost without harm."""
         self.instants: dict[str, float] = {}
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
@@ -100,6 +119,8 @@ class Run:
         """No smaller ordinal is outstanding."""
         for entry in entries:
             self._remember(entry)
+        self._recorded = self.ordinal
+        self._latecomers: list[Callable[[], None]] = []
 
     def _remember(self, entry: Entry) -> None:
         self.ordinal = max(self.ordinal, entry.ordinal)
@@ -107,6 +128,8 @@ class Run:
             self.failures.setdefault(entry.position.partition("#")[0], []).append(entry)
             return
         self.journal[entry.position] = entry
+        if entry.kind is Kind.TIMER:
+            return
         self.outstanding.add(entry.ordinal)
         if entry.kind is Kind.CANCELLED:
             self.cancelled.append(entry)
@@ -138,6 +161,26 @@ class Run:
         self.outstanding.add(self.ordinal)
         return self.ordinal
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether more than one thing can come next: another branch, or a timer."""
+        return self.forked or bool(self.timers)
+
+    def behind(self) -> bool:
+        """Whether something is recorded that the code has not been given yet."""
+        return self.first() <= self._recorded
+
+    def caught_up(self, call: Callable[[], None]) -> None:
+        """Call this when all that is recorded has been given."""
+        self._latecomers.append(call)
+        if not self.behind():
+            self._let_go_on()
+
+    def _let_go_on(self) -> None:
+        latecomers, self._latecomers = self._latecomers, []
+        for call in latecomers:
+            call()
+
     def its_turn(self, ordinal: int) -> bool:
         """Whether every smaller ordinal has been given to the code."""
         return self.first() >= ordinal
@@ -157,6 +200,8 @@ class Run:
             turn = self.turns.pop(self.first(), None)
             if turn is not None:
                 turn()
+        if self._latecomers and not self.behind():
+            self._let_go_on()
 
     def leftover(self) -> Entry | None:
         """Find the first record of the main line that the code never asked for."""
@@ -167,18 +212,24 @@ class Run:
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
 
-    __slots__ = ("_forks", "_steps", "path", "run")
+    __slots__ = ("_forks", "_steps", "_timers", "path", "run")
 
     def __init__(self, run: Run, path: str) -> None:
         self.run = run
         self.path = path
         self._steps = 0
         self._forks = 0
+        self._timers = 0
 
     def advance(self) -> str:
         """Claim the next position of this branch."""
         self._steps += 1
         return f"{self.path}{self._steps}"
+
+    def timer(self) -> str:
+        """Claim the position of the next timer that this branch sets."""
+        self._timers += 1
+        return f"{self.path}t{self._timers}"
 
     def fork(self) -> Branch:
         """Open the branch of a task that is being created here."""
@@ -195,8 +246,18 @@ class Branch:
                 run.given(entry.ordinal)
 
 
-def recall(branch: Branch, position: str, kind: Kind, name: str, digest: str = "") -> Op[Entry | None]:
+def recall(
+    branch: Branch, position: str, kind: Kind, name: str, digest: str = "", *, strict: bool = False
+) -> Op[Entry | None]:
     """Give the record at a position, in its turn; None when the code is ahead of the journal.
+
+    Args:
+        branch: asks.
+        position: where it is.
+        kind: of the operation.
+        name: of the operation.
+        digest: of its arguments.
+        strict: whether the operation waits for something that no branch of this run can need.
 
     Raises:
         Divergence: the journal has something else here, or something after here; the run is dead.
@@ -207,11 +268,24 @@ def recall(branch: Branch, position: str, kind: Kind, name: str, digest: str = "
     if entry is None:
         if run.reach.get(branch.path.rstrip("/"), 0) > int(position.rpartition("/")[2]):
             raise run.die(Divergence(f"{run.id}: the journal has no record at {position}, but has later ones."))
+        yield from _catch_up(run, Entry(position, 0, Kind.CANCELLED, name, digest), strict=strict)
         return None
     if (entry.name, entry.digest) != (name, digest) or entry.kind not in (kind, Kind.CANCELLED):
         raise run.die(_divergence(run, entry, kind, name))
     yield from _hand_out(run, entry)
     return entry
+
+
+def _catch_up(run: Run, cancelled: Entry, *, strict: bool) -> Op[None]:
+    """Let what is recorded come first; the operation that waits for that may be cancelled by it."""
+    if run.behind():
+        try:
+            yield CatchUp(run, strict)
+        except BaseException as error:
+            run.check()
+            interrupted(run, replace(cancelled, ordinal=run.number()), error)
+            raise
+        run.check()
 
 
 def _hand_out(run: Run, entry: Entry) -> Op[None]:
@@ -288,12 +362,14 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
     if woken is not None:
         yield from _hand_out(run, woken)
         return {}
+    if run.concurrent:
+        yield from _catch_up(run, Entry(mark, 0, Kind.CANCELLED, "wake"), strict=True)
     try:
         seen = yield from ask(Wait(run, until, awaits))
     except BaseException as error:
         if run.dead is None:
             interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
         raise
-    if run.forked:
+    if run.concurrent:
         yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))
     return seen

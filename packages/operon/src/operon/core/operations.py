@@ -15,7 +15,7 @@ from operon.core.records import at, at_all, read_error, read_value
 from operon.core.rows import Entry, Kind, WorkflowRow
 from operon.types import Status, StepRecord
 
-HIDDEN = frozenset({Kind.ATTEMPT, Kind.WAKE})
+HIDDEN = frozenset({Kind.ATTEMPT, Kind.WAKE, Kind.TIMER})
 
 
 class History:

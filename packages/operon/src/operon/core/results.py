@@ -19,7 +19,7 @@ from operon.core.ids import possible
 from operon.core.journal import Run, Wait, interrupted, note, read, recall, settle
 from operon.core.records import at, read_error
 from operon.core.rows import Entry, Kind, Outcome
-from operon.core.starting import begin, is_descendant
+from operon.core.starting import Begun, begin, is_descendant, placed
 from operon.core.states import Status
 from operon.core.verbs import alarm
 from operon.errors import (
@@ -140,23 +140,24 @@ def call(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     """Start, run here if possible, and give the result."""
     begun = yield from begin(host, declared, args, kwargs, inline=True)
     handle: Handle[Any] = Handle(host, begun.id, declared.function)
-    return (yield from result(host, handle, None, begun.outcome))
+    return (yield from placed(begun, result(host, handle, None, begun)))
 
 
-def result(
-    host: Host, handle: Handle[R_co], timeout: float | timedelta | None, known: Outcome | None = None
-) -> Op[R_co]:
-    """Wait for a workflow; in another workflow this is an operation of its own, and leaves no record but its order."""
+def result(host: Host, handle: Handle[R_co], timeout: float | timedelta | None, begun: Begun | None = None) -> Op[R_co]:
+    """Wait for a workflow; in another workflow this is an operation of its own, and leaves no record but its order.
+
+    What was `begun` for the caller runs here, in the place of the caller.
+    """
     limit = None if timeout is None else seconds(timeout, "timeout")
     branch = context.current()
     if branch is None:
         until = None if limit is None else host.now() + limit
-        return handle.decode(known or (yield from ended(host, None, handle.id, until)))
+        return handle.decode((yield from _known(begun)) or (yield from ended(host, None, handle.id, until)))
     run = branch.run
     run.check()
     until = None if limit is None else (yield from alarm(host, branch, "timeout", limit))
     position = branch.advance()
-    recorded = yield from recall(branch, position, Kind.RESULT, "result", handle.id)
+    recorded = yield from recall(branch, position, Kind.RESULT, "result", handle.id, strict=True)
     if recorded is not None:
         if (text := recorded.error) is not None:
             raise read(run, recorded, partial(host.codec.decode_error, text, home="operon"))
@@ -165,7 +166,7 @@ def result(
     yield from settle(run)
     blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
     try:
-        outcome = known or (yield from ended(host, run, handle.id, until))
+        outcome = (yield from _known(begun)) or (yield from ended(host, run, handle.id, until))
         if outcome.status is Status.HELD or outcome.erased is not None:
             handle.decode(outcome)
     except OperonError as error:
@@ -181,6 +182,13 @@ def result(
     copied = "null" if is_descendant(run, handle.id) else json.encode(replace(outcome, shares=())).decode()
     yield from note(run, replace(blank, ordinal=run.number(), output=copied))
     return _within(run, blank, handle, outcome)
+
+
+def _known(begun: Begun | None) -> Op[Outcome | None]:
+    """Give the outcome of what was begun, once it has run, where that is known here."""
+    if begun is None or begun.place is None:
+        return None if begun is None else begun.outcome
+    return (yield from begun.place.take(inline=True))
 
 
 def _within(run: Run, entry: Entry, handle: Handle[R_co], outcome: Outcome) -> R_co:

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     RESULT = "result"
     WAKE = "wake"
     CANCELLED = "cancelled"
+    TIMER = "timer"
     UNKNOWN = "unknown"
     """None of these: written by a later version, or damaged."""
 

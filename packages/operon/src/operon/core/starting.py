@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,6 +18,8 @@ from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Started, workflo
 from operon.core.states import status_of
 from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, OperonError, Suspended
 
+T = TypeVar("T")
+
 
 class Execute(Command[Outcome | None], frozen=True):
     """Run a workflow that was started for this executor.
@@ -31,6 +33,18 @@ class Execute(Command[Outcome | None], frozen=True):
     inline: bool
 
 
+class Place:
+    """The place that is reserved here for what was started: it is run in it, once, by whoever comes first."""
+
+    def __init__(self, function: Function, row: NewWorkflow) -> None:
+        self._execute: Execute | None = Execute(function, row, inline=True)
+
+    def take(self, *, inline: bool) -> Op[Outcome | None]:
+        """Run it for the caller and answer its outcome, or in the background; nothing, if it runs already."""
+        execute, self._execute = self._execute, None
+        return None if execute is None else (yield from ask(replace(execute, inline=inline)))
+
+
 class Begun(Struct, frozen=True):
     """A workflow that was started, or was there already."""
 
@@ -39,6 +53,8 @@ class Begun(Struct, frozen=True):
     """Where it stands, when that is known to be final."""
     joined: bool = False
     """It was there already."""
+    place: Place | None = None
+    """Where its caller is still to run it."""
 
 
 def begin(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], *, inline: bool) -> Op[Begun]:
@@ -171,8 +187,20 @@ def _child(
         text = host.codec.encode_error(error, home="operon", where=f"the start of {function.name}")
         yield from note(run, replace(blank, ordinal=run.number(), error=text))
         raise
-    yield from note(run, replace(blank, ordinal=run.number(), child=begun.id))
+    yield from placed(begun, note(run, replace(blank, ordinal=run.number(), child=begun.id)))
     return begun
+
+
+def placed(begun: Begun, op: Op[T]) -> Op[T]:
+    """Do what leads to a run in the reserved place; if it fails, what was started runs in the background."""
+    try:
+        return (yield from op)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if begun.place is not None:
+            yield from begun.place.take(inline=False)
+        raise
 
 
 def derived(run: Run, position: str) -> str:
@@ -213,11 +241,12 @@ def _started(
         raise run.die(Suspended(f"{run.id} is no longer run here."))
     compare(declared, row, answer)
     outcome = answer.outcome if answer.outcome.status.ended else None
-    if answer.created and executor is not None:
-        outcome = yield from ask(Execute(function, row, inline))
-    elif answer.created:
+    place = Place(function, row) if answer.created and executor is not None else None
+    if place is not None and not inline:
+        yield from place.take(inline=False)
+    elif answer.created and place is None:
         tell(host, (function, row))
-    return Begun(answer.id or row.id, outcome, joined=not answer.created)
+    return Begun(answer.id or row.id, outcome, not answer.created, place)
 
 
 def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:

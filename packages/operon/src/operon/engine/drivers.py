@@ -8,13 +8,13 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
-from operon.core.journal import Flush, Run, Stall, Turn, Wait
+from operon.core.journal import CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine.bell import Rest
 from operon.engine.landing import arrived, cancel_later, settled
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
+QUIET = 10
+"""Turns of the loop in which every branch rests, after which none of them is expected to go on by itself."""
 RESTLESS = 100
 """Turns of the loop that other branches are given to come to rest."""
 STUCK = 60.0
@@ -213,13 +215,31 @@ def _never(run: Run, ordinal: int) -> Divergence:
 
 
 def _turn_future(run: Run, ordinal: int) -> Future[None]:
-    if not run.forked:
+    if not (run.forked or run.timed):
         raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {run.first()}."))
     future: Future[None] = Future()
-    run.turns[ordinal] = lambda: future.set_result(None)
+    run.turns[ordinal] = lambda: _come(future)
     if run.its_turn(ordinal) and run.turns.pop(ordinal, None) is not None:
-        future.set_result(None)  # it came on another thread, between the look and the note
+        _come(future)  # it came on another thread, between the look and the note
     return future
+
+
+def _come(future: Future[None], error: BaseException | None = None) -> None:
+    """Complete a future that two threads may complete; the first one does."""
+    with suppress(InvalidStateError):
+        future.set_result(None) if error is None else future.set_exception(error)
+
+
+def _catch_up(engine: Engine, command: CatchUp) -> None:
+    del engine
+    if not command.strict:
+        return
+    future: Future[None] = Future()
+    command.run.caught_up(lambda: _come(future))
+    try:
+        future.result(STUCK)
+    except TimeoutError:
+        raise command.run.die(_never(command.run, command.run.first())) from None
 
 
 def _stall(engine: Engine, command: Stall) -> None:
@@ -258,6 +278,7 @@ BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
     Invoke: _invoke,
     Flush: _flush,
     Turn: _turn,
+    CatchUp: _catch_up,
     Stall: _stall,
     Wait: _wait,
     Pause: _pause,
@@ -321,7 +342,7 @@ async def _aturn(engine: Engine, command: Turn) -> None:
     while True:
         try:
             if not run.its_turn(command.ordinal):
-                await _its_turn(run, command.ordinal)
+                await _its_turn(engine, run, command.ordinal)
             if run.forked:
                 await _others_at_rest(run)
                 run.check()
@@ -334,23 +355,57 @@ async def _aturn(engine: Engine, command: Turn) -> None:
         cancel_later()
 
 
-async def _its_turn(run: Run, ordinal: int) -> None:
+async def _its_turn(engine: Engine, run: Run, ordinal: int) -> None:
     try:
-        async with asyncio.timeout(STUCK):
-            await arrived(_turn_future(run, ordinal))
+        await _before_long(engine, _turn_future(run, ordinal))
     except TimeoutError:
         raise run.die(_never(run, ordinal)) from None
     finally:
         run.turns.pop(ordinal, None)
 
 
+async def _before_long(engine: Engine, future: Future[None]) -> None:
+    """Wait for what other branches bring; by the engine's timers, for those of the loop are the body's own.
+
+    Raises:
+        TimeoutError: it does not come.
+    """
+    limit = engine.clockwork.after(STUCK, lambda: _come(future, TimeoutError()))
+    try:
+        await arrived(future)
+        future.result()
+    finally:
+        limit.cancel()
+
+
+async def _acatch_up(engine: Engine, command: CatchUp) -> None:
+    run, quiet = command.run, 0
+    while not command.strict and quiet < QUIET:
+        if not run.behind():
+            return
+        quiet = quiet + 1 if at_rest(run, asyncio.current_task()) else 0
+        await asyncio.sleep(0)
+    if command.strict:
+        future: Future[None] = Future()
+        run.caught_up(lambda: _come(future))
+        try:
+            await _before_long(engine, future)
+        except TimeoutError:
+            raise run.die(_never(run, run.first())) from None
+
+
 async def _others_at_rest(run: Run) -> None:
     """Let the other branches go on until each waits for something; not for ever, if one spins."""
     me = asyncio.current_task()
     for _ in range(RESTLESS):
-        if all(task is me or _rests(task) for task in run.tasks):
+        if at_rest(run, me):
             return
         await asyncio.sleep(0)
+
+
+def at_rest(run: Run, but: object = None) -> bool:
+    """Whether each task of a run waits for something; but for one."""
+    return all(task is but or _rests(task) for task in tuple(run.tasks))
 
 
 def _rests(task: Any) -> bool:
@@ -373,8 +428,12 @@ async def _await(engine: Engine, command: Wait) -> Any:
 
 
 async def _apause(engine: Engine, command: Pause) -> None:
-    del engine
-    await asyncio.sleep(command.seconds)
+    over: Future[None] = Future()
+    timer = engine.clockwork.after(command.seconds, lambda: _come(over))
+    try:
+        await arrived(over)
+    finally:
+        timer.cancel()
 
 
 async def _aexecute(engine: Engine, command: Execute) -> Any:
@@ -390,6 +449,7 @@ AWAITED: dict[type[Command[Any]], Callable[[Engine, Any], Awaitable[Any]]] = {
     Invoke: _ainvoke,
     Flush: _aflush,
     Turn: _aturn,
+    CatchUp: _acatch_up,
     Stall: _astall,
     Wait: _await,
     Pause: _apause,

@@ -35,6 +35,7 @@ from operon.engine.pen import Pen
 from operon.engine.program import Program
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
+from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.errors import Cancelled, DeclarationError, ForkedProcess, NotLaunched, StoreUnavailable, Suspended
 
@@ -84,7 +85,7 @@ class Engine:
         self.threads = Threads(settings.threads, f"operon-{program.name}")
         self.requests = Threads(settings.threads, f"operon-request-{program.name}")
         """For blocking work that a client waits for: it never waits behind what runs in the background."""
-        self.loop = Loop()
+        self.loop = Loop(BodyTimers(self))
         self.service = Executor(self)
 
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from operon.core.journal import Run
 from operon.engine.branches import BranchingFactory
+from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched
 
 T = TypeVar("T")
@@ -24,7 +25,8 @@ PATIENCE = 5.0
 class Loop:
     """One loop, its task factory, and the tasks of the runs on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: BodyTimers) -> None:
+        self._timers = timers
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._factory: BranchingFactory | None = None
@@ -37,6 +39,7 @@ class Loop:
         self._loop = loop
         self._factory = BranchingFactory(loop)
         self._factory.install()
+        self._timers.install(loop)
         return loop
 
     def running(self) -> asyncio.AbstractEventLoop:
@@ -112,6 +115,7 @@ class Loop:
             loop, self._loop = self._loop, None
         if loop is None or self._factory is None:
             return
+        self._timers.remove()
         if self._thread is None:
             self._factory.remove()
             return

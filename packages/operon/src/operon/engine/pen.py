@@ -84,8 +84,9 @@ class Pen:
     def _take(self, trip: Trip) -> Advance:
         self._flight, self._run.writing = trip, True
         pending = self._run.pending
-        entries = tuple(pending)
-        del pending[: len(entries)]
+        riding, self._run.riding = self._run.riding, {}
+        entries = (*pending, *riding.values())
+        del pending[: len(entries) - len(riding)]
         return Advance(self._run.id, self._run.guard.claim, entries, trip.end)
 
     def _launch(self, trip: Trip, command: Advance) -> None:

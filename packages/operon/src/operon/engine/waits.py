@@ -215,6 +215,7 @@ class Waits:
                 self._clockwork.after(left, lambda: self._parker.quietly(run, lambda: self._again(run)))
                 return
             instants = [waiting.wait.until for waiting in run.waits if waiting.wait.until is not None]
+            instants += [timer.until for timer in tuple(run.timers)]
             until = min(instants, default=None)
             if until is not None and until - self._parker.now() <= self._grace:
                 return  # whoever ends that wait comes here again
