@@ -16,8 +16,8 @@ import pytest
 from msgspec.structs import replace
 
 from operon import Operon, aio
-from operon.core.commands import Advance, Bury, Describe, Enlist, Load, Start
-from operon.core.rows import Entry, Kind, NewWorkflow, Process
+from operon.core.commands import Advance, Bury, Describe, Enlist, Find, Load, Start
+from operon.core.rows import Entry, Filter, Kind, NewWorkflow, Outcome, Process, WorkflowRow
 from operon.core.states import Status
 from operon.stores.memory import Clock, MemoryStore
 
@@ -45,7 +45,13 @@ class World:
             await asyncio.Event().wait()
             return name
 
-        self.work, self.hang = work, hang
+        @app.workflow(name="child")
+        async def child(n: int) -> str:
+            for _ in range(n):
+                await work("in a child")
+            return f"child {n}"
+
+        self.work, self.hang, self.child = work, hang, child
 
     async def do(self, name: str) -> None:
         self.seen.append(await self.work(name))
@@ -162,9 +168,12 @@ def valued(seen: Seen) -> Seen:
     return [text for text in seen if "#" in text]
 
 
-def run(program: Program, seed: int, past: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], Seen]:
-    """Run a program to its end, from a past that a dead process left."""
+def run(
+    program: Program, seed: int, past: tuple[Entry, ...], born: dict[str, WorkflowRow] | None = None
+) -> tuple[tuple[Entry, ...], Seen]:
+    """Run a program to its end, from a past that a dead process left; the children that it had are kept in `born`."""
     store = MemoryStore(Clock(time.time))
+    born = {} if born is None else born
     seen: Seen = []
     app = Operon("app", database=store, grace=30, version="1")
     world = World(app, seen, seed)
@@ -180,6 +189,10 @@ def run(program: Program, seed: int, past: tuple[Entry, ...]) -> tuple[tuple[Ent
     store.ask(Start(NewWorkflow("w", "program", "{}", digest, 1, executor=dead)))
     if past:
         assert store.ask(Advance("w", 1, past)).written
+    for child in [born[str(entry.child)] for entry in past if entry.kind is Kind.START]:
+        store.ask(Start(NewWorkflow(child.id, child.name, child.input, child.digest, 2, executor=dead)))
+        if any(entry.kind is Kind.RESULT and entry.child == child.id for entry in past):
+            store.ask(Advance(child.id, 1, (), Outcome(Status.SUCCEEDED, output=child.output)))
     store.ask(Bury(((dead, 0),), proven=True))
 
     async def main() -> None:
@@ -191,4 +204,5 @@ def run(program: Program, seed: int, past: tuple[Entry, ...]) -> tuple[tuple[Ent
     row = store.ask(Describe("w"))
     assert row is not None
     assert row.status is Status.SUCCEEDED
+    born.update((each.id, each) for each in store.ask(Find(Filter(limit=1000))) if each.id not in born)
     return store.ask(Load("w")), seen

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Coroutine, Generator
+from functools import partial
 from typing import Any
 
 from operon.core import context
+from operon.core.journal import Branch
+from operon.errors import Cancelled, Suspended
 
 AnyCoroutine = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 
@@ -40,7 +43,7 @@ class BranchingFactory:
         around.run(context.branch.set, branch)
         task = self._create(loop, coro, around, options)
         here.run.tasks[task] = None
-        task.add_done_callback(lambda _: branch.ended(task))
+        task.add_done_callback(partial(_ended, branch))
         return task
 
     def _create(
@@ -51,3 +54,11 @@ class BranchingFactory:
             task: asyncio.Future[Any] = inner(loop, coro, context=around, **options)
             return task
         return asyncio.Task(coro, loop=loop, context=around, **options)
+
+
+def _ended(branch: Branch, task: asyncio.Future[Any]) -> None:
+    """Note that a branch asks for nothing more; that its run was left is nobody's to retrieve."""
+    branch.ended(task)
+    left = None if task.cancelled() else task._exception  # type: ignore[attr-defined]  # noqa: SLF001 - a look retrieves
+    if isinstance(left, Suspended | Cancelled):
+        task.exception()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
-QUIET = 10
-"""Turns of the loop in which every branch rests, after which none of them is expected to go on by itself."""
+ECHOES = 4
+"""As many futures, each of which waits for the next, may stand between two branches."""
 RESTLESS = 100
 """Turns of the loop that other branches are given to come to rest."""
 STUCK = 60.0
@@ -379,11 +379,8 @@ async def _before_long(engine: Engine, future: Future[None]) -> None:
 
 
 async def _acatch_up(engine: Engine, command: CatchUp) -> None:
-    run, quiet = command.run, 0
-    while not command.strict and quiet < QUIET:
-        if not run.behind():
-            return
-        quiet = quiet + 1 if at_rest(run, asyncio.current_task()) else 0
+    run, repose = command.run, Repose(command.run, asyncio.current_task())
+    while not command.strict and run.behind() and not repose.reached():
         await asyncio.sleep(0)
     if command.strict:
         future: Future[None] = Future()
@@ -396,21 +393,37 @@ async def _acatch_up(engine: Engine, command: CatchUp) -> None:
 
 async def _others_at_rest(run: Run) -> None:
     """Let the other branches go on until each waits for something; not for ever, if one spins."""
-    me = asyncio.current_task()
-    for _ in range(RESTLESS):
-        if at_rest(run, me):
-            return
+    repose = Repose(run, asyncio.current_task())
+    while not repose.reached():
         await asyncio.sleep(0)
 
 
-def at_rest(run: Run, but: object = None) -> bool:
-    """Whether each task of a run waits for something; but for one."""
-    return all(task is but or _rests(task) for task in tuple(run.tasks))
+class Repose:
+    """Whether all branches of a run have come to rest; to be asked once a turn of the loop, until it is so.
+
+    It is not enough that each waits at one instant: what has ended is told by one future to the next (a gather to the
+    gather around it, shielded), one a turn. If a branch spins, that is not waited for for ever.
+    """
+
+    __slots__ = ("_but", "_patience", "_quiet", "_run")
+
+    def __init__(self, run: Run, but: object = None) -> None:
+        self._run = run
+        self._but = but
+        self._quiet = 0
+        self._patience = RESTLESS
+
+    def reached(self) -> bool:
+        """Look again."""
+        rests = all(task is self._but or _rests(task) for task in tuple(self._run.tasks))
+        self._quiet = self._quiet + 1 if rests else 0
+        self._patience -= 1
+        return self._quiet > ECHOES or self._patience < 0
 
 
 def _rests(task: Any) -> bool:
     waiter = task._fut_waiter  # noqa: SLF001 - what a task waits for, in both of asyncio's implementations
-    return task.done() or (waiter is not None and not waiter.done())
+    return waiter is not None and not waiter.done()  # one that is done has still to say so
 
 
 async def _astall(engine: Engine, command: Stall) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from operon.core import context as ambient
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
-from operon.engine.drivers import RESTLESS, at_rest
+from operon.engine.drivers import Repose
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
@@ -160,13 +160,13 @@ class BodyTimers:
         run = timer.run
         timer.ordinal = ordinal
         self._engine.waits.enter(run)
-        come = partial(self._loop.call_soon_threadsafe, self._in_turn, timer, RESTLESS, context=EMPTY)
+        come = partial(self._loop.call_soon_threadsafe, self._in_turn, timer, Repose(run), context=EMPTY)
         if run.its_turn(ordinal):
             come()
         else:
             run.turns[ordinal] = come
 
-    def _in_turn(self, timer: BodyTimer, patience: int) -> None:
+    def _in_turn(self, timer: BodyTimer, repose: Repose) -> None:
         """Fire once every branch has come to rest, so that nothing is done at the same time."""
         run = timer.run
         if timer.cancelled():
@@ -174,8 +174,8 @@ class BodyTimers:
         elif run.dead is not None:
             self._engine.waits.leave(run)
             timer._run()  # noqa: SLF001 - as the loop would
-        elif patience and not at_rest(run):
-            self._loop.call_soon(self._in_turn, timer, patience - 1, context=EMPTY)
+        elif not repose.reached():
+            self._loop.call_soon(self._in_turn, timer, repose, context=EMPTY)
         else:
             self._fire(timer)
 
@@ -187,7 +187,14 @@ class BodyTimers:
             self._engine.linger(run)
         timer._run()  # noqa: SLF001 - as the loop would
         timer.close()
-        self._engine.waits.leave(run)
+        self._settle(run, Repose(run))
+
+    def _settle(self, run: Run, repose: Repose) -> None:
+        """Let the run be parked again, once the code has heard of the firing."""
+        if repose.reached():
+            self._engine.waits.leave(run)
+        else:
+            self._loop.call_soon(self._settle, run, repose, context=EMPTY)
 
 
 EMPTY = contextvars.Context()
