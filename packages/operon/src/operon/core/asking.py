@@ -25,8 +25,6 @@ from operon.errors import BadValue
 from operon.types import StepRecord, WorkflowRecord
 
 R = TypeVar("R")
-GOING_ON = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.HELD)
-MANY = 1000
 """Children that are looked at."""
 
 
@@ -67,8 +65,7 @@ def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
     entries = yield from ask(Load(workflow_id))
     if row.status.ended:
         return History(host, row, entries).records()
-    children = yield from ask(Find(Filter(parent=workflow_id, status=GOING_ON, limit=MANY)))
-    return History(host, row, entries, children, (yield from ask(Awaited(workflow_id)))).records()
+    return History(host, row, entries, (yield from ask(Awaited(workflow_id)))).records()
 
 
 def find(

@@ -6,7 +6,7 @@ all its attempts. What goes on is never shown as done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from operon.core.host import Host
@@ -25,7 +25,6 @@ class History:
         host: the app, or the client, that asks.
         row: the workflow.
         entries: its journal, by ordinal.
-        children: those that it started and that have not ended.
         awaits: the ids of those it is parked for.
     """
 
@@ -34,13 +33,11 @@ class History:
         host: Host,
         row: WorkflowRow,
         entries: Sequence[Entry],
-        children: Iterable[WorkflowRow] = (),
         awaits: Sequence[str] = (),
     ) -> None:
         self._host = host
         self._row = row
         self._entries = entries
-        self._children = tuple(children)
         self._awaits = awaits
         self._function = host.function(row.name)
         self._now = host.now()
@@ -51,7 +48,7 @@ class History:
     def records(self) -> list[StepRecord]:
         """List what was done, in the order in which it was completed, and what goes on."""
         shown = [self._recorded(entry) for entry in self._entries if self._is_operation(entry)]
-        return [*shown, *self._retried(), *self._started(), *self._awaited()]
+        return [*shown, *self._retried(), *self._awaited()]
 
     @staticmethod
     def _is_operation(entry: Entry) -> bool:
@@ -127,14 +124,6 @@ class History:
                 record = replace(record, status=Status.RUNNING)
             yield record
 
-    def _started(self) -> Iterator[StepRecord]:
-        """Children that run inline: their start is recorded when they have ended."""
-        known = {entry.child for entry in self._entries}
-        for child in self._children:
-            prefix = f"{self._row.id}."
-            if child.id not in known and child.id.startswith(prefix):
-                yield self._blank(child.id.removeprefix(prefix), Kind.START, child.name, child.status, child)
-
     def _awaited(self) -> Iterator[StepRecord]:
         """Workflows that this one is parked for; it comes back to the same place then."""
         if self._row.status is not Status.WAITING:
@@ -143,25 +132,19 @@ class History:
         numbers = (int(it.position) for it in self._entries if it.position.isdecimal())
         position = "" if forked else str(max(numbers, default=0) + 1)
         for awaited in self._awaits:
-            record = self._blank(position, Kind.RESULT, "result", Status.WAITING)
-            yield replace(record, child=awaited, started_at=at_all(self._ends.get("", self._row.started_at)))
-
-    def _blank(
-        self, position: str, kind: Kind, name: str, status: Status, child: WorkflowRow | None = None
-    ) -> StepRecord:
-        return StepRecord(
-            position=position,
-            kind=kind,
-            name=name,
-            status=status,
-            output=None,
-            error=None,
-            started_at=None if child is None else at(child.created_at),
-            ended_at=None,
-            attempt=1,
-            child=None if child is None else child.id,
-            version=self._row.version,
-        )
+            yield StepRecord(
+                position=position,
+                kind=Kind.RESULT,
+                name="result",
+                status=Status.WAITING,
+                output=None,
+                error=None,
+                started_at=at_all(self._ends.get("", self._row.started_at)),
+                ended_at=None,
+                attempt=1,
+                child=awaited,
+                version=self._row.version,
+            )
 
 
 def _number(text: str | None) -> float:

@@ -59,6 +59,6 @@ class BranchingFactory:
 def _ended(branch: Branch, task: asyncio.Future[Any]) -> None:
     """Note that a branch asks for nothing more; that its run was left is nobody's to retrieve."""
     branch.ended(task)
-    left = None if task.cancelled() else task._exception  # type: ignore[attr-defined]  # noqa: SLF001 - a look retrieves
+    left = None if task.cancelled() else task._exception  # noqa: SLF001 - `exception()` retrieves it
     if isinstance(left, Suspended | Cancelled):
         task.exception()

@@ -313,7 +313,8 @@ def left_by_its_loop(engine: Engine, invoke: Invoke[Any]) -> Generator[None]:
         yield
     except asyncio.CancelledError:
         task, here = asyncio.current_task(), context.branch.get()
-        if invoke.body and here is not None and task is not None and task.cancelling():
+        outside = invoke.body and here is not None and task is not None and task.cancelling()
+        if outside and here is not None and engine.loop.went_down(here.run):
             engine.kill(here.run, Suspended(f"{here.run.id} was left: its task was cancelled."))
         raise
 
@@ -380,7 +381,7 @@ async def _before_long(engine: Engine, future: Future[None]) -> None:
 
 async def _acatch_up(engine: Engine, command: CatchUp) -> None:
     run, repose = command.run, Repose(command.run, asyncio.current_task())
-    while not command.strict and run.behind() and not repose.reached():
+    while not command.strict and run.behind() and not repose.reached():  # noqa: ASYNC110 - likewise
         await asyncio.sleep(0)
     if command.strict:
         future: Future[None] = Future()
@@ -394,7 +395,7 @@ async def _acatch_up(engine: Engine, command: CatchUp) -> None:
 async def _others_at_rest(run: Run) -> None:
     """Let the other branches go on until each waits for something; not for ever, if one spins."""
     repose = Repose(run, asyncio.current_task())
-    while not repose.reached():
+    while not repose.reached():  # noqa: ASYNC110 - it is the turns of the loop that are waited for
         await asyncio.sleep(0)
 
 

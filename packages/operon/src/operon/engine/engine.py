@@ -399,6 +399,7 @@ class Engine:
             self.service.nudge(news=row.queue is not None)
         if outcome is None or outcome.status is Status.QUEUED:
             return
+        self.loop.left.discard(row.id)
         self.waits.ended(row.id, outcome)
         if outcome.shares:
             self._share(tuple(share.item.workflow_id for share in outcome.shares))

@@ -33,6 +33,8 @@ class Loop:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self.left: set[str] = set()
+        """Workflows whose body was cancelled, and not by the engine."""
 
     def use(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
         """Use this loop, and none of our own."""
@@ -107,6 +109,12 @@ class Loop:
 
         with suppress(RuntimeError):  # it was closed this moment
             loop.call_soon_threadsafe(loop.call_soon, cancel)
+
+    def went_down(self, run: Run) -> bool:
+        """Whether it may be the loop that cancelled a body: that goes down once, and a body cancels itself each time."""
+        before = run.id in self.left
+        self.left.add(run.id)
+        return not before
 
     def close(self) -> None:
         """Give the loop back as it was; stop our own."""

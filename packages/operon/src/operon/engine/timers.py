@@ -82,6 +82,8 @@ class BodyTimers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._loop: Any = None
+        self._nobody = contextvars.Context()
+        """What is called in it is no part of a body."""
         self._call_at: Callable[..., asyncio.TimerHandle]
         self._call_later: Callable[..., asyncio.TimerHandle]
 
@@ -118,7 +120,7 @@ class BodyTimers:
         self._set_instant(timer, max(0.0, when - self._loop.time()))
         if fired is None:
             left = timer.until - self._engine.now()
-            timer.raw = self._call_at(self._loop.time() + max(0.0, left), self._due, timer, context=EMPTY)
+            timer.raw = self._call_at(self._loop.time() + max(0.0, left), self._due, timer, context=self._nobody)
         else:
             self._await_turn(timer, fired.ordinal)
         return timer
@@ -152,7 +154,7 @@ class BodyTimers:
         if run.dead is not None:
             timer._run()  # noqa: SLF001 - as the loop would
         elif run.parking:
-            timer.raw = self._call_at(self._loop.time() + BUSY, self._due, timer, context=EMPTY)
+            timer.raw = self._call_at(self._loop.time() + BUSY, self._due, timer, context=self._nobody)
         else:
             self._await_turn(timer, run.number())
 
@@ -160,7 +162,7 @@ class BodyTimers:
         run = timer.run
         timer.ordinal = ordinal
         self._engine.waits.enter(run)
-        come = partial(self._loop.call_soon_threadsafe, self._in_turn, timer, Repose(run), context=EMPTY)
+        come = partial(self._loop.call_soon_threadsafe, self._in_turn, timer, Repose(run), context=self._nobody)
         if run.its_turn(ordinal):
             come()
         else:
@@ -175,7 +177,7 @@ class BodyTimers:
             self._engine.waits.leave(run)
             timer._run()  # noqa: SLF001 - as the loop would
         elif not repose.reached():
-            self._loop.call_soon(self._in_turn, timer, repose, context=EMPTY)
+            self._loop.call_soon(self._in_turn, timer, repose, context=self._nobody)
         else:
             self._fire(timer)
 
@@ -194,8 +196,4 @@ class BodyTimers:
         if repose.reached():
             self._engine.waits.leave(run)
         else:
-            self._loop.call_soon(self._settle, run, repose, context=EMPTY)
-
-
-EMPTY = contextvars.Context()
-"""Of nobody: what is called in it is no part of a body."""
+            self._loop.call_soon(self._settle, run, repose, context=self._nobody)
