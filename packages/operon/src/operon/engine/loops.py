@@ -111,7 +111,7 @@ class Loop:
             loop.call_soon_threadsafe(loop.call_soon, cancel)
 
     def went_down(self, run: Run) -> bool:
-        """Whether it may be the loop that cancelled a body: that goes down once, and a body cancels itself each time."""
+        """Whether it may be the loop that cancelled a body: that goes down once; a body cancels itself each time."""
         before = run.id in self.left
         self.left.add(run.id)
         return not before
