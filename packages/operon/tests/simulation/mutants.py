@@ -16,7 +16,7 @@ from operon.core.rows import Advanced, Claimed, Entry, Guard, Kind, Outcome, Par
 from operon.core.states import Status
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
-from operon.engine.pen import Pen
+from operon.engine.pen import Pen, Pens
 from operon.engine.waits import Waits
 from operon.stores.memory import MemoryStore
 from operon.stores.memory import queues as lines
@@ -410,15 +410,15 @@ def what_runs_is_handed_back(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def lingering_entries_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    def linger(self: Engine, run: Run) -> None: ...
+    def linger(self: Pens, run: Run) -> None: ...
 
-    patch.setattr(Engine, "linger", linger)
+    patch.setattr(Pens, "linger", linger)
 
 
 @mutant
 def a_parked_deadline_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     def park(self: Engine, run: Run, it: Park) -> Any:
-        return self.pen(run).submit(it)
+        return self.pens.of(run).submit(it)
 
     patch.setattr(Engine, "park", park)
 

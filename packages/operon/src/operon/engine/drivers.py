@@ -195,13 +195,13 @@ def _too_long(invoke: Invoke[Any]) -> str:
 
 def _flush(engine: Engine, command: Flush) -> Any:
     with Telling(command.run):
-        return engine.pen(command.run).flush(command.end)
+        return engine.pens.of(command.run).flush(command.end)
 
 
 def _turn(engine: Engine, command: Turn) -> None:
     run = command.run
     if run.pending:
-        engine.linger(run)
+        engine.pens.linger(run)
     if not run.its_turn(command.ordinal):
         try:
             _turn_future(run, command.ordinal).result(STUCK)
@@ -332,14 +332,14 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
 
 async def _aflush(engine: Engine, command: Flush) -> Any:
     with Telling(command.run):
-        return await settled(engine.pen(command.run).submit(command.end))
+        return await settled(engine.pens.of(command.run).submit(command.end))
 
 
 async def _aturn(engine: Engine, command: Turn) -> None:
     """Wait for a turn to its end: what is recorded is given to the code, and only then is it cancelled."""
     run, cancelled = command.run, False
     if run.pending:
-        engine.linger(run)
+        engine.pens.linger(run)
     while True:
         try:
             if not run.its_turn(command.ordinal):

@@ -7,14 +7,15 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from operon.core import context
 from operon.core import host as hosts
-from operon.core.commands import HandBack, Look, Op, Seed, Wake, ask
+from operon.core.commands import HandBack, Op, Seed, ask
 from operon.core.execution import execute, timed_out
 from operon.core.function import Function
 from operon.core.host import Opened
@@ -24,14 +25,14 @@ from operon.core.schedules import declare
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.core.timetable import PREFIX
 from operon.engine import drivers
 from operon.engine.clockwork import Timer
+from operon.engine.endings import tell
 from operon.engine.executor import Executor
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.machine import Machine
-from operon.engine.pen import Pen
+from operon.engine.pen import Pens
 from operon.engine.program import Program
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
@@ -43,8 +44,6 @@ T = TypeVar("T")
 log = logging.getLogger("operon")
 NESTED = 16
 """Workflows that run inline in one another on one thread's stack."""
-LINGER = 0.003
-"""Seconds a record may wait for company while its workflow computes on."""
 
 
 class Engine:
@@ -68,10 +67,8 @@ class Engine:
         self.starting: set[int] = set()
         """The nonces of what is being started or claimed to run here: its row may be there before its answer is."""
         self.queues: set[str] = set()
-        self._pens: dict[str, Pen] = {}
         self._deadlines: dict[str, Timer] = {}
         self._reserved = {False: 0, True: 0}
-        self._lingering: dict[Run, None] = {}
         self._abandoned: set[Future[Any]] = set()
         self._idle = threading.Condition(self.lock)
         self._accepting = False
@@ -80,6 +77,7 @@ class Engine:
         self._nested = threading.local()
         self.clockwork = self.machine.timers()
         self.clock = self.machine.clock.monotonic
+        self.pens = Pens(store, self.clockwork, self.kill)
         self.waits = Waits(self.clockwork, store, self, settings.grace)
         self.ids = self.machine.ids()
         self.threads = Threads(settings.threads, f"operon-{program.name}")
@@ -373,59 +371,32 @@ class Engine:
         with self.lock:
             before = self.runs.get(row.id)
             self.runs[row.id] = run
-            self._pens[row.id] = Pen(self.store, run, lambda cause: self.kill(run, cause))
+        self.pens.open(run)
         if row.deadline is not None:
             self._deadlines[row.id] = self.clockwork.after(row.deadline - self.now(), lambda: self._expire(run))
         if before is not None:
             self.kill(before, Suspended(f"{row.id} was taken up again."))
+            self.pens.close(before)
         return run
 
     def _leave(self, row: WorkflowRow, run: Run | None, function: Function, outcome: Outcome | None) -> None:
         with self.lock:
             if run is not None and self.runs.get(row.id) is run:
                 del self.runs[row.id]
-                self._pens.pop(row.id, None)
                 if (deadline := self._deadlines.pop(row.id, None)) is not None:
                     deadline.cancel()
             if self._lives.get(row.id) == row.claim:
                 del self._lives[row.id]
             self._idle.notify_all()
-        if run is not None and run.dead is None:
-            run.die(Suspended(f"{row.id} has left."))
+        if run is not None:
+            self.pens.close(run)
         self.loop.cancel(run)
         self.release(function, row.nonce)
         handed_back = outcome.status is Status.QUEUED if outcome else not (run and run.parking)
         if row.queue is not None or handed_back:
             self.service.nudge(news=row.queue is not None)
-        if outcome is None or outcome.status is Status.QUEUED:
-            return
-        self.loop.left.discard(row.id)
-        self.waits.ended(row.id, outcome)
-        if outcome.shares:
-            self._share(tuple(share.item.workflow_id for share in outcome.shares))
-        parent = None if row.parent is None else self.runs.get(row.parent)
-        behind = row.id.startswith(PREFIX)  # the schedule's next run may be waiting for this one
-        if behind or (row.parent is not None and (parent is None or parent.parking)):
-            self.store.submit(Wake((row.id,))).add_done_callback(lambda _: self.nudge())
-
-    def _share(self, ids: tuple[str, ...]) -> None:
-        """Tell who waits for the items of a batch how they have ended, those that have."""
-
-        def looked(answer: Future[Mapping[str, Outcome]]) -> None:
-            outcomes: Mapping[str, Outcome] = {} if answer.exception() else answer.result()
-            for workflow_id, outcome in outcomes.items():
-                if outcome.status.ended:
-                    self.waits.ended(workflow_id, outcome)
-
-        self.store.submit(Look(ids)).add_done_callback(looked)
-        self.store.submit(Wake(ids)).add_done_callback(lambda _: self.nudge())
-
-    def pen(self, run: Run) -> Pen:
-        """The pen of a run; a run that has left has none."""
-        pen = self._pens.get(run.id)
-        if pen is None or self.runs.get(run.id) is not run:
-            raise run.die(Suspended(f"{run.id} has left."))
-        return pen
+        if outcome is not None and outcome.status is not Status.QUEUED:
+            tell(self, row, outcome)
 
     # ── Interrupting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -445,7 +416,7 @@ class Engine:
 
     def _expire(self, run: Run) -> None:
         """Stop a workflow that passed its deadline: its outcome is recorded first, then its body is interrupted."""
-        if run.dead is not None or self.runs.get(run.id) is not run:
+        if run.dead is not None:
             return
 
         def recorded(answer: Future[Advanced]) -> None:
@@ -454,14 +425,14 @@ class Engine:
                 self.kill(run, Cancelled(f"{run.id} passed its deadline."))
 
         outcome = timed_out(self, run)
-        if (pen := self._pens.get(run.id)) is not None:
-            pen.submit(outcome).add_done_callback(recorded)
+        with suppress(Suspended):  # it has left by itself meanwhile
+            self.pens.of(run).submit(outcome).add_done_callback(recorded)
 
     def park(self, run: Run, park: Park) -> Future[Advanced]:
         """Submit a run's parking; its deadline wakes it too."""
         instants = [it for it in (park.ready_at, run.row.deadline) if it is not None]
         ready_at = min(instants, default=None)
-        parked = self.pen(run).submit(Park(ready_at, park.awaits))
+        parked = self.pens.of(run).submit(Park(ready_at, park.awaits))
         if ready_at is not None:
             parked.add_done_callback(lambda _: self.service.nudge(ready_at - self.now()))
         return parked
@@ -469,21 +440,6 @@ class Engine:
     def quietly(self, run: Run, call: Callable[[], None]) -> None:
         """Call this when no line of the run's body is being executed on a loop."""
         self.loop.between(call) if run.tasks else call()
-
-    def linger(self, run: Run) -> None:
-        """See that what is pending is written within a few milliseconds, whatever the body does."""
-        with self.lock:
-            first = not self._lingering
-            self._lingering[run] = None
-        if first:
-            self.clockwork.after(LINGER, self._lingered)
-
-    def _lingered(self) -> None:
-        with self.lock:
-            lingering, self._lingering = self._lingering, {}
-        for run in lingering:
-            if run.pending and run.dead is None and (pen := self._pens.get(run.id)) is not None:
-                pen.submit()
 
     def abandoned(self, work: Future[Any]) -> None:
         """Count a thread that was left running; say so when there are many."""

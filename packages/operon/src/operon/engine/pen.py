@@ -1,4 +1,4 @@
-"""The pen of one run: the only one that writes its journal, one commit at a time.
+"""The pens of the runs: each is the only one that writes its run's journal, one commit at a time.
 
 What is noted while a commit is under way rides in the next one. Must not know what the entries mean.
 """
@@ -16,9 +16,12 @@ from operon.core.journal import Run
 from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Store
+from operon.engine.clockwork import Timers
 from operon.errors import Cancelled, StoreError, Suspended
 
 End = Outcome | Park | None
+LINGER = 0.003
+"""Seconds a record may wait for company while its workflow computes on."""
 NOTHING = Advanced(written=True)
 
 
@@ -28,6 +31,52 @@ class Trip:
 
     end: End = None
     landed: Future[Advanced] = field(default_factory=Future[Advanced])
+
+
+class Pens:
+    """The pens of all runs of this process; `leave` ends a run that cannot be written."""
+
+    def __init__(self, store: Store, clockwork: Timers, leave: Callable[[Run, BaseException], BaseException]) -> None:
+        self._store = store
+        self._clockwork = clockwork
+        self._leave = leave
+        self._lock = threading.Lock()
+        self._pens: dict[Run, Pen] = {}
+        self._lingering: dict[Run, None] = {}
+
+    def open(self, run: Run) -> None:
+        """Let a run write."""
+        with self._lock:
+            self._pens[run] = Pen(self._store, run, lambda cause: self._leave(run, cause))
+
+    def close(self, run: Run) -> None:
+        """Let a run write no more: it has left."""
+        with self._lock:
+            self._pens.pop(run, None)
+        run.die(Suspended(f"{run.id} has left."))
+
+    def of(self, run: Run) -> Pen:
+        """The pen of a run; a run that has left has none."""
+        with self._lock:
+            pen = self._pens.get(run)
+        if pen is None:
+            raise run.die(Suspended(f"{run.id} has left."))
+        return pen
+
+    def linger(self, run: Run) -> None:
+        """See that what is pending is written within a few milliseconds, whatever the body does."""
+        with self._lock:
+            first = not self._lingering
+            self._lingering[run] = None
+        if first:
+            self._clockwork.after(LINGER, self._lingered)
+
+    def _lingered(self) -> None:
+        with self._lock:
+            lingering, self._lingering = self._lingering, {}
+            pens = [self._pens[run] for run in lingering if run.pending and run.dead is None and run in self._pens]
+        for pen in pens:
+            pen.submit()
 
 
 class Pen:

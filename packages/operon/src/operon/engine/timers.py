@@ -186,7 +186,7 @@ class BodyTimers:
         if mark not in run.journal:
             entry = Entry(mark, timer.ordinal, Kind.WAKE, "timer", version=self._engine.version)
             run.pending.append(entry)
-            self._engine.linger(run)
+            self._engine.pens.linger(run)
         timer._run()  # noqa: SLF001 - as the loop would
         timer.close()
         self._settle(run, Repose(run))
