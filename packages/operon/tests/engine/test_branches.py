@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import random
 import time
+from asyncio import as_completed as bare_as_completed
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -19,6 +20,7 @@ from operon import Operon, aio
 from operon.core.commands import Advance, Bury, Describe, Enlist, Find, Load, Start
 from operon.core.rows import Entry, Filter, Kind, NewWorkflow, Outcome, Process, WorkflowRow
 from operon.core.states import Status
+from operon.errors import BadValue
 from operon.stores.memory import Clock, MemoryStore
 
 Seen = list[str]
@@ -94,6 +96,26 @@ async def as_completed(world: World) -> None:
         await world.do(f"after {(await earliest)[0]}")
 
 
+async def as_completed_coroutines(world: World) -> None:
+    for earliest in asyncio.as_completed([world.work(name) for name in "abcd"]):
+        await world.do(f"after {(await earliest)[0]}")
+
+
+async def as_completed_late(world: World) -> None:
+    tasks = [asyncio.create_task(world.work(name)) for name in "abcdefgh"]
+    await asyncio.gather(*tasks)
+    for earliest in asyncio.as_completed(tasks):  # all at once
+        await world.do(f"after {(await earliest)[0]}")
+
+
+async def wait_sets(world: World) -> None:
+    pending = {asyncio.create_task(world.work(name)) for name in "abcdefgh"}
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            await world.do(f"after {task.result()[0]}")
+
+
 async def queue(world: World) -> None:
     items: asyncio.Queue[str] = asyncio.Queue()
 
@@ -155,7 +177,20 @@ async def nested(world: World) -> None:
     await asyncio.gather(pair("a"), pair("b"))
 
 
-PROGRAMS = [gathered, task_group, as_completed, queue, semaphore, wait_for, cancelled, sleeps, nested]
+PROGRAMS = [
+    gathered,
+    task_group,
+    as_completed,
+    as_completed_coroutines,
+    as_completed_late,
+    wait_sets,
+    queue,
+    semaphore,
+    wait_for,
+    cancelled,
+    sleeps,
+    nested,
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
@@ -172,6 +207,23 @@ def test_a_replay_sees_what_the_first_run_saw(program: Program, seed: int) -> No
         values, values_again = valued(seen), valued(seen_again)
         fresh = next((n for n, text in enumerate(values_again) if f"#{seed}." not in text), len(values_again))
         assert values_again[:fresh] == values[:fresh], f"after {length} records"
+
+
+def test_an_order_that_no_replay_can_repeat_is_refused_at_once() -> None:
+    """Asyncio's own `as_completed` would begin coroutines in the order of a set: the first run says what to write."""
+    told: list[str] = []
+
+    async def program(world: World) -> None:
+        coroutines = [world.work(name) for name in "ab"]
+        try:
+            next(iter(bare_as_completed(coroutines)))
+        except BadValue as error:
+            told.append(str(error))
+        for coroutine in coroutines:
+            coroutine.close()
+
+    run(program, 1, ())
+    assert "asyncio.as_completed(...)" in told[0]
 
 
 def timeless(entries: tuple[Entry, ...]) -> list[Entry]:

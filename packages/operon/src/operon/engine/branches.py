@@ -1,18 +1,39 @@
-"""Number the tasks of a workflow by where they are created, so that a replay finds each branch's own records."""
+"""Number the tasks of a workflow by where they are created, so that a replay finds each branch's own records.
+
+asyncio keeps tasks in sets: those of a body have the same order in a set in each run.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine, Generator
+import sys
+import threading
+import zlib
+from collections.abc import Coroutine, Generator, Iterable
 from functools import partial
 from typing import Any
 
 from operon.core import context
 from operon.core.journal import Branch
-from operon.errors import Cancelled, Suspended
+from operon.errors import BadValue, Cancelled, Suspended
 
 AnyCoroutine = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
+_AS_COMPLETED: Any = asyncio.as_completed
+_SETS = {"as_completed", "_AsCompletedIterator.__init__"}
+"""What begins the members of a set in asyncio, in any Python; at most so many frames above the task factory."""
+_FRAMES_UP = 4
+
+
+class BodyTask(asyncio.Task[Any]):
+    """A task of a workflow's body; its place in a set is the same in each run."""
+
+    def __init__(self, coro: Any, branch: Branch, **options: Any) -> None:
+        self._hash = zlib.crc32(f"{branch.run.id}/{branch.path}".encode())
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class BranchingFactory:
@@ -25,11 +46,13 @@ class BranchingFactory:
     def install(self) -> None:
         """Put this factory in front of the loop's own."""
         self._loop.set_task_factory(self)
+        _in_order.install()
 
     def remove(self) -> None:
         """Give the loop its own factory back, unless somebody has put another in front since."""
         if self._loop.get_task_factory() is self:
             self._loop.set_task_factory(self._inner)
+        _in_order.remove()
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, **options: Any) -> asyncio.Future[Any]:
         """Create a task, in a branch of its own if a workflow's body creates it."""
@@ -37,23 +60,74 @@ class BranchingFactory:
         around = contextvars.copy_context() if given is None else given  # an empty one is false, and meant
         here = around.run(context.current)
         if here is None:
-            return self._create(loop, coro, around, options)
+            return self._create(loop, coro, None, context=around, **options)
+        _refuse_disorder()
         around = around.copy()
         branch = here.fork()
         around.run(context.branch.set, branch)
-        task = self._create(loop, coro, around, options)
+        task = self._create(loop, coro, branch, context=around, **options)
         here.run.tasks[task] = None
         task.add_done_callback(partial(_ended, branch))
         return task
 
     def _create(
-        self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, around: contextvars.Context, options: dict[str, Any]
+        self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, branch: Branch | None, **options: Any
     ) -> asyncio.Future[Any]:
         if self._inner is not None:
             inner: Any = self._inner
-            task: asyncio.Future[Any] = inner(loop, coro, context=around, **options)
+            task: asyncio.Future[Any] = inner(loop, coro, **options)
             return task
-        return asyncio.Task(coro, loop=loop, context=around, **options)
+        if branch is None:
+            return asyncio.Task(coro, loop=loop, **options)
+        return BodyTask(coro, branch, loop=loop, **options)
+
+
+class _InOrder:
+    """Stands before `asyncio.as_completed`, which begins coroutines in the order of a set."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def install(self) -> None:
+        """Stand before it, once for all loops."""
+        with self._lock:
+            self._count += 1
+            asyncio.as_completed = asyncio.tasks.as_completed = self.as_completed
+
+    def remove(self) -> None:
+        """Give it back, with the last loop."""
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                asyncio.as_completed = asyncio.tasks.as_completed = _AS_COMPLETED
+
+    def as_completed(self, fs: Any, *, timeout: float | None = None) -> Any:
+        """In a body, begin what is given in the order in which it is given."""
+        if context.current() is not None and isinstance(fs, Iterable):
+            fs = [asyncio.ensure_future(it) for it in dict.fromkeys(fs)]
+        return _AS_COMPLETED(fs, timeout=timeout)
+
+
+_in_order = _InOrder()
+
+
+def _refuse_disorder() -> None:
+    """Refuse to create a task for `as_completed` itself: it was imported by its name before it was stood before.
+
+    Raises:
+        BadValue: it is.
+    """
+    frame = sys._getframe(2)  # noqa: SLF001 - there is no public name
+    for _ in range(_FRAMES_UP):
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
+        if frame.f_code.co_qualname in _SETS and frame.f_code.co_filename == asyncio.tasks.__file__:
+            raise BadValue(
+                "as_completed() would begin these coroutines in the order of a set, which no replay can repeat: write "
+                "asyncio.as_completed(...), with the module's name, or give it tasks."
+            )
 
 
 def _ended(branch: Branch, task: asyncio.Future[Any]) -> None:
