@@ -230,3 +230,59 @@ def test_a_branch_that_leaves_with_its_run_is_nobodys_to_retrieve(
     with caplog.at_level(logging.ERROR, "asyncio"):
         asyncio.run(main())
     assert not caplog.records
+
+
+def test_a_deadline_that_a_body_computes_is_the_same_in_each_replay(make: MakeApp) -> None:
+    """The loop's time is to a body the time at which it was told what it knows: a deadline for several steps holds."""
+    app = make()
+    told: list[str] = []
+
+    @app.step
+    async def work() -> None:
+        await asyncio.sleep(LATE)
+
+    @app.step
+    async def note(what: str) -> str:
+        return what
+
+    @app.workflow
+    async def flow() -> str:
+        deadline = asyncio.get_running_loop().time() + LATE / 2
+        await work()
+        try:
+            async with asyncio.timeout_at(deadline):  # it has passed: in a replay, too
+                await aio.sleep(0.001)
+                told.append("done")
+        except TimeoutError:
+            told.append("late")
+        said = await note(told[-1])
+        await aio.sleep(0.2)  # beyond the grace: the body is replayed
+        return said
+
+    async def main() -> None:
+        async with app:
+            handle = await aio.start(flow)
+            assert await handle.wait(30) == "late"
+
+    asyncio.run(main())
+    assert told == ["late", "late"]
+
+
+def test_a_parked_deadline_is_kept(make: MakeApp) -> None:
+    """A deadline that a body computed before it slept fires when it said, not later by what has been replayed."""
+    app = make()
+    left: list[float] = []
+
+    @app.workflow
+    async def flow() -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LONG
+        await aio.sleep(LATE)  # beyond the grace: the body is replayed
+        left.append(deadline - loop.time())
+
+    async def main() -> None:
+        async with app:
+            await flow()
+
+    asyncio.run(main())
+    assert left[-1] <= LONG - LATE

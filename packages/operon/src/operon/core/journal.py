@@ -117,9 +117,14 @@ class Run:
         self.cancelled: list[Entry] = []
         self._first = 1
         """No smaller ordinal is outstanding."""
+        self._ended: dict[int, float] = {}
+        """When each of the recorded ordinals was recorded, by the store's clock."""
         for entry in entries:
             self._remember(entry)
         self._recorded = self.ordinal
+        self._moment = row.started_at or 0.0
+        self._news = not self._ended
+        """The code has been told something that was not recorded when this run began."""
         self._latecomers: list[Callable[[], None]] = []
 
     def _remember(self, entry: Entry) -> None:
@@ -131,6 +136,7 @@ class Run:
         if entry.kind is Kind.TIMER:
             return
         self.outstanding.add(entry.ordinal)
+        self._ended[entry.ordinal] = entry.ended_at
         if entry.kind is Kind.CANCELLED:
             self.cancelled.append(entry)
         if entry.position.endswith(WAKE):
@@ -196,12 +202,25 @@ class Run:
     def given(self, ordinal: int) -> None:
         """Note that the code has the result with this ordinal, or never will; call whoever waits for its turn now."""
         self.outstanding.discard(ordinal)
+        ended = self._ended.get(ordinal)
+        self.told_at(ended or 0.0)
+        self._news = ended is None
         if self.turns:
             turn = self.turns.pop(self.first(), None)
             if turn is not None:
                 turn()
         if self._latecomers and not self.behind():
             self._let_go_on()
+
+    def told_at(self, instant: float) -> None:
+        """Note when the code was told what it hears now."""
+        self._news, self._moment = False, max(self._moment, instant)
+
+    def moment(self, now: float) -> float:
+        """Say when the code was told last what it knows, by the store's clock, which shows `now`."""
+        if self._news:
+            self.told_at(now)
+        return self._moment
 
     def leftover(self) -> Entry | None:
         """Find the first record of the main line that the code never asked for."""
@@ -370,6 +389,7 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
         if run.dead is None:
             interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
         raise
+    run.told_at(until or 0.0)
     if run.concurrent:
         yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))
     return seen

@@ -77,7 +77,7 @@ class BodyTimer(asyncio.Handle):
 
 
 class BodyTimers:
-    """Stands before `call_at` and `call_later` of the loop that an engine's bodies run on."""
+    """Stands before `call_at`, `call_later` and `time` of the loop that an engine's bodies run on."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -86,16 +86,33 @@ class BodyTimers:
         """What is called in it is no part of a body."""
         self._call_at: Callable[..., asyncio.TimerHandle]
         self._call_later: Callable[..., asyncio.TimerHandle]
+        self._time: Callable[[], float]
+        self._offset: float | None = None
+        """From the store's clock to the loop's."""
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stand before the loop's own."""
-        self._loop, self._call_at, self._call_later = loop, loop.call_at, loop.call_later
-        self._loop.call_at, self._loop.call_later = self.call_at, self.call_later
+        self._loop, self._call_at, self._call_later, self._time = loop, loop.call_at, loop.call_later, loop.time
+        self._loop.call_at, self._loop.call_later, self._loop.time = self.call_at, self.call_later, self.time
 
     def remove(self) -> None:
         """Give the loop its own back, unless somebody else has stood before it since."""
         if self._loop is not None and self._loop.call_at == self.call_at:
             self._loop.call_at, self._loop.call_later = self._call_at, self._call_later
+            self._loop.time = self._time
+
+    def time(self) -> float:
+        """Tell the loop's time; to a body, the time at which it was told last what it knows.
+
+        So what a body computes of it, a deadline for several steps, is in a replay what it was in the first run.
+        """
+        branch = self._body()
+        if branch is None:
+            return self._time()
+        now = self._engine.now()
+        if self._offset is None:
+            self._offset = self._time() - now
+        return branch.run.moment(now) + self._offset
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -120,7 +137,7 @@ class BodyTimers:
         self._set_instant(timer, max(0.0, when - self._loop.time()))
         if fired is None:
             left = timer.until - self._engine.now()
-            timer.raw = self._call_at(self._loop.time() + max(0.0, left), self._due, timer, context=self._nobody)
+            timer.raw = self._call_at(self._time() + max(0.0, left), self._due, timer, context=self._nobody)
         else:
             self._await_turn(timer, fired.ordinal)
         return timer
@@ -154,7 +171,7 @@ class BodyTimers:
         if run.dead is not None:
             timer._run()  # noqa: SLF001 - as the loop would
         elif run.parking:
-            timer.raw = self._call_at(self._loop.time() + BUSY, self._due, timer, context=self._nobody)
+            timer.raw = self._call_at(self._time() + BUSY, self._due, timer, context=self._nobody)
         else:
             self._await_turn(timer, run.number())
 
