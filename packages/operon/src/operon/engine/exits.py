@@ -13,8 +13,8 @@ from operon.errors import Cancelled, StepFailed, Suspended
 def told(run: Run | None, error: BaseException, task: asyncio.Task[object] | None = None) -> BaseException:
     """Say what is raised where a function was called: its own exception, or the failure in its place.
 
-    No generator lets a `StopIteration` or a `GeneratorExit` through, and nothing but an `Exception` can be recorded. So
-    these are failures; not so what leaves a dead run, interrupts the process, or was delivered to the task from outside.
+    No generator lets a `StopIteration` or a `GeneratorExit` through, and only an `Exception` can be recorded. So these
+    are failures; not so what leaves a dead run, interrupts the process, or was delivered to the task from outside.
 
     Args:
         run: the run that the function was called for.
