@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from operon.core import context
 from operon.core.batches import ItemFunction, item, shared
+from operon.core.codec.failures import replaced
 from operon.core.commands import Invoke, Op
 from operon.core.function import Function
 from operon.core.host import Host
@@ -19,7 +20,6 @@ from operon.errors import (
     Forbidden,
     NotDeserializable,
     NotFound,
-    StepFailed,
     StoreError,
     Suspended,
     WorkflowTimedOut,
@@ -88,7 +88,7 @@ def _failure(run: Run, function: Function, error: BaseException) -> Outcome:
     if run.dead is not None:
         return Outcome(Status.FAILED)
     if not isinstance(error, Exception):
-        error = StepFailed(type(error).__name__, str(error))
+        error = replaced(error)
     run.failure = error
     text, _ = function.round_trip_error(error)
     return Outcome(Status.FAILED, error=text)

@@ -72,15 +72,24 @@ class Attempts:
             except Exception as error:
                 self.run.check()
                 elapsed = self.host.clock() - begun
-                if not self.retry.again(attempt, error) or isinstance(error, NotSerializable):
-                    text, rebuilt = self.function.round_trip_error(error)
+                final = self._final(attempt, error)
+                if final is not None:
+                    text, rebuilt = self.function.round_trip_error(final)
                     yield from note(self.run, self._entry(attempt, elapsed, error=text))
-                    raise rebuilt from error.__cause__
+                    raise rebuilt from final.__cause__
                 yield from self._record_failure(attempt, elapsed, error)
                 attempt += 1
             else:
                 yield from note(self.run, self._entry(attempt, self.host.clock() - begun, output=output))
                 return value
+
+    def _final(self, attempt: int, error: Exception) -> Exception | None:
+        """Give the error that the step ends with; None if it is tried again. That `retry_on` fails ends it, too."""
+        try:
+            again = self.retry.again(attempt, error)
+        except Exception as broken:
+            return broken
+        return None if again and not isinstance(error, NotSerializable) else error
 
     def _once(self, invoke: Invoke[Any], attempt: int) -> Op[Any]:
         here = context.Step(self.blank.name, self.position, attempt, f"{self.run.id}:{self.position}")

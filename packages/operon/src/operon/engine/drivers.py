@@ -17,8 +17,9 @@ from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.journal import CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine.bell import Rest
+from operon.engine.exits import told
 from operon.engine.landing import arrived, cancel_later, settled
-from operon.errors import Divergence, StepFailed, StepTimedOut, StoreError, Suspended, WrongColour
+from operon.errors import Divergence, StepTimedOut, StoreError, Suspended, WrongColour
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
@@ -94,26 +95,22 @@ def awaited(command: Command[Any]) -> Callable[[Engine, Any], Awaitable[Any]]:
 
 
 @contextmanager
-def busy(engine: Engine, *, waits: bool = False) -> Generator[None]:
-    """Run something of the user's for a workflow, and keep that from being parked unless it only `waits`.
-
-    To exit is for the process to be asked by a signal, in its main thread; elsewhere `sys.exit()` is a failure.
-    """
+def busy(engine: Engine, *, waits: bool = False, task: asyncio.Task[Any] | None = None) -> Generator[None]:
+    """Run something of the user's for a workflow, and keep that from being parked unless it only `waits`."""
     here = context.branch.get()
-    if here is None:
-        yield
-        return
-    if not waits:
-        engine.waits.enter(here.run)
+    run = None if here is None else here.run
+    if run is not None and not waits:
+        engine.waits.enter(run)
     try:
         yield
-    except SystemExit as error:
-        if threading.current_thread() is threading.main_thread():
+    except BaseException as error:
+        instead = told(run, error, task)
+        if instead is error:
             raise
-        raise StepFailed("SystemExit", f"sys.exit({error.code!r}) was called, which ends nothing here") from error
+        raise instead from error
     finally:
-        if not waits:
-            engine.waits.leave(here.run)
+        if run is not None and not waits:
+            engine.waits.leave(run)
 
 
 def out_of_reach(engine: Engine, error: StoreError) -> BaseException:
@@ -297,7 +294,7 @@ async def _submit(engine: Engine, command: Command[Any]) -> Any:
 
 
 async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with busy(engine, waits=invoke.body), left_by_its_loop(engine, invoke):
+    with busy(engine, waits=invoke.body, task=asyncio.current_task()), left_by_its_loop(engine, invoke):
         value = invoke.fn(*invoke.args, **invoke.kwargs)
         if not inspect.isawaitable(value):
             return value

@@ -29,6 +29,7 @@ from operon.engine import drivers
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
 from operon.engine.executor import Executor
+from operon.engine.exits import interrupts
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.machine import Machine
@@ -335,11 +336,14 @@ class Engine:
         life = self._life(it, function, inline=inline)
         try:
             return self.program.around(lambda: drivers.drive(self, life))
-        except Exception:
+        except BaseException as error:
             if inspect.getgeneratorstate(life) != inspect.GEN_CREATED:
                 raise
-            log.exception("What is put around %s failed; it is taken up again.", it.row.id)
+            life.close()
             self._leave(it.row, None, function, None)
+            if interrupts(error):
+                raise
+            log.exception("What is put around %s failed; it is taken up again.", it.row.id)
             return None
 
     def _life(self, it: Claimed, function: Function, *, inline: bool) -> Op[Outcome | None]:

@@ -48,8 +48,13 @@ def encode(error: BaseException, trust: Trust, policy: Policy, where: str) -> st
         return policy.check_size(json.encode(_Dumper(trust, policy).dump(error)), where)
     except PayloadTooLarge:
         _warn(type(error), "is too large to be recorded, and is StepFailed")
-        short = StepFailed(_type_name(type(error)), _message(error)[:_EXCERPT])
+        short = replaced(error, _EXCERPT)
         return policy.check_size(json.encode(_Dumper(trust, policy).dump(short)), where)
+
+
+def replaced(error: BaseException, longest: int | None = None) -> StepFailed:
+    """Make what stands in the place of an exception that cannot be recorded as itself."""
+    return StepFailed(_type_name(type(error)), _message(error)[:longest])
 
 
 def decode(text: str, trust: Trust, policy: Policy) -> Exception:
@@ -80,7 +85,7 @@ class _Dumper:
             self._loader.load(node)
         except Exception:  # whatever its builtin base says to arguments it does not expect
             _warn(type(error), "cannot be rebuilt as itself, and is StepFailed; name it in raises=(...)")
-            return self._node(StepFailed(_type_name(type(error)), _message(error)), level=1)
+            return self._node(replaced(error), level=1)
         return node
 
     def _node(self, error: Exception, level: int) -> dict[str, object]:

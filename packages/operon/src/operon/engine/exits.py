@@ -1,0 +1,57 @@
+"""What a function of the user's may raise: what is no `Exception` ends the process or the run, or is a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from operon.core.codec.failures import replaced
+from operon.core.journal import Run
+from operon.errors import Cancelled, StepFailed, Suspended
+
+
+def told(run: Run | None, error: BaseException, task: asyncio.Task[object] | None = None) -> BaseException:
+    """Say what is raised where a function was called: its own exception, or the failure in its place.
+
+    No generator lets a `StopIteration` or a `GeneratorExit` through, and only an `Exception` can be recorded. So these
+    are failures; not so what leaves a dead run, interrupts the process, or was delivered to the task from outside.
+
+    Args:
+        run: the run that the function was called for.
+        error: what it raised.
+        task: the task that called it, if one did.
+    """
+    if isinstance(error, StopIteration):
+        return failure(error)
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, GeneratorExit):
+        closed = task is not None and _current() is not task  # nobody awaits it any more
+        return error if closed else failure(error)
+    if run is None or interrupts(error):
+        return error
+    if run.dead is not None and isinstance(error, Suspended | Cancelled | asyncio.CancelledError):
+        return error
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        return error
+    return failure(error)
+
+
+def interrupts(error: BaseException) -> bool:
+    """Whether the process is asked to exit: by a signal, in its main thread; elsewhere `sys.exit()` is a failure."""
+    asked = isinstance(error, KeyboardInterrupt | SystemExit)
+    return asked and threading.current_thread() is threading.main_thread()
+
+
+def failure(error: BaseException) -> StepFailed:
+    """Make what is told in the place of an exception that cannot be recorded."""
+    if isinstance(error, SystemExit):
+        return StepFailed("SystemExit", f"sys.exit({error.code!r}) was called, which ends nothing here")
+    return replaced(error)
+
+
+def _current() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
