@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BUSY = 0.005
 """Seconds after which a timer looks again whether its run has been parked."""
+TICK = 1e-6
+"""Seconds that a body's clock shows past the instant of a timer that fires: it never seems to fire too early."""
 ALIKE = 0.1
 """Seconds by which the delay of a timer may differ from what was recorded, and it is the same one."""
 
@@ -204,6 +206,7 @@ class BodyTimers:
             entry = Entry(mark, timer.ordinal, Kind.WAKE, "timer", version=self._engine.version)
             run.pending.append(entry)
             self._engine.pens.linger(run)
+        run.told_at(max(timer.until, timer.when() - (self._offset or 0.0)) + TICK)
         timer._run()  # noqa: SLF001 - as the loop would
         timer.close()
         self._settle(run, Repose(run))
