@@ -8,8 +8,9 @@ from contextlib import aclosing
 
 import anyio
 import pytest
+import uvloop
 
-from engine.test_branches import Program, World, check_replays
+from engine.test_branches import Loops, Program, World, check_replays
 from operon import aio
 
 SOON = 0.02
@@ -266,7 +267,8 @@ PROGRAMS: list[Program] = [
 ]
 
 
+@pytest.mark.parametrize("loops", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_a_replay_sees_what_the_first_run_saw(program: Program) -> None:
+def test_a_replay_sees_what_the_first_run_saw(program: Program, loops: Loops) -> None:
     """Killed after any record, the workflow goes on from the same past, whatever asyncio or anyio did to it."""
-    check_replays(program, 1)
+    check_replays(program, 1, loops)
