@@ -337,8 +337,8 @@ async def _aturn(engine: Engine, command: Turn) -> None:
 
     It may be cancelled in every turn of the loop meanwhile: anyio's scopes do that until they are left.
     """
-    run, cancelled = command.run, False
-    repose = Repose(run, asyncio.current_task())
+    run, repose = command.run, Repose(command.run, asyncio.current_task())
+    cancelled: asyncio.CancelledError | None = None
     if run.pending:
         engine.pens.linger(run)
     while True:
@@ -349,12 +349,12 @@ async def _aturn(engine: Engine, command: Turn) -> None:
                 await _at_rest(repose)
                 run.check()
             break
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if run.dead is not None:
                 raise
-            cancelled = True
-    if cancelled:
-        cancel_later()
+            cancelled = error
+    if cancelled is not None:
+        cancel_later(cancelled)
 
 
 async def _its_turn(engine: Engine, run: Run, ordinal: int) -> None:
