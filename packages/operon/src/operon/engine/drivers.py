@@ -333,8 +333,12 @@ async def _aflush(engine: Engine, command: Flush) -> Any:
 
 
 async def _aturn(engine: Engine, command: Turn) -> None:
-    """Wait for a turn to its end: what is recorded is given to the code, and only then is it cancelled."""
+    """Wait for a turn to its end: what is recorded is given to the code, and only then is it cancelled.
+
+    It may be cancelled in every turn of the loop meanwhile: anyio's scopes do that until they are left.
+    """
     run, cancelled = command.run, False
+    repose = Repose(run, asyncio.current_task())
     if run.pending:
         engine.pens.linger(run)
     while True:
@@ -342,7 +346,7 @@ async def _aturn(engine: Engine, command: Turn) -> None:
             if not run.its_turn(command.ordinal):
                 await _its_turn(engine, run, command.ordinal)
             if run.forked:
-                await _others_at_rest(run)
+                await _at_rest(repose)
                 run.check()
             break
         except asyncio.CancelledError:
@@ -389,9 +393,8 @@ async def _acatch_up(engine: Engine, command: CatchUp) -> None:
             raise run.die(_never(run, run.first())) from None
 
 
-async def _others_at_rest(run: Run) -> None:
+async def _at_rest(repose: Repose) -> None:
     """Let the other branches go on until each waits for something; not for ever, if one spins."""
-    repose = Repose(run, asyncio.current_task())
     while not repose.reached():  # noqa: ASYNC110 - it is the turns of the loop that are waited for
         await asyncio.sleep(0)
 

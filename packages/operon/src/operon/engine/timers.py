@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BUSY = 0.005
 """Seconds after which a timer looks again whether its run has been parked."""
+TICK = 1e-6
+"""Seconds that a body's clock shows past the instant of a timer that fires: it never seems to fire too early."""
 ALIKE = 0.1
 """Seconds by which the delay of a timer may differ from what was recorded, and it is the same one."""
 
@@ -87,6 +89,7 @@ class BodyTimers:
         self._call_at: Callable[..., asyncio.TimerHandle]
         self._call_later: Callable[..., asyncio.TimerHandle]
         self._time: Callable[[], float]
+        self._passing = False
         self._offset: float | None = None
         """From the store's clock to the loop's."""
 
@@ -137,13 +140,23 @@ class BodyTimers:
         self._set_instant(timer, max(0.0, when - self._loop.time()))
         if fired is None:
             left = timer.until - self._engine.now()
-            timer.raw = self._call_at(self._time() + max(0.0, left), self._due, timer, context=self._nobody)
+            timer.raw = self._raw(max(0.0, left), self._due, timer)
         else:
             self._await_turn(timer, fired.ordinal)
         return timer
 
+    def _raw(self, seconds: float, call: Callable[..., object], timer: BodyTimer) -> asyncio.TimerHandle:
+        """Set a timer of the loop itself: some build `call_at` of `call_later`, others `call_later` of `call_at`."""
+        self._passing = True
+        try:
+            return self._call_at(self._time() + seconds, call, timer, context=self._nobody)
+        finally:
+            self._passing = False
+
     def _body(self) -> Branch | None:
         """The branch of the body that this is, if it is one of this engine's that may still record."""
+        if self._passing:
+            return None
         branch = ambient.current()
         mine = branch is not None and branch.run.host is self._engine and branch.run.dead is None
         return branch if mine else None
@@ -171,7 +184,7 @@ class BodyTimers:
         if run.dead is not None:
             timer._run()  # noqa: SLF001 - as the loop would
         elif run.parking:
-            timer.raw = self._call_at(self._time() + BUSY, self._due, timer, context=self._nobody)
+            timer.raw = self._raw(BUSY, self._due, timer)
         else:
             self._await_turn(timer, run.number())
 
@@ -204,6 +217,7 @@ class BodyTimers:
             entry = Entry(mark, timer.ordinal, Kind.WAKE, "timer", version=self._engine.version)
             run.pending.append(entry)
             self._engine.pens.linger(run)
+        run.told_at(max(timer.until, timer.when() - (self._offset or 0.0)) + TICK)
         timer._run()  # noqa: SLF001 - as the loop would
         timer.close()
         self._settle(run, Repose(run))
