@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 import operon
+from children import ran
 from engine.conftest import MakeApp
 from operon import Operon, Routes
 from operon.app.declarations import Workflow
@@ -429,7 +429,7 @@ def test_a_script_may_be_imported_under_its_own_name(tmp_path: Path) -> None:
         "from parts import app\n\n@app.workflow\ndef flow() -> int:\n    return 7\n\n"
         "if __name__ == '__main__':\n    import other\n    with app:\n        print(flow(), other.shop.flow())\n"
     )
-    said = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = ran(sys.executable, "shop.py", cwd=tmp_path)
     assert (said.stdout, said.stderr) == ("7 7\n", "")
 
 

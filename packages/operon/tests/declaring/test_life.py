@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
@@ -17,6 +16,7 @@ import psycopg
 import pytest
 
 import operon
+from children import ran
 from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.app.stores import default_url
@@ -377,7 +377,7 @@ print("fine")
 def test_a_forked_child_is_refused_and_harms_nobody(database: Any) -> None:
     """Nothing works in the child, which is told what to write instead; closing there leaves the parent alone."""
     url = database if isinstance(database, str) else "memory:"
-    said = subprocess.run([sys.executable, "-c", FORKING, url], capture_output=True, text=True, check=False, timeout=60)
+    said = ran(sys.executable, "-c", FORKING, url)
     assert (said.stdout, said.stderr) == ("fine\n", "")
 
 
