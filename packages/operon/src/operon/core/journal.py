@@ -117,14 +117,11 @@ class Run:
         self.cancelled: list[Entry] = []
         self._first = 1
         """No smaller ordinal is outstanding."""
-        self._ended: dict[int, float] = {}
-        """When each of the recorded ordinals was recorded, by the store's clock."""
         for entry in entries:
             self._remember(entry)
         self._recorded = self.ordinal
-        self._moment = row.started_at or 0.0
-        self._news = not self._ended
-        """The code has been told something that was not recorded when this run began."""
+        self._moment = 0.0
+        self._news = True
         self._latecomers: list[Callable[[], None]] = []
 
     def _remember(self, entry: Entry) -> None:
@@ -136,7 +133,6 @@ class Run:
         if entry.kind is Kind.TIMER:
             return
         self.outstanding.add(entry.ordinal)
-        self._ended[entry.ordinal] = entry.ended_at
         if entry.kind is Kind.CANCELLED:
             self.cancelled.append(entry)
         if entry.position.endswith(WAKE):
@@ -202,15 +198,18 @@ class Run:
     def given(self, ordinal: int) -> None:
         """Note that the code has the result with this ordinal, or never will; call whoever waits for its turn now."""
         self.outstanding.discard(ordinal)
-        ended = self._ended.get(ordinal)
-        self.told_at(ended or 0.0)
-        self._news = ended is None
+        self._news = True
         if self.turns:
             turn = self.turns.pop(self.first(), None)
             if turn is not None:
                 turn()
         if self._latecomers and not self.behind():
             self._let_go_on()
+
+    def aside(self, entry: Entry) -> None:
+        """Have something written with whatever is written next, of which nobody waits to be told."""
+        self.ordinal += 1
+        self.riding[entry.position] = replace(entry, ordinal=self.ordinal)
 
     def told_at(self, instant: float) -> None:
         """Note when the code was told what it hears now."""
@@ -231,7 +230,7 @@ class Run:
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
 
-    __slots__ = ("_forks", "_steps", "_timers", "path", "run")
+    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "path", "run")
 
     def __init__(self, run: Run, path: str) -> None:
         self.run = run
@@ -239,6 +238,8 @@ class Branch:
         self._steps = 0
         self._forks = 0
         self._timers = 0
+        self._reads = 0
+        self._moment = 0.0
 
     def advance(self) -> str:
         """Claim the next position of this branch."""
@@ -249,6 +250,26 @@ class Branch:
         """Claim the position of the next timer that this branch sets."""
         self._timers += 1
         return f"{self.path}t{self._timers}"
+
+    def moment(self, now: float) -> float:
+        """Tell the time, which goes on only when the code is told something; recorded where it is another than before.
+
+        Args:
+            now: what the store's clock shows.
+        """
+        run = self.run
+        self._reads += 1
+        position = f"{self.path}c{self._reads}"
+        recorded = run.journal.get(position)
+        if recorded is not None:
+            run.told_at(float(recorded.output or 0))
+            self._moment = float(recorded.output or 0)
+        elif not (self._moment and run.behind()):
+            moment = run.moment(now)
+            if moment != self._moment:
+                self._moment = moment
+                run.aside(Entry(position, 0, Kind.TIMER, "clock", output=repr(moment)))
+        return self._moment
 
     def fork(self) -> Branch:
         """Open the branch of a task that is being created here."""
@@ -389,7 +410,6 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
         if run.dead is None:
             interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
         raise
-    run.told_at(until or 0.0)
     if run.concurrent:
         yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))
     return seen

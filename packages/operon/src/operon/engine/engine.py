@@ -442,8 +442,15 @@ class Engine:
         return parked
 
     def quietly(self, run: Run, call: Callable[[], None]) -> None:
-        """Call this when no line of the run's body is being executed on a loop."""
-        self.loop.between(call) if run.tasks else call()
+        """Call this when no line of the run's body is being executed on a loop, or is about to be."""
+
+        def rested() -> None:
+            if run.dead is not None or all(map(drivers.at_rest, tuple(run.tasks))):
+                call()
+            else:
+                self.loop.between(rested)
+
+        self.loop.between(rested) if run.tasks else call()
 
     def abandoned(self, work: Future[Any]) -> None:
         """Count a thread that was left running; say so when there are many."""
