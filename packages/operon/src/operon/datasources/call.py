@@ -34,7 +34,7 @@ async def _to_the_end(answer: Awaitable[T]) -> T:
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError as error:
-            cancelled = error
+            cancelled = error if error.args or cancelled is None else cancelled
         except Exception:
             break
     if cancelled is not None and (task := asyncio.current_task()) is not None:

@@ -352,7 +352,7 @@ async def _aturn(engine: Engine, command: Turn) -> None:
         except asyncio.CancelledError as error:
             if run.dead is not None:
                 raise
-            cancelled = error
+            cancelled = error if error.args or cancelled is None else cancelled
     if cancelled is not None:
         cancel_later(cancelled)
 

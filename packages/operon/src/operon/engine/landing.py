@@ -70,7 +70,7 @@ async def settled(future: Future[T]) -> T:
         try:
             await arrived(future)
         except asyncio.CancelledError as error:
-            cancelled = error
+            cancelled = error if error.args or cancelled is None else cancelled
     if cancelled is not None:
         cancel_later(cancelled)
     return future.result()
