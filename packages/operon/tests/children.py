@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
 
@@ -20,6 +20,7 @@ PATIENCE: Final = 60.0
 """Seconds that a test waits for what must happen, on a machine shared by many."""
 
 
+T = TypeVar("T")
 CompletedProcess = subprocess.CompletedProcess[str]
 
 
@@ -122,6 +123,21 @@ def ran(*command: str, check: bool = False, patience: float = PATIENCE, **option
     return ended
 
 
+def eventually(look: Callable[[], T], what: str) -> T:
+    """Look until there is something to see: what happens in another process has no signal for us."""
+    deadline = time.monotonic() + PATIENCE
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.01)
+    return seen
+
+
+def joined(thread: threading.Thread) -> None:
+    """Wait for the end of a thread."""
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), f"{thread} did not end within {PATIENCE:.0f} s"
+
+
 def runs(pid: int) -> bool:
     """Whether a process has not ended; one that has may still wait for its parent to notice."""
     with suppress(psutil.NoSuchProcess):
@@ -147,10 +163,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     for pid in orphans:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE
-    while left := [pid for pid in orphans if runs(pid)]:
-        assert time.monotonic() < deadline, f"{_named(process)} has left {left} behind"
-        time.sleep(0.005)
+    eventually(lambda: not any(map(runs, orphans)), f"all that {_named(process)} started has ended")
 
 
 def _session(leader: int) -> Iterator[int]:

@@ -6,18 +6,15 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
-from children import PATIENCE, Child, ran, started
-
-T = TypeVar("T")
+from children import PATIENCE, Child, eventually, ran, started
 
 
 def clean() -> dict[str, str]:
@@ -29,15 +26,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def eventually(look: Callable[[], T], what: str = "it happened") -> T:
-    """Look until there is something to see: what happens in another process has no signal for us."""
-    deadline = time.monotonic() + PATIENCE
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        time.sleep(0.02)
-    return seen
 
 
 @dataclass

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from children import ran
+from children import eventually, ran
 from operon.embedded.child import descendants
-from terminal import Project, eventually, fetch, free_port
+from terminal import Project, fetch, free_port
 
 APP = """
 import os
@@ -103,7 +103,7 @@ def test_second_sigterm_exits_at_once(project: Project) -> None:
     with project.start("run", "--no-http") as server:
         server.until("holding", times=2)
         (project.directory / "fifo").write_text("done")
-        eventually(lambda: status(project, "k") == "succeeded")
+        eventually(lambda: status(project, "k") == "succeeded", "it ended")
 
 
 def test_paused_serves_and_runs_nothing(project: Project) -> None:
@@ -122,7 +122,7 @@ def test_a_process_runs_the_queues_it_is_told_to_and_no_others(project: Project)
     with project.start("run", "--no-http", "--queues", "mails") as server:
         assert "mails" in server.until(UP)
         ran(sys.executable, "fill.py", cwd=project.directory, env=project.environment, check=True)
-        eventually(lambda: status(project, "mail") == "succeeded")
+        eventually(lambda: status(project, "mail") == "succeeded", "the mail is sent")
         assert status(project, "report") == "queued"
         assert server.ends(signal.SIGTERM) == 0
     unknown = project.operon("run", "--no-http", "--queues", "mials")

@@ -168,7 +168,7 @@ def test_killed_server_leaves_no_process_and_loses_no_commit(server: Postgres) -
 def test_server_that_died_by_itself_can_be_started(server: Postgres) -> None:
     pid = server.pid
     os.kill(pid, signal.SIGKILL)
-    server._running().wait(10)
+    server._running().wait(PATIENCE)
     server.start()
     assert server.pid != pid
     assert query(server.url, "select 1") == 1

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import pytest
 
-from children import Child, ran, started
-from terminal import clean, eventually, free_port
+from children import Child, eventually, ran, started
+from terminal import clean, free_port
 
 ROOT: Final = Path(__file__).parents[3]
 BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

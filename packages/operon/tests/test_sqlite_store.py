@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from children import Child, started
+from children import PATIENCE, Child, started
 from conformance.world import SUCCESS, World, start, step
 from operon.core.commands import Count, Find, Load
 from operon.core.rows import (
@@ -209,7 +209,7 @@ def test_another_process_that_writes_is_waited_for(world: World, user: sqlite3.C
     future = world.store.submit(start("w"))
     assert world.ask(Count(Filter())) == 0  # reading goes on
     user.execute("rollback")
-    assert future.result().created
+    assert future.result(PATIENCE).created
 
 
 def test_patience_ends_and_the_write_has_not_happened(sqlite_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_the_users_transaction_and_the_store_take_turns(sqlite_path: Path) -> No
     with opened(sqlite_path, patience=IMPATIENT) as world:
         writer = world.store.writer
         assert writer is not None
-        writer.acquire()
+        assert writer.acquire(timeout=PATIENCE)
         with pytest.raises(StoreUnavailable, match="transaction of this process"):
             world.start("w")
         assert world.ask(Count(Filter())) == 0
@@ -261,10 +261,10 @@ def traced(world: World) -> list[str]:
 def test_what_arrives_during_a_commit_rides_in_the_next(world: World) -> None:
     seen, writer = traced(world), world.store.writer
     assert writer is not None
-    writer.acquire()
+    assert writer.acquire(timeout=PATIENCE)
     futures = [world.store.submit(start(f"w{n}")) for n in range(500)]
     writer.release()
-    assert all(future.result().created for future in futures)
+    assert all(future.result(PATIENCE).created for future in futures)
     assert seen.count("commit") <= 3  # the first that was taken, then 256 and the rest
 
 

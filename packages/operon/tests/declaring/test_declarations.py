@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 import operon
-from children import ran
+from children import PATIENCE, ran
 from engine.conftest import MakeApp
 from operon import Operon, Routes
 from operon.app.declarations import Workflow
@@ -265,7 +265,7 @@ def test_steps_are_plain_calls_in_steps_and_outside(make: MakeApp) -> None:
     with app:
         assert flow.using(key="w")(1) == 4
         assert [step.name for step in operon.steps("w")] == [outer.name]
-        assert operon.start(aflow.using(key="a"), 1).result(10) == 2
+        assert operon.start(aflow.using(key="a"), 1).result(PATIENCE) == 2
         assert [step.name for step in operon.steps("a")] == [awaited.name]
     assert [it.workflow_id for it in seen] == [None, "w", "w", "a"]
 
@@ -380,7 +380,7 @@ def test_any_text_is_an_argument_and_a_result(make: MakeApp, text: str) -> None:
             assert operon.count() == 0
         else:
             assert operon.describe("w").input == {"it": text}
-            assert operon.start(flow.using(key="w"), text).result(5) == {text: [text]}
+            assert operon.start(flow.using(key="w"), text).result(PATIENCE) == {text: [text]}
 
 
 def test_a_payload_over_the_limit_is_refused(make: MakeApp) -> None:
@@ -453,7 +453,7 @@ def test_an_async_call_in_a_blocking_workflow_raises_at_once(make: MakeApp) -> N
         for which in ("step", "flow"):
             with pytest.raises(WrongColour, match="async and was called in a blocking workflow"):
                 flow(which)
-        assert operon.start(aflow).result(10) == 1
+        assert operon.start(aflow).result(PATIENCE) == 1
     assert inspect.iscoroutinefunction(aflow.__call__), "FastAPI looks there"
 
 

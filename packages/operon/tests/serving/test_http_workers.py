@@ -58,8 +58,9 @@ async def answered(client: httpx2.AsyncClient, method: str, path: str, **headers
 async def test_worker_killed_in_the_middle_of_a_request(server: str, postgres_url: str) -> None:
     """The worker that runs the workflow is killed; the retry reaches another: one effect, one answer."""
     async with httpx2.AsyncClient(base_url=server, timeout=60) as client:
-        while len({(await answered(client, "GET", "/pid", connection="close")).json() for _ in range(8)}) < 2:
-            pass
+        async with asyncio.timeout(PATIENCE):
+            while len({(await answered(client, "GET", "/pid", connection="close")).json() for _ in range(8)}) < 2:
+                pass
         answer = await answered(client, "POST", "/transfers?n=7", **{"idempotency-key": "k"})
         again = await answered(client, "POST", "/transfers?n=7", **{"idempotency-key": "k"})
         assert answer.json()[0] == 7

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 import operon
-from children import ran
+from children import PATIENCE, ran
 from engine.conftest import MakeApp, make
 from operon import aio
 from operon.core.commands import Cancel
@@ -135,5 +135,5 @@ def test_a_child_cancelled_as_it_ends_tells_no_caller_that_he_is_cancelled(
         return "not told"
 
     with app:
-        assert operon.start(parent.using(key="w")).result(10) == "told"
+        assert operon.start(parent.using(key="w")).result(PATIENCE) == "told"
         assert operon.describe("w").attempts == 1
