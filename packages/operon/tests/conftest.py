@@ -13,17 +13,20 @@ import pytest
 from hypothesis import settings
 
 from operon.embedded import Binaries, Postgres, discover
+from surroundings import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCES = Path(__file__).parents[1] / "src"
 
+undisturbed()  # in each process of the suite, since each of them imports this
+
 # Programs that tests start must run this checkout's sources too, whichever worktree .venv was made in.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
 
-# On a machine shared by many, how long an example takes says nothing about the code.
-settings.register_profile("house", deadline=None)
+# On a machine shared by many, how long an example takes says nothing about the code; and a CI draws as many as we do.
+settings.register_profile("house", parent=settings.get_profile("default"), deadline=None)
 settings.load_profile("house")
 
 _names = count(1)

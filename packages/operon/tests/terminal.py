@@ -6,38 +6,26 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
-T = TypeVar("T")
-PATIENCE: Final = 60.0
-SETTINGS: Final = ("OPERON_", "DATABASE_URL", "PORT", "HOST", "NO_COLOR", "COLUMNS", "WEB_CONCURRENCY", "FORCE_COLOR")
+from children import PATIENCE, Child, eventually, ran, started
 
 
 def clean() -> dict[str, str]:
-    """Our environment without anything that would change what `operon` does."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+    """Our environment without what a test of this process has put into it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OPERON_")}
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def eventually(look: Callable[[], T]) -> T:
-    """Look until there is something to see: what happens in another process has no signal for us."""
-    deadline = time.monotonic() + PATIENCE
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-    return seen
 
 
 @dataclass
@@ -55,35 +43,24 @@ class Project:
 
     def operon(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "operon", *arguments],
-            cwd=self.directory,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        command = (sys.executable, "-m", "operon", *arguments)
+        return ran(*command, cwd=self.directory, env=self.environment | environment)
 
-    def start(self, *arguments: str, **environment: str) -> Running:
-        """Begin a command that goes on."""
+    @contextmanager
+    def start(self, *arguments: str, **environment: str) -> Generator[Running]:
+        """Begin a command that goes on, until this is left."""
         log = self.directory / "output.log"
-        with log.open("a") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "operon", *arguments],
-                cwd=self.directory,
-                env=self.environment | environment,
-                stdout=output,
-                stderr=output,
-            )
-        return Running(process, log)
+        command = (sys.executable, "-m", "operon", *arguments)
+        where: dict[str, Any] = {"cwd": self.directory, "env": self.environment | environment}
+        with log.open("a") as output, started(*command, **where, stdout=output, stderr=output) as child:
+            yield Running(child, log)
 
 
 @dataclass
 class Running:
     """A command that goes on."""
 
-    process: subprocess.Popen[bytes]
+    child: Child
     log: Path
 
     def until(self, said: str, times: int = 1) -> str:
@@ -91,23 +68,15 @@ class Running:
 
         def look() -> bool:
             text = self.log.read_text()
-            assert self.process.poll() is None or text.count(said) >= times, f"it ended, having said:\n{text}"
+            assert self.child.process.poll() is None or text.count(said) >= times, f"it ended, having said:\n{text}"
             return text.count(said) >= times
 
-        eventually(look)
+        eventually(look, f"it said {said!r} {times} times")
         return self.log.read_text()
 
-    def end(self, signal: int) -> int:
-        self.process.send_signal(signal)
-        return self.process.wait(PATIENCE)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+    def ends(self, number: int | None = None) -> int:
+        """Send it a signal, if any, wait for its end, and give its exit code."""
+        return self.child.ends(number)
 
 
 def fetch(

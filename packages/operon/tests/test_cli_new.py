@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from children import ran
 from terminal import Project
 
 
@@ -24,14 +24,8 @@ def test_made_project_passes_its_own_test(project: Project) -> None:
     names = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert names == {"app.py", "pyproject.toml", "README.md", ".gitignore", "tests/test_app.py"}
     assert not any("$" in (made / name).read_text() for name in names)
-    tested = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=made,
-        env=project.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    tested = ran(*command, cwd=made, env=project.environment)
     assert tested.returncode == 0, tested.stdout
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from terminal import Project, eventually, fetch, free_port
+from children import eventually, ran
+from operon.embedded.child import descendants
+from terminal import Project, fetch, free_port
 
 APP = """
 import os
@@ -73,7 +74,7 @@ def test_run_serves_and_stops(project: Project) -> None:
         taken = project.operon("run", "--port", str(port))
         assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
         assert "--port" in taken.stderr
-        assert server.end(signal.SIGTERM) == 0
+        assert server.ends(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("http", [True, False])
@@ -84,9 +85,9 @@ def test_sigterm_drains(project: Project, http: bool) -> None:
         server.until(UP)
         assert project.operon("workflows", "start", "held", f"fifo={project.directory / 'fifo'}", "--key", "k").stdout
         server.until("holding")
-        server.process.send_signal(signal.SIGTERM)
+        server.child.signal(signal.SIGTERM)
         (project.directory / "fifo").write_text("done")
-        assert server.process.wait(60) == 0
+        assert server.ends() == 0
     assert status(project, "k") == "succeeded"
 
 
@@ -96,13 +97,13 @@ def test_second_sigterm_exits_at_once(project: Project) -> None:
         server.until(UP)
         assert project.operon("workflows", "start", "held", f"fifo={project.directory / 'fifo'}", "--key", "k").stdout
         server.until("holding")
-        server.process.send_signal(signal.SIGTERM)
+        server.child.signal(signal.SIGTERM)
         server.until("Stopping")
-        assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
+        assert server.ends(signal.SIGTERM) == 128 + signal.SIGTERM
     with project.start("run", "--no-http") as server:
         server.until("holding", times=2)
         (project.directory / "fifo").write_text("done")
-        eventually(lambda: status(project, "k") == "succeeded")
+        eventually(lambda: status(project, "k") == "succeeded", "it ended")
 
 
 def test_paused_serves_and_runs_nothing(project: Project) -> None:
@@ -120,10 +121,10 @@ def test_a_process_runs_the_queues_it_is_told_to_and_no_others(project: Project)
     project.write("fill.py", FILL)
     with project.start("run", "--no-http", "--queues", "mails") as server:
         assert "mails" in server.until(UP)
-        subprocess.run([sys.executable, "fill.py"], cwd=project.directory, env=project.environment, check=True)
-        eventually(lambda: status(project, "mail") == "succeeded")
+        ran(sys.executable, "fill.py", cwd=project.directory, env=project.environment, check=True)
+        eventually(lambda: status(project, "mail") == "succeeded", "the mail is sent")
         assert status(project, "report") == "queued"
-        assert server.end(signal.SIGTERM) == 0
+        assert server.ends(signal.SIGTERM) == 0
     unknown = project.operon("run", "--no-http", "--queues", "mials")
     assert unknown.returncode == 1
     assert "no queue 'mials' to run; it has mails, reports." in unknown.stderr
@@ -135,15 +136,15 @@ def test_workers_share_the_port_and_the_dead_are_replaced(project: Project, post
     for end in (signal.SIGTERM, signal.SIGKILL):
         with project.start("run", "--workers", "2", "--port", str(port), DATABASE_URL=postgres_url) as server:
             server.until(UP, times=2 if end == signal.SIGTERM else 5)
-            workers = psutil.Process(server.process.pid).children()
+            workers = [psutil.Process(pid) for pid in descendants(server.child.pid)]
             assert len(workers) == 2
             if end == signal.SIGTERM:
                 workers[0].kill()
                 server.until(UP, times=3)
-                workers = psutil.Process(server.process.pid).children()
+                workers = [psutil.Process(pid) for pid in descendants(server.child.pid)]
                 assert len(workers) == 2
             assert int(fetch(f"http://127.0.0.1:{port}/pid")[1]) in {worker.pid for worker in workers}
-            assert server.end(end) == (0 if end == signal.SIGTERM else -signal.SIGKILL)
+            assert server.ends(end) == (0 if end == signal.SIGTERM else -signal.SIGKILL)
             assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
@@ -169,7 +170,7 @@ def test_dev_serves_what_the_files_say_now(project: Project) -> None:
         project.write("app.py", APP)
         server.until(UP, times=3)
         assert fetch(url, "POST")[1] == '"Hello, Ada!"'
-        assert server.end(signal.SIGINT) == 0
+        assert server.ends(signal.SIGINT) == 0
 
 
 def test_dev_on_the_embedded_postgres(project: Project) -> None:
@@ -183,7 +184,7 @@ def test_dev_on_the_embedded_postgres(project: Project) -> None:
             assert "postgresql://" in server.until(UP, times)
             answer = fetch(f"http://127.0.0.1:{port}/greet?name=Ada", "POST", {"Idempotency-Key": "k"})
             assert answer == (200, '"Hello, Ada!"')
-            assert server.end(signal.SIGTERM) == 0
+            assert server.ends(signal.SIGTERM) == 0
             assert project.operon("postgres", "url", "--directory", str(directory)).returncode == 1
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from children import PATIENCE
 from operon.core.commands import Command
 from operon.errors import StoreError
 from operon.stores.sqlite import combiner
@@ -38,7 +39,7 @@ class Work:
         self.batches.append(len(jobs))
         self.threads.append(threading.current_thread())
         self.entered.release()
-        self.gate.wait()
+        assert self.gate.wait(PATIENCE)
         if self.interrupts:
             self.interrupts -= 1
             raise KeyboardInterrupt
@@ -56,7 +57,7 @@ def test_alone_the_work_is_done_by_who_asks() -> None:
 def test_what_is_submitted_is_done_behind_the_callers_back() -> None:
     work, me = Work(), threading.current_thread()
     future = Combiner(work, "test").submit(Echo(1))
-    assert future.result() == 1
+    assert future.result(PATIENCE) == 1
     assert me not in work.threads
 
 
@@ -65,10 +66,10 @@ def test_what_comes_meanwhile_is_one_batch() -> None:
     work.gate.clear()
     combined = Combiner(work, "test")
     futures = [combined.submit(Echo(0))]
-    work.entered.acquire()
+    assert work.entered.acquire(timeout=PATIENCE)
     futures += [combined.submit(Echo(n)) for n in range(1, 10)]
     work.gate.set()
-    assert [future.result() for future in futures] == [*range(10)]
+    assert [future.result(PATIENCE) for future in futures] == [*range(10)]
     assert work.batches == [1, 9]
 
 
@@ -77,10 +78,10 @@ def test_no_batch_is_larger_than_the_limit() -> None:
     work.gate.clear()
     combined = Combiner(work, "test")
     futures = [combined.submit(Echo(0))]
-    work.entered.acquire()
+    assert work.entered.acquire(timeout=PATIENCE)
     futures += [combined.submit(Echo(n)) for n in range(1, combiner.BATCH + 2)]
     work.gate.set()
-    assert [future.result() for future in futures] == [*range(combiner.BATCH + 2)]
+    assert [future.result(PATIENCE) for future in futures] == [*range(combiner.BATCH + 2)]
     assert work.batches == [1, combiner.BATCH, 1]
 
 
@@ -91,10 +92,10 @@ def test_who_asks_does_one_batch_and_leaves_the_rest_to_the_thread() -> None:
     combined = Combiner(work, "test")
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(combined.ask, Echo(0))
-        work.entered.acquire()
+        assert work.entered.acquire(timeout=PATIENCE)
         future = combined.submit(Echo(1))
         work.gate.set()
-        assert (asked.result(), future.result()) == (0, 1)
+        assert (asked.result(PATIENCE), future.result(PATIENCE)) == (0, 1)
     assert work.threads[0] is not work.threads[1]
 
 
@@ -116,12 +117,12 @@ def test_a_full_inbox_makes_callers_wait_and_loses_nothing(monkeypatch: pytest.M
     work.gate.clear()
     combined = Combiner(work, "test")
     first = combined.submit(Echo(0))
-    work.entered.acquire()
+    assert work.entered.acquire(timeout=PATIENCE)
     with ThreadPoolExecutor(8) as threads:
         futures = [threads.submit(combined.ask, Echo(n)) for n in range(1, 9)]
         work.gate.set()
-        assert [future.result() for future in futures] == [*range(1, 9)]
-    assert first.result() == 0
+        assert [future.result(PATIENCE) for future in futures] == [*range(1, 9)]
+    assert first.result(PATIENCE) == 0
     assert max(work.batches) <= 2
 
 
@@ -130,12 +131,12 @@ def test_closing_waits_for_what_was_accepted_and_refuses_the_rest() -> None:
     work.gate.clear()
     combined = Combiner(work, "test")
     futures = [combined.submit(Echo(n)) for n in range(5)]
-    work.entered.acquire()
+    assert work.entered.acquire(timeout=PATIENCE)
     with ThreadPoolExecutor(2) as threads:
         closings = [threads.submit(combined.close) for _ in range(2)]
         work.gate.set()
         for closing in closings:
-            closing.result()
+            closing.result(PATIENCE)
     assert all(future.done() for future in futures)
     with pytest.raises(StoreError, match="closed"):
         combined.ask(Echo(9))
@@ -147,13 +148,13 @@ def test_closing_waits_for_a_caller_at_work() -> None:
     combined = Combiner(work, "test")
     with ThreadPoolExecutor(2) as threads:
         asked = threads.submit(combined.ask, Echo(1))
-        work.entered.acquire()
+        assert work.entered.acquire(timeout=PATIENCE)
         closing = threads.submit(combined.close)
         with pytest.raises(TimeoutError):
             closing.result(timeout=0.05)
         work.gate.set()
-        closing.result()
-        assert asked.result() == 1
+        closing.result(PATIENCE)
+        assert asked.result(PATIENCE) == 1
 
 
 def test_who_waits_for_room_is_refused_when_the_store_closes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,4 +164,4 @@ def test_who_waits_for_room_is_refused_when_the_store_closes(monkeypatch: pytest
         waiting = threads.submit(combined.ask, Echo(0))
         combined.close()
         with pytest.raises(StoreError, match="closed"):
-            waiting.result()
+            waiting.result(PATIENCE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from children import PATIENCE, ran, started
 from operon.embedded import (
     Binaries,
     EmbeddedPostgresError,
@@ -168,7 +168,7 @@ def test_killed_server_leaves_no_process_and_loses_no_commit(server: Postgres) -
 def test_server_that_died_by_itself_can_be_started(server: Postgres) -> None:
     pid = server.pid
     os.kill(pid, signal.SIGKILL)
-    server._running().wait(10)
+    server._running().wait(PATIENCE)
     server.start()
     assert server.pid != pid
     assert query(server.url, "select 1") == 1
@@ -183,21 +183,14 @@ threading.Event().wait()
 """
 
 
-def supervise(directory: Path) -> tuple[subprocess.Popen[str], str, int]:
-    process = subprocess.Popen([sys.executable, "-c", SUPERVISE, str(directory)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    url, pid = process.stdout.readline().split()
-    return process, url, int(pid)
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_server_is_gone_when_its_supervisor_is(shared_directory: Path, number: signal.Signals) -> None:
-    process, url, pid = supervise(shared_directory)
-    with process:
+    with started(sys.executable, "-c", SUPERVISE, str(shared_directory)) as supervisor:
+        url, pid = supervisor.says("postgresql://").split()
         execute(url, "create table orphaned as select 42 as n")
-        process.send_signal(number)
-    until_nobody_holds(shared_directory)
-    until_gone(pid)
+        supervisor.ends(number)
+        until_nobody_holds(shared_directory)
+        until_gone(int(pid))
     with Postgres(shared_directory, fsync=False) as server:
         assert query(server.url, "select n from orphaned") == 42
         execute(server.url, "drop table orphaned")
@@ -217,7 +210,8 @@ def test_thread_that_started_it_may_end(shared_directory: Path) -> None:
     server = Postgres(shared_directory, fsync=False)
     starter = threading.Thread(target=server.start)
     starter.start()
-    starter.join()
+    starter.join(PATIENCE)
+    assert not starter.is_alive(), "the server did not start"
     with closing(psycopg.connect(server.url)) as connection:
         assert connection.execute("select 1").fetchone() == (1,)
         assert process_state(server.pid) not in {"", "Z"}
@@ -306,8 +300,7 @@ BACKGROUND = "import sys; from operon.embedded import start_in_background; print
 def test_background_server_outlives_its_starter(directory: Path) -> None:
     assert running_url(directory) is None
     assert stop_in_background(directory) is False
-    command = [sys.executable, "-c", BACKGROUND, str(directory)]
-    url = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    url = ran(sys.executable, "-c", BACKGROUND, str(directory), check=True).stdout.strip()
     try:
         assert running_url(directory) == url
         assert start_in_background(directory) == url
@@ -369,6 +362,6 @@ def test_ordinary_user_needs_no_root(directory: Path) -> None:
         programs = server.binaries  # within nobody's reach, as it is within the account's
     os.chown(directory, NOBODY, NOBODY)
     script = ORDINARY.format(nobody=NOBODY)
-    command = [sys.executable, "-c", script, str(programs.directory), str(directory), programs.version]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout
+    command = (sys.executable, "-c", script, str(programs.directory), str(directory), programs.version)
+    said = ran(*command, check=True, cwd="/").stdout
     assert said.split() == ["served", str(NOBODY)]

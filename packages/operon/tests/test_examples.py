@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from children import ran
 from terminal import Project, clean, fetch, free_port
 
 ROOT: Final = Path(__file__).parents[3]
@@ -31,14 +31,7 @@ def programs() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("code", [code for _, code in programs()], ids=[name for name, _ in programs()])
 def test_documented_program_runs(code: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(code)
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "program.py"],
-        cwd=tmp_path,
-        env=clean(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = ran(sys.executable, "-W", "error", "program.py", cwd=tmp_path, env=clean())
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -82,4 +75,4 @@ def test_shop_sells(shop: Project) -> None:
         status, page = fetch(f"{url}/")
         assert status == 200
         assert '<td>Desk lamp</td><td class="number">€ 39.00</td><td class="number">38</td>' in page
-        assert server.end(signal.SIGTERM) == 0
+        assert server.ends(signal.SIGTERM) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,17 @@ from typing import Final
 
 import pytest
 
+from children import ran
+
 PACKAGES: Final = Path(__file__).parents[2]
 SOURCES: Final = sorted(
     path for path in PACKAGES.glob("*/src/**/*.py") if "templates" not in path.relative_to(PACKAGES).parts
 )
 SQL: Final = sorted(path for path in PACKAGES.glob("*/src/**/*.sql"))
+
+TESTS: Final = sorted(
+    path for path in PACKAGES.glob("*/tests/**/*.py") if path.stem != "children" and path.parent.name != "specimens"
+)
 
 MODULE_LINES: Final = 500
 FUNCTION_LINES: Final = 60
@@ -26,6 +31,14 @@ VAGUE: Final = {"utils", "util", "helpers", "helper", "manager", "managers", "co
 WORLDLY: Final = re.compile(
     r"(.*\.)?(datetime\.(now|utcnow|today)|date\.today|uuid[1467]|open|read_(text|bytes)|write_(text|bytes)|print)"
 )
+WAITS: Final = {"wait", "join", "result", "acquire", "communicate", "readline"}
+DURABLE: Final = re.compile(r"\.(workflow|step|transaction|schedule|get|post|put|patch|delete)\b")
+BODIES: Final = {
+    *("test_branches:wait_sets", "test_branches:queue", "test_leaving:beside_an_executor"),
+    *("test_scopes:ticks", "test_scopes:barrier"),
+    *(f"test_pools:{it}" for it in ["completed", "completed_before", "first_of_them", "crowded", "sleeping", "children"]),
+}
+"""Functions of tests that are bodies of workflows, and show it in no decorator."""
 IMPORT_SECONDS: Final = 0.150
 IMPORTS: Final = 15
 
@@ -141,11 +154,43 @@ def test_excuses_are_needed() -> None:
     assert MANY_PARAMETERS.keys() <= there
 
 
+def waits(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield what waits without a bound."""
+
+    def below(node: ast.AST, *, awaited: bool) -> Iterator[tuple[int, str]]:
+        if isinstance(node, Function) and (
+            any(DURABLE.search(ast.unparse(it)) for it in node.decorator_list) or f"{path.stem}:{node.name}" in BODIES
+        ):
+            return
+        if isinstance(node, ast.While) and isinstance(node.body[0], ast.Pass) and "await" not in ast.unparse(node.test):
+            yield node.lineno, ast.unparse(node.test)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.wait_for":
+            return
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            endless = not (node.args or node.keywords) and node.func.attr in WAITS | ({"get"} if awaited else set())
+            if endless or ast.unparse(node.func).startswith("subprocess."):
+                yield node.lineno, ast.unparse(node)
+        for child in ast.iter_child_nodes(node):
+            yield from below(child, awaited=isinstance(node, ast.Await))
+
+    yield from below(ast.parse(path.read_text("utf-8")), awaited=False)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_every_wait_of_a_test_has_a_bound(path: Path) -> None:
+    """A test that waits for what never comes says so, in a minute; programs are started by `children`, which ends them.
+
+    What a workflow or a step waits for ends with its app.
+    """
+    found = [f"{path}:{line} {call}" for line, call in waits(path)]
+    assert not found, f"give it PATIENCE of `children`, or use its `eventually`, `ran` or `started`: {found}"
+
+
 def test_import_brings_nothing_that_only_a_launch_needs() -> None:
     """The engine, event loops and drivers come with the first launch, FastAPI with the first request for it."""
     late = "asyncio concurrent.futures logging ssl sqlite3 psycopg asyncpg sqlalchemy pydantic fastapi cyclopts rich"
     ask = f"import sys; old = set(sys.modules); import operon; print(*set('{late}'.split()) & set(sys.modules) - old)"
-    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    said = ran(sys.executable, "-c", ask, check=True).stdout
     assert said.split() == []
 
 
@@ -157,6 +202,6 @@ def test_import_is_cheap() -> None:
     measure = "import time; a = time.process_time(); import operon; print(time.process_time() - a)"
     taken: list[float] = []
     while not taken or (min(taken) >= IMPORT_SECONDS and len(taken) < IMPORTS):
-        said = subprocess.run([sys.executable, "-c", measure], capture_output=True, text=True, check=True).stdout
+        said = ran(sys.executable, "-c", measure, check=True).stdout
         taken.append(float(said))
     assert min(taken) < IMPORT_SECONDS, f"median {median(taken):.3f} s of processor time, least {min(taken):.3f} s"

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from psycopg.pq.abc import PGresult
 
+from children import PATIENCE
 from conformance.world import SUCCESS, World, start, step, together
 from operon.core.commands import Advance, HandBack, LaneCommand, Load, TakeOver
 from operon.core.rows import Advanced, Guard, Park, Started, record_parameters
@@ -55,8 +56,8 @@ class Lab:
             with psycopg.connect(self.url, autocommit=True) as observer:
                 waiting = "select count(*) from pg_stat_activity where application_name = 'operon test' "
                 while observer.execute(f"{waiting} and wait_event = '{stopped_by}'".encode()).fetchone() == (0,):
-                    assert answers.running(), answers.result()
-            yield answers.result
+                    assert answers.running(), answers.result(PATIENCE)
+            yield partial(answers.result, PATIENCE)
 
     @contextmanager
     def transaction(self) -> Generator[psycopg.Connection]:

@@ -9,6 +9,7 @@ from functools import partial
 import psycopg
 import pytest
 
+from children import PATIENCE
 from conformance.world import SUCCESS, World, start, step, together
 from operon.core.commands import Advance, LaneCommand, Load
 from operon.core.rows import Guard, Park, record_parameters, workflow_parameters
@@ -61,7 +62,7 @@ def test_a_park_that_awaits_is_one_round_trip(postgres_url: str) -> None:
 def test_branches_of_one_workflow_are_committed_together(world: World) -> None:
     guard = world.run()
     futures = [world.store.submit(Advance("w", 1, (step(str(n)),))) for n in range(1, 200)]
-    assert all(future.result().written for future in futures)
+    assert all(future.result(PATIENCE).written for future in futures)
     assert world.write(guard, end=SUCCESS).written
     assert len(world.positions()) == 199
 
@@ -102,7 +103,7 @@ def test_many_bad_commands_fail_alone(world: World) -> None:
     futures = [world.store.submit(command) for command in commands]
     failed = [n for n, future in enumerate(futures) if isinstance(future.exception(SOON), StoreError)]
     assert failed == [*range(0, 200, 10)]
-    assert all(future.result().created for n, future in enumerate(futures) if n % 10)
+    assert all(future.result(PATIENCE).created for n, future in enumerate(futures) if n % 10)
 
 
 def test_an_interrupted_leader_leaves_the_lane_to_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

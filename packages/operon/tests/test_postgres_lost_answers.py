@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 import psycopg
 import pytest
 
+from children import PATIENCE, eventually
 from conformance.world import SUCCESS, World, start, step
 from operon.core.commands import Advance, Command, Count, HandBack, Load, StartMany
 from operon.core.rows import Advanced, Filter, Guard, Outcome, Park
@@ -69,8 +70,7 @@ class Pending:
     def wait_until(self, *events: str) -> None:
         """Look at the sessions of the engine until one of them waits for one of these."""
         query = "select from pg_stat_activity where application_name like 'operon%%' and wait_event = any(%s)"
-        while not self._connection.execute(query, [list(events)]).fetchall():
-            pass
+        eventually(lambda: self._connection.execute(query, [list(events)]).fetchall(), f"one waits for {events}")
 
 
 def lose(world: World, url: str, relay: Relay, command: Command[T]) -> T:
@@ -82,7 +82,7 @@ def lose(world: World, url: str, relay: Relay, command: Command[T]) -> T:
         # The second attempt waits for the first, or for what it has locked.
         pending.wait_until("transactionid", "tuple", "speculative token")
         pending.__exit__()
-        return answer.result()
+        return answer.result(PATIENCE)
 
 
 def test_a_start_happens_once_and_is_mine(world: World, postgres_url: str, relay: Relay) -> None:
@@ -147,7 +147,7 @@ def test_what_another_did_meanwhile_is_not_mine(world: World, postgres_url: str,
             pending.wait_until("transactionid")
         relay.cut()
         canceller.commit()
-        assert answer.result() == Advanced(written=False)
+        assert answer.result(PATIENCE) == Advanced(written=False)
     assert (world.status(), world.positions()) == ("cancelled", [])
 
 
@@ -170,4 +170,4 @@ def test_without_answers_a_whole_batch_happens_once(world: World, relay: Relay, 
         pending.wait_until("advisory")
         relay.cut()
         pending.wait_until("transactionid", "tuple", "speculative token")
-    assert all(future.result().created for future in futures)
+    assert all(future.result(PATIENCE).created for future in futures)

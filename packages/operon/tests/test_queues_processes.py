@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
 import pytest
 
+from children import Child, started
 from engine.test_workflows import poll
 from operon import Client, remote
 from terminal import clean
@@ -84,30 +86,24 @@ class Fleet:
         program.write_text(PROGRAM)
         self.url = url
         self.client = Client(url)
+        self._open = ExitStack()
+        command = (sys.executable, str(program), url)
         self.processes = [
-            subprocess.Popen(
-                [sys.executable, str(program), url],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=clean(),
-                text=True,
-            )
-            for _ in range(3)
+            self._open.enter_context(started(*command, stdin=subprocess.PIPE, env=clean())) for _ in range(3)
         ]
 
     def __enter__(self) -> Self:
-        for process in self.processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "up\n"
-        self.client.__enter__()
-        self.rows(NOTE)
+        with ExitStack() as opening:
+            opening.push(self._open)
+            for process in self.processes:
+                process.says("up")
+            self._open.enter_context(self.client)
+            self.rows(NOTE)
+            opening.pop_all()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.client.close()
-        for process in self.processes:
-            process.send_signal(signal.SIGCONT)
-            process.communicate("")
+    def __exit__(self, *failure: object) -> None:
+        self._open.close()
 
     def fill(self, jobs: int) -> None:
         self.client.enqueue_many("q", [body.using(partition="abc"[n % 3]).bind(n) for n in range(jobs)])
@@ -120,10 +116,10 @@ class Fleet:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def caught(self, *processes: subprocess.Popen[str]) -> bool:
+    def caught(self, *processes: Child) -> bool:
         """Stop processes, each in the middle of something; otherwise let them go on."""
         for process in processes:
-            process.send_signal(signal.SIGSTOP)
+            process.signal(signal.SIGSTOP)
         held = self.rows(
             "select distinct e.pid from operon.workflows w join operon.executors e on e.id = w.executor "
             "where w.status = 1 and e.pid = any(%s)",
@@ -131,7 +127,7 @@ class Fleet:
         )
         if len(held) < len(processes):
             for process in processes:
-                process.send_signal(signal.SIGCONT)
+                process.signal(signal.SIGCONT)
         return len(held) == len(processes)
 
     def exceeded_nothing(self) -> None:
@@ -161,9 +157,9 @@ def test_no_limit_is_exceeded_while_processes_die_and_come_back(postgres_url: st
         fleet.fill(JOBS)
         fleet.ended(10)
         poll(lambda: fleet.caught(victim, zombie), seconds=30)
-        victim.kill()
+        victim.ends(signal.SIGKILL)
         fleet.ended(JOBS)
-        zombie.send_signal(signal.SIGCONT)
+        zombie.signal(signal.SIGCONT)
         fleet.fill(JOBS)
         fleet.ended(2 * JOBS)
         fleet.exceeded_nothing()

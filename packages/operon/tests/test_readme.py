@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from terminal import clean, eventually, free_port
+from children import Child, eventually, ran, started
+from terminal import clean, free_port
 
 ROOT: Final = Path(__file__).parents[3]
 BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -40,19 +42,9 @@ print(connection.getresponse().read().decode(), end="")
 class Shell:
     """One bash, told the README's commands one by one, heard for what the README says they say."""
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        self._heard = directory / "heard"
-        with self._heard.open("w") as output:
-            self._bash = subprocess.Popen(
-                [BASH, "--norc"],
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                text=True,
-                start_new_session=True,
-            )
+    def __init__(self, bash: Child, heard: Path) -> None:
+        self._bash = bash.process
+        self._heard = heard
         self._number = 0
 
     def type(self, command: str, expected: list[str]) -> None:
@@ -71,13 +63,17 @@ class Shell:
             return done in text and all(re.search(pattern, text) for pattern in patterns)
 
         try:
-            eventually(said)
+            eventually(said, f"bash answered to {command}")
         except AssertionError:
             pytest.fail(f"$ {command}\nwas to say {expected}, and said:\n{self._heard.read_text()[before:]}")
 
-    def close(self) -> None:
-        os.killpg(self._bash.pid, signal.SIGKILL)
-        self._bash.communicate()
+
+@contextmanager
+def shell(directory: Path, environment: dict[str, str]) -> Generator[Shell]:
+    heard = directory / "heard"
+    where: dict[str, Any] = {"cwd": directory, "env": environment, "stdin": subprocess.PIPE}
+    with heard.open("w") as output, started(BASH, "--norc", **where, stdout=output, stderr=output) as bash:
+        yield Shell(bash, heard)
 
 
 def commands(block: str) -> list[tuple[str, list[str]]]:
@@ -106,19 +102,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_tour(tmp_path: Path, environment: dict[str, str]) -> None:
     """Every console block says what the README says that it says; on a port of the test's own."""
     port = str(free_port())
-    shell = Shell(tmp_path, environment | {"PORT": port})
-    try:
+    with shell(tmp_path, environment | {"PORT": port}) as bash:
         for language, block in BLOCK.findall(README):
             for command, expected in commands(block) if language == "console" else ():
-                shell.type(command.replace(":8000", f":{port}"), [it.replace(":8000", f":{port}") for it in expected])
+                bash.type(command.replace(":8000", f":{port}"), [it.replace(":8000", f":{port}") for it in expected])
         said = (tmp_path / "heard").read_text()
         assert said.count("Looking up user 2 ...") == 1, "a recorded step is not repeated"
-    finally:
-        shell.close()
 
 
 def test_app_is_the_one_that_new_makes(tmp_path: Path, environment: dict[str, str]) -> None:
-    subprocess.run([sys.executable, "-m", "operon", "new", "hello"], cwd=tmp_path, env=environment, check=True)
+    ran(sys.executable, "-m", "operon", "new", "hello", cwd=tmp_path, env=environment, check=True)
     written = (tmp_path / "hello" / "app.py").read_text()
     assert PYTHON[0] in written.partition("\n\n")[2]
 
@@ -126,14 +119,7 @@ def test_app_is_the_one_that_new_makes(tmp_path: Path, environment: dict[str, st
 @pytest.mark.parametrize("code", PYTHON[1:], ids=lambda code: re.search(r'Operon\("(\w+)"', code)[1])  # type: ignore[index]
 def test_program_runs(code: str, tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "program.py").write_text(code)
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "program.py"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = ran(sys.executable, "-W", "error", "program.py", cwd=tmp_path, env=environment)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 

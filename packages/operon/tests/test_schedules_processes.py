@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from children import started
 from engine.test_workflows import poll
 from operon import Client
 from terminal import clean
@@ -58,32 +61,20 @@ def test_processes_that_fire_every_second_fire_each_second_once(postgres_url: st
     """One of them is killed in the middle: nothing is fired twice, and no second is left out."""
     program = tmp_path / "fleet.py"
     program.write_text(PROGRAM)
-    fleet = [
-        subprocess.Popen(
-            [sys.executable, str(program), postgres_url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=clean(),
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    try:
+    command = (sys.executable, str(program), postgres_url)
+    with ExitStack() as running:
+        fleet = [running.enter_context(started(*command, stdin=subprocess.PIPE, env=clean())) for _ in range(2)]
         for process in fleet:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "up\n"
+            process.says("up")
         with psycopg.connect(postgres_url, autocommit=True) as connection, Client(postgres_url) as client:
             poll(lambda: client.count(name="every", status="succeeded") >= SECONDS // 2, seconds=60)
-            fleet[0].kill()
+            fleet[0].ends(signal.SIGKILL)
             poll(lambda: client.count(name="every") >= SECONDS, seconds=60)
             for name in ("every", "other"):
                 client.schedules.pause(name)
             alive = ["queued", "running", "waiting"]
             poll(lambda: client.count(name="every", status=alive) == 0, seconds=60)
             row = connection.execute(FIRED).fetchone()
-    finally:
-        for process in fleet:
-            process.communicate("")
     assert row is not None
     fired, instants, span, named, in_time, _ = row
     assert fired >= SECONDS

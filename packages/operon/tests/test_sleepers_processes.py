@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from children import started
 from engine.test_workflows import poll
 from operon import Client, remote
 from terminal import clean
@@ -84,15 +86,11 @@ def test_a_herd_wakes_once_over_two_processes(url: str, kind: str, tmp_path: Pat
     """
     program, seen = tmp_path / "fleet.py", tmp_path / "seen"
     program.write_text(PROGRAM)
-    command = [sys.executable, str(program), url, str(seen)]
-    fleet = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean(), text=True)
-        for _ in range(2)
-    ]
-    try:
+    command = (sys.executable, str(program), url, str(seen))
+    with ExitStack() as running:
+        fleet = [running.enter_context(started(*command, stdin=subprocess.PIPE, env=clean())) for _ in range(2)]
         for process in fleet:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "up\n"
+            process.says("up")
         with Client(url) as client:
             until = datetime.now(UTC) + timedelta(seconds=4)
             function = sleeper if kind == "sleeper" else asleeper
@@ -101,9 +99,6 @@ def test_a_herd_wakes_once_over_two_processes(url: str, kind: str, tmp_path: Pat
             poll(lambda: client.count(status="waiting") == HERD, seconds=30)
             poll(lambda: client.count(status="succeeded") == HERD, seconds=60)
             rows = client.find(status="succeeded", limit=HERD)
-    finally:
-        for process in fleet:
-            process.communicate("")
     woken = Counter(line.split()[0] for line in seen.read_text().splitlines())
     assert woken == Counter(row.id for row in rows)
     assert len(woken) == HERD

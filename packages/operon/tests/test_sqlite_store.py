@@ -6,15 +6,15 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from children import PATIENCE, Child, started
 from conformance.world import SUCCESS, World, start, step
 from operon.core.commands import Count, Find, Load
 from operon.core.rows import (
@@ -209,7 +209,7 @@ def test_another_process_that_writes_is_waited_for(world: World, user: sqlite3.C
     future = world.store.submit(start("w"))
     assert world.ask(Count(Filter())) == 0  # reading goes on
     user.execute("rollback")
-    assert future.result().created
+    assert future.result(PATIENCE).created
 
 
 def test_patience_ends_and_the_write_has_not_happened(sqlite_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_the_users_transaction_and_the_store_take_turns(sqlite_path: Path) -> No
     with opened(sqlite_path, patience=IMPATIENT) as world:
         writer = world.store.writer
         assert writer is not None
-        writer.acquire()
+        assert writer.acquire(timeout=PATIENCE)
         with pytest.raises(StoreUnavailable, match="transaction of this process"):
             world.start("w")
         assert world.ask(Count(Filter())) == 0
@@ -261,10 +261,10 @@ def traced(world: World) -> list[str]:
 def test_what_arrives_during_a_commit_rides_in_the_next(world: World) -> None:
     seen, writer = traced(world), world.store.writer
     assert writer is not None
-    writer.acquire()
+    assert writer.acquire(timeout=PATIENCE)
     futures = [world.store.submit(start(f"w{n}")) for n in range(500)]
     writer.release()
-    assert all(future.result().created for future in futures)
+    assert all(future.result(PATIENCE).created for future in futures)
     assert seen.count("commit") <= 3  # the first that was taken, then 256 and the rest
 
 
@@ -292,27 +292,24 @@ for n in range(int(sys.argv[2])):
 """
 
 
-def program(path: Path, starts: int, nonce: int) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", PROGRAM, str(path), str(starts), str(nonce)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+def program(path: Path, starts: int, nonce: int) -> AbstractContextManager[Child]:
+    return started(sys.executable, "-c", PROGRAM, str(path), str(starts), str(nonce))
 
 
 def test_processes_that_start_the_same_keys_create_each_once(sqlite_path: Path) -> None:
     """Also the file, and its schema, which all of them find missing."""
-    processes = [program(sqlite_path, 100, nonce) for nonce in range(3)]
-    created = [int(line) for process in processes for line in process.communicate()[0].split()]
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    with ExitStack() as running:
+        processes = [running.enter_context(program(sqlite_path, 100, nonce)) for nonce in range(3)]
+        created = [int(line) for process in processes for line in process.rest()]
+        assert [process.ends() for process in processes] == [0, 0, 0]
     assert sorted(created) == list(range(100))
 
 
 def test_what_was_acknowledged_outlives_a_killed_process(sqlite_path: Path) -> None:
-    process = program(sqlite_path, 1_000_000, nonce=1)
-    assert process.stdout is not None
-    acknowledged = [process.stdout.readline() for _ in range(50)]
-    process.send_signal(signal.SIGKILL)
-    acknowledged += process.stdout.read().splitlines()
-    process.wait()
-    process.stdout.close()
+    with program(sqlite_path, 1_000_000, nonce=1) as process:
+        acknowledged = [process.says() for _ in range(50)]
+        process.ends(signal.SIGKILL)
+        acknowledged += process.rest()
     with opened(sqlite_path) as world:
         assert world.ask(Count(Filter())) >= len(acknowledged)
 

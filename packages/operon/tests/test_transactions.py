@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
+from children import PATIENCE, eventually
 from operon.core import context
 from operon.core.commands import Op
 from operon.errors import StoreError, StoreReadOnly, TransactionEnded
@@ -107,7 +108,7 @@ def test_a_transaction_that_began_before_the_record_was_there_adopts_it(place: B
         if not rival:
             rival.append(True)
             with ThreadPoolExecutor(1) as other:  # another owner's process
-                other.submit(place.run, WAYS[1], debit, book).result()
+                other.submit(place.run, WAYS[1], debit, book).result(PATIENCE)
         return 8
 
     done = place.run(way, script, book)
@@ -326,15 +327,14 @@ def test_a_deadlock_is_retried(place: Bench, way: Way) -> None:
         if len(calls) == 1:
             running.append(other.submit(rival))
             assert ready.wait(20)
-            while not place.sql("select 1 from pg_locks where not granted"):
-                pass
+            eventually(lambda: place.sql("select 1 from pg_locks where not granted"), "the rival waits for our lock")
         yield from sql(second)
         return 1
 
     running: list[Any] = []
     with ThreadPoolExecutor(1) as other:
         assert place.run(way, script).recorded
-        running[0].result()
+        running[0].result(PATIENCE)
     assert len(calls) > 1
     assert place.sql("select cents from accounts order by id") == [(91,), (91,)]
 
@@ -366,7 +366,7 @@ def test_a_cancelled_task_rolls_back_and_gives_its_connection_back(place: Bench,
     def script(sql: Sql) -> Op[None]:
         yield from sql(DEBIT)
         entered.set()
-        yield from sql(lambda _tx: asyncio.Event().wait())
+        yield from sql(lambda _tx: asyncio.sleep(PATIENCE))
 
     running = place.submit(place.transaction(way, script))
     assert entered.wait(20)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from children import PATIENCE, eventually
 from operon.core.commands import Op
 from operon.errors import StoreError, StoreUnavailable
 from transacting import DEBIT, ON_POSTGRES, WAYS, Bench, Sql, Way, bench, debit, running_loop
@@ -74,7 +75,7 @@ def wired(way: Way, url: str, loop: asyncio.AbstractEventLoop) -> Generator[tupl
     address = urlsplit(url)
     wire = Wire(address.hostname or "", address.port or 5432)
     with running_loop() as relaying:
-        server = asyncio.run_coroutine_threadsafe(wire.listen(), relaying).result()
+        server = asyncio.run_coroutine_threadsafe(wire.listen(), relaying).result(PATIENCE)
         port = server.sockets[0].getsockname()[1]
         through = address._replace(netloc=address.netloc.replace(f":{address.port}", f":{port}"))
         if way.driver:
@@ -82,8 +83,8 @@ def wired(way: Way, url: str, loop: asyncio.AbstractEventLoop) -> Generator[tupl
         with bench("postgres", url, loop, through.geturl()) as place:
             yield place, wire
         relaying.call_soon_threadsafe(server.close)
-        while asyncio.run_coroutine_threadsafe(others(), relaying).result():
-            pass
+        ended = lambda: not asyncio.run_coroutine_threadsafe(others(), relaying).result(PATIENCE)  # noqa: E731
+        eventually(ended, "nothing is relayed any more")
 
 
 async def others() -> int:
@@ -190,8 +191,7 @@ def test_a_transaction_that_idles_is_ended_by_the_server_and_says_so_at_last(
             calls.append(1)
             pid = (yield from sql("select pg_backend_pid()"))[0][0]
             yield from sql(DEBIT)
-            while place.sql(f"select 1 from pg_stat_activity where pid = {pid}"):
-                pass
+            eventually(lambda: not place.sql(f"select 1 from pg_stat_activity where pid = {pid}"), "it is gone")
 
         with pytest.raises(StoreError, match="without using it") as caught:
             place.run(way, script)

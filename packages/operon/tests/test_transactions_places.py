@@ -21,6 +21,7 @@ from sqlalchemy import NullPool, event
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from children import PATIENCE
 from operon.core.commands import Describe, Op
 from operon.core.ledger import Work
 from operon.core.rows import NewWorkflow, workflow_parameters
@@ -94,19 +95,19 @@ def test_two_runs_in_another_database_at_once_commit_once(
         other.source.close()
         other.source = Datasource(postgres_url)
         book = journal.begin()
-        both = threading.Barrier(2, timeout=20)
+        both = threading.Barrier(2)
         first = threading.local()
 
         def script(sql: Sql) -> Op[int]:
             yield from sql("select 1")
             if not hasattr(first, "done"):
                 first.done = True
-                both.wait()
+                both.wait(PATIENCE)
             return (yield from debit(sql))
 
         store, other.store = other.store, journal.store
         with ThreadPoolExecutor(2) as pool:
-            done = [run.result() for run in [pool.submit(other.run, way, script, book) for _ in range(2)]]
+            done = [run.result(PATIENCE) for run in [pool.submit(other.run, way, script, book) for _ in range(2)]]
         other.store = store
         assert [it.value for it in done] == [7, 7]
         assert other.money() == 90
@@ -297,7 +298,7 @@ def test_waiting_for_the_writer_does_not_block_the_loop(
             waiting = place.submit(place.transaction(BY_NAME[name], debit, book))
             cancelled = place.submit(place.transaction(BY_NAME[name], debit, book))
             for _ in range(3):
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(5)
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(PATIENCE)
             assert not waiting.done()
             cancelled.cancel()
         assert waiting.result(20).recorded

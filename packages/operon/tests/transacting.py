@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 from sqlmodel.ext.asyncio.session import AsyncSession as AsyncModelSession
 
+from children import joined
 from operon.core.commands import Command, Describe, Invoke, Load, Op, Pause, Start, ask
 from operon.core.ledger import Adopted, Done, Ledger, Statement, Work
 from operon.core.rows import Entry, Guard, Kind, NewWorkflow, record_parameters
@@ -242,6 +243,6 @@ def running_loop() -> Generator[asyncio.AbstractEventLoop]:
         yield loop
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        joined(thread)
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from msgspec.structs import replace
 
+from children import eventually
 from conformance.world import SUCCESS, World, step, together
 from operon.core.commands import Cancel, HandBack, Load, TakeOver
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park
@@ -192,8 +193,7 @@ def test_nothing_lands_after_a_takeover(world: World) -> None:
         return next(n for n in range(1, 10_000) if not world.write(guard, step(str(n))).written)
 
     def take_over() -> int:
-        while len(world.positions()) < 3:
-            pass
+        eventually(lambda: len(world.positions()) >= 3, "three are written")
         world.kill(executor)
         world.ask(TakeOver(10, 3, "{}"))
         return len(world.positions())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from children import PATIENCE
 from conformance.world import SUCCESS, World, start, step, together
 from operon.core.commands import Advance, Command, Count, Describe, Find, Load
 from operon.core.rows import Filter, Guard, Outcome
@@ -33,8 +34,8 @@ def test_each_of_many_threads_gets_its_own_answers(world: World) -> None:
 
 def test_what_is_submitted_is_answered_in_any_number(world: World) -> None:
     futures = [world.store.submit(start(f"w{n}")) for n in range(1000)]
-    assert all(future.result().created for future in futures)
-    assert world.store.submit(Count(Filter())).result() == 1000
+    assert all(future.result(PATIENCE).created for future in futures)
+    assert world.store.submit(Count(Filter())).result(PATIENCE) == 1000
 
 
 def test_submitted_commands_of_one_workflow_keep_their_order(world: World) -> None:
@@ -43,9 +44,9 @@ def test_submitted_commands_of_one_workflow_keep_their_order(world: World) -> No
     steps = [world.store.submit(Advance("w", 1, (step(str(n)),))) for n in range(1, 50)]
     ended = world.store.submit(Advance("w", 1, (), SUCCESS))
     late = world.store.submit(Advance("w", 1, (step("99"),)))
-    assert begun.result().created
-    assert all(future.result().written for future in [*steps, ended])
-    assert not late.result().written
+    assert begun.result(PATIENCE).created
+    assert all(future.result(PATIENCE).written for future in [*steps, ended])
+    assert not late.result(PATIENCE).written
 
 
 def test_a_bad_command_fails_alone(durable: World) -> None:
@@ -57,11 +58,11 @@ def test_a_bad_command_fails_alone(durable: World) -> None:
     bad = good.pop(7)
     steps = [durable.store.submit(Advance("w", 1, (step("1"), step("2", child=BAD)), SUCCESS))]
     steps += [durable.store.submit(Advance("w", 1, (step("1", output="mine"),)))]
-    assert all(future.result().created for future in good)
+    assert all(future.result(PATIENCE).created for future in good)
     for future in (bad, steps[0]):
         with pytest.raises(StoreError):
-            future.result()
-    assert steps[1].result().written
+            future.result(PATIENCE)
+    assert steps[1].result(PATIENCE).written
     assert (durable.status(), durable.ask(Load("w"))[0].output) == ("running", "mine")
     assert guard == Guard("w", 1)
 
@@ -71,7 +72,7 @@ def test_a_bad_command_alone_is_refused_and_the_store_goes_on(durable: World, co
     with pytest.raises(StoreError):
         durable.ask(command)
     with pytest.raises(StoreError):
-        durable.store.submit(command).result()
+        durable.store.submit(command).result(PATIENCE)
     assert durable.start("w").created
 
 
@@ -81,7 +82,7 @@ def test_a_future_cannot_be_cancelled_once_its_command_is_on_the_way(durable: Wo
     cancelled = [future.cancel() for future in futures]
     durable.store.close()
     assert not any(cancelled)
-    assert all(future.result().created for future in futures)
+    assert all(future.result(PATIENCE).created for future in futures)
 
 
 def test_closing_finishes_what_was_submitted_and_may_be_repeated(durable: World) -> None:

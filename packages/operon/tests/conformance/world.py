@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from children import PATIENCE
 from operon.core.commands import Advance, Beat, Bury, Claim, Describe, Enlist, Executors, Load, Start
 from operon.core.rows import (
     Advanced,
@@ -128,7 +129,7 @@ def together(actions: Iterable[Callable[[], T]]) -> list[T]:
     gate = threading.Barrier(len(waiting))
 
     def enter(action: Callable[[], T]) -> T:
-        gate.wait()
+        gate.wait(PATIENCE)
         return action()
 
     with ThreadPoolExecutor(len(waiting)) as threads:

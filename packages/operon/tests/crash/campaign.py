@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from children import PATIENCE
 from crash.effects import Effect, Effects
 from crash.evidence import Database, Evidence
-from crash.fleet import PATIENCE, Worker, first_words
+from crash.fleet import Worker, first_words
 from crash.laws import executions_again, replay_violations, violations
 from crash.points import KINDS, RARE, Point
 from crash.program import ACCOUNTS, SCHEMA

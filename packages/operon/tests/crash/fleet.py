@@ -11,10 +11,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from children import PATIENCE
 from crash.worker import Birth, Order, Word, main
-
-PATIENCE = 30.0
-"""Seconds for what must happen, on a machine shared by many."""
 
 _nursery = get_context("forkserver")
 _nursery.set_forkserver_preload(["crash.worker", "operon.stores.postgres", "operon.stores.sqlite"])
@@ -73,17 +71,17 @@ class Worker:
     def kill(self) -> None:
         """End it as nothing else does: at once, wherever it is."""
         self.signal(signal.SIGKILL)
-        self.wait()
+        self.ends()
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
-    def wait(self, seconds: float = PATIENCE) -> bool:
-        """Wait until it has ended; answers whether it has."""
-        self._process.join(seconds)
-        return not self.alive
+    def ends(self) -> None:
+        """Wait until it has ended."""
+        self._process.join(PATIENCE)
+        assert not self.alive, f"worker {self.pid} did not end within {PATIENCE:.0f} s"
 
     def stopped(self) -> bool:
         """Whether it is stopped, as by SIGSTOP."""

@@ -94,7 +94,7 @@ class TrappedStore:
         """Answer a command later."""
         self._trap.reach(kind_of(command), after=False)
         future = self._store.submit(command)
-        future.add_done_callback(lambda it: None if it.exception() else self._answered(command, it.result()))
+        future.add_done_callback(lambda it: None if it.exception() else self._answered(command, it.result(0)))
         return future
 
     def _answered(self, command: Command[Any], answer: Any) -> None:

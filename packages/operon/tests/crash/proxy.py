@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
-from crash.fleet import PATIENCE
+from children import PATIENCE
 
 CHUNK = 65536
 
@@ -45,6 +45,10 @@ class Rule:
     def await_met(self) -> None:
         """Wait until it has happened."""
         assert self.met.wait(PATIENCE), f"no message with {self.match!r} came by"
+
+    def await_released(self) -> None:
+        """Wait until the test lets it go on."""
+        assert self.released.wait(PATIENCE), f"the message with {self.match!r} was not released"
 
 
 class Proxy:
@@ -108,7 +112,7 @@ class Link:
                         break
                     case Fault.HELD if rule:
                         rule.met.set()
-                        rule.released.wait()
+                        rule.await_released()
                     case _:
                         self._answered = rule
                 self._server.sendall(message)
@@ -123,7 +127,7 @@ class Link:
                     rule.met.set()
                     if rule.fault is Fault.ANSWER_LOST:
                         break
-                    rule.released.wait()
+                    rule.await_released()
                 self._client.sendall(answer)
         self._break()
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from children import PATIENCE
 from crash.campaign import transfers
 from crash.effects import Effect, Effects
 from crash.evidence import Database, Evidence, Record
-from crash.fleet import PATIENCE, Worker
+from crash.fleet import Worker
 from crash.laws import violations
 from crash.points import Point
 from crash.program import SCHEMA

@@ -72,7 +72,7 @@ def test_a_claim_whose_answer_was_lost_is_run_within_two_heartbeats(postgres_url
     with Stage(postgres_url, tmp_path) as stage, Proxy(postgres_url, rule) as proxy:
         dead = stage.worker(Point("record", after=False))
         stage.give(dead, order)
-        assert dead.wait()
+        dead.ends()
         worker = stage.worker(url=proxy.url)
         rule.await_met()
         stage.until(lambda: stage.claims(order.key), "it is claimed again", 3 * BEAT + 0.5)

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
+from children import PATIENCE, joined
 from operon import Operon
 from operon.core.commands import Advance, Command
 from operon.stores.memory import MemoryStore
@@ -26,7 +27,7 @@ class SlowStore(MemoryStore):
         answer: Future[Any] = Future()
 
         def commit() -> None:
-            self.go.wait(10)
+            self.go.wait(PATIENCE)
             result = self.ask(command)
             self.log.append("one is durable")
             answer.set_result(result)
@@ -55,11 +56,11 @@ def test_a_step_waits_for_a_commit_that_is_under_way() -> None:
     @app.workflow
     def flow() -> int:
         first = one()
-        assert store.taken.wait(10)
+        assert store.taken.wait(PATIENCE)
         return first + two()
 
     def allow() -> None:
-        store.taken.wait(10)
+        store.taken.wait(PATIENCE)
         began.wait(0.3)  # it must not come; if it did, it would be at once
         store.go.set()
 
@@ -67,5 +68,5 @@ def test_a_step_waits_for_a_commit_that_is_under_way() -> None:
     opener.start()
     with app:
         assert flow() == 3
-    opener.join()
+    joined(opener)
     assert store.log[:2] == ["one is durable", "two begins"]

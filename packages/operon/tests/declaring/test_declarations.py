@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 import operon
+from children import PATIENCE, ran
 from engine.conftest import MakeApp
 from operon import Operon, Routes
 from operon.app.declarations import Workflow
@@ -265,7 +265,7 @@ def test_steps_are_plain_calls_in_steps_and_outside(make: MakeApp) -> None:
     with app:
         assert flow.using(key="w")(1) == 4
         assert [step.name for step in operon.steps("w")] == [outer.name]
-        assert operon.start(aflow.using(key="a"), 1).result(10) == 2
+        assert operon.start(aflow.using(key="a"), 1).result(PATIENCE) == 2
         assert [step.name for step in operon.steps("a")] == [awaited.name]
     assert [it.workflow_id for it in seen] == [None, "w", "w", "a"]
 
@@ -380,7 +380,7 @@ def test_any_text_is_an_argument_and_a_result(make: MakeApp, text: str) -> None:
             assert operon.count() == 0
         else:
             assert operon.describe("w").input == {"it": text}
-            assert operon.start(flow.using(key="w"), text).result(5) == {text: [text]}
+            assert operon.start(flow.using(key="w"), text).result(PATIENCE) == {text: [text]}
 
 
 def test_a_payload_over_the_limit_is_refused(make: MakeApp) -> None:
@@ -429,7 +429,7 @@ def test_a_script_may_be_imported_under_its_own_name(tmp_path: Path) -> None:
         "from parts import app\n\n@app.workflow\ndef flow() -> int:\n    return 7\n\n"
         "if __name__ == '__main__':\n    import other\n    with app:\n        print(flow(), other.shop.flow())\n"
     )
-    said = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = ran(sys.executable, "shop.py", cwd=tmp_path)
     assert (said.stdout, said.stderr) == ("7 7\n", "")
 
 
@@ -453,7 +453,7 @@ def test_an_async_call_in_a_blocking_workflow_raises_at_once(make: MakeApp) -> N
         for which in ("step", "flow"):
             with pytest.raises(WrongColour, match="async and was called in a blocking workflow"):
                 flow(which)
-        assert operon.start(aflow).result(10) == 1
+        assert operon.start(aflow).result(PATIENCE) == 1
     assert inspect.iscoroutinefunction(aflow.__call__), "FastAPI looks there"
 
 

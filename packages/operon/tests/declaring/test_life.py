@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
@@ -17,6 +16,7 @@ import psycopg
 import pytest
 
 import operon
+from children import PATIENCE, ran
 from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.app.stores import default_url
@@ -70,7 +70,7 @@ def test_lifespan_is_entered_before_the_first_claim_and_left_after_the_drain(
     def flow() -> None:
         story.told.append("begin")
         begun.set()
-        release.wait(10)
+        release.wait(PATIENCE)
         story.told.append("end")
 
     release = threading.Event()
@@ -86,7 +86,7 @@ def test_lifespan_is_entered_before_the_first_claim_and_left_after_the_drain(
     else:
         with app:
             operon.start(flow)
-            assert begun.wait(10)
+            assert begun.wait(PATIENCE)
             threading.Timer(0.05, release.set).start()
     assert story.told == ["enter app", "begin", "end", "leave"]
 
@@ -258,8 +258,8 @@ def test_each_body_starts_in_a_fresh_context(make: MakeApp) -> None:
     AMBIENT.set("the caller's")
     with app:
         flow()
-        operon.start(flow).result(10)
-        operon.start(aflow).result(10)
+        operon.start(flow).result(PATIENCE)
+        operon.start(aflow).result(PATIENCE)
     assert seen == ["fresh"] * 6
 
 
@@ -296,7 +296,7 @@ def test_without_run_it_starts_and_waits_and_claims_nothing(make: MakeApp) -> No
         handle.result(0.3)
     assert operon.describe(handle.id).status == "queued"
     back.launch()
-    assert handle.result(10) == "back"
+    assert handle.result(PATIENCE) == "back"
     assert flow() == "back"
     assert ran == ["back", "back"]
 
@@ -327,7 +327,7 @@ def test_which_app_a_verb_means(tmp_path: Path) -> None:
                 with pytest.raises(AmbiguousApp, match="one, two"):
                     verb()
             handle = operon.start(second)
-            assert handle.result(10) == 1, "inside, the running workflow says it"
+            assert handle.result(PATIENCE) == 1, "inside, the running workflow says it"
             assert operon.gather(handle, operon.start(second.using(key="b")))[0] == 1
             assert operon.retrieve("b", second).id == "b"
             assert first() == 1
@@ -377,7 +377,7 @@ print("fine")
 def test_a_forked_child_is_refused_and_harms_nobody(database: Any) -> None:
     """Nothing works in the child, which is told what to write instead; closing there leaves the parent alone."""
     url = database if isinstance(database, str) else "memory:"
-    said = subprocess.run([sys.executable, "-c", FORKING, url], capture_output=True, text=True, check=False, timeout=60)
+    said = ran(sys.executable, "-c", FORKING, url)
     assert (said.stdout, said.stderr) == ("fine\n", "")
 
 

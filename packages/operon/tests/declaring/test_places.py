@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp
 from engine.test_workflows import poll
 from operon import Handle, Operon, Routes, aio
@@ -93,8 +94,8 @@ def test_rows_record_the_class_and_the_name_of_an_object(make: MakeApp) -> None:
     eu, us = app.register(cls("visa"), name="eu"), app.register(cls("amex"), name="us")
     with app:
         assert (eu.bill(1), us.bill(2)) == ("visa: 1", "amex: 2")
-        assert operon.start(us.bill.using(key="w"), cents=3).result(10) == "amex: 3"
-        assert operon.start(eu.abill, 4).result(10) == "visa: 4"
+        assert operon.start(us.bill.using(key="w"), cents=3).result(PATIENCE) == "amex: 3"
+        assert operon.start(eu.abill, 4).result(PATIENCE) == "visa: 4"
         assert operon.describe("w").input == {"cents": 3}
         assert [it.name for it in operon.steps("w")] == ["charge"]
         with pytest.raises(DeclarationError, match=r"not registered.*app\.register"):
@@ -152,7 +153,7 @@ def test_a_function_that_nobody_here_has(make: MakeApp, caplog: pytest.LogCaptur
     more.workflow(name="gone")(next_one)
     with new, caplog.at_level(logging.WARNING, "operon"):
         poll(lambda: "'gone'" in caplog.text)
-        assert operon.start(ping).result(10) == "pong"
+        assert operon.start(ping).result(PATIENCE) == "pong"
         record = operon.describe("a")
         assert (record.status, record.name, record.executor, record.input) == ("queued", "gone", None, {"x": 1})
         with pytest.raises(StillRunning):

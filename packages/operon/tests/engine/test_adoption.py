@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing.pool
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import psycopg
 import pytest
 
 import operon
+from children import PATIENCE, ran
 from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Operon
@@ -271,13 +271,13 @@ class TestWaiting:
 def bare(work: Callable[[], Any]) -> None:
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join()
+    thread.join(PATIENCE)
 
 
 def timer(work: Callable[[], Any]) -> None:
     thread = threading.Timer(0, work)
     thread.start()
-    thread.join()
+    thread.join(PATIENCE)
 
 
 def grandchild(work: Callable[[], Any]) -> None:
@@ -476,4 +476,4 @@ with one:
     assert not set(now()) & set(before)
 assert now() == before
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    ran(sys.executable, "-c", program, check=True)

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp
 from operon import Client
 from operon.errors import BadValue, NotFound
@@ -46,7 +47,7 @@ def test_find_pages_through_everything_once(make: MakeApp) -> None:
         for n in range(10):
             handle = operon.start(flow.using(attributes={"even": n % 2 == 0}), n)
             with pytest.raises(ValueError, match=str(n)) if n % 3 == 0 else nullcontext():
-                handle.result(10)
+                handle.result(PATIENCE)
         seen: list[int] = []
         page = operon.find(limit=3)
         while page:
@@ -69,7 +70,7 @@ def test_who_starts_without_the_code_pins_nothing(sqlite_path: object) -> None:
     with app, Client(f"sqlite:///{sqlite_path}") as client:
         assert client.start("test_who_starts_without_the_code_pins_nothing.<locals>.flow").result(20) == 7
         own = operon.start(flow)
-        assert own.result(10) == 7
+        assert own.result(PATIENCE) == 7
 
 
 def test_describe_tells_who_ran_a_workflow_and_who_may(make: MakeApp) -> None:

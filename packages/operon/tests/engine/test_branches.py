@@ -29,22 +29,8 @@ from operon.stores.memory import Clock, MemoryStore
 Seen = list[str]
 Program = Callable[["World"], Awaitable[None] | None]
 """A body, of either colour."""
+Loops = Callable[[], asyncio.AbstractEventLoop]
 HIDDEN = (Kind.ATTEMPT, Kind.WAKE)
-
-
-class SteadyLoop(asyncio.SelectorEventLoop):
-    """Its time goes on between its turns only: that a turn takes long makes no timeout that is set in it late."""
-
-    def __init__(self) -> None:
-        self._now = time.monotonic()
-        super().__init__()
-
-    def time(self) -> float:
-        return self._now
-
-    def _run_once(self) -> None:
-        super()._run_once()  # type: ignore[misc] # there is no public name for a turn
-        self._now = time.monotonic()
 
 
 class World:
@@ -210,12 +196,12 @@ def test_a_replay_sees_what_the_first_run_saw(program: Program, seed: int) -> No
     check_replays(program, seed)
 
 
-def check_replays(program: Program, seed: int) -> None:
+def check_replays(program: Program, seed: int, loops: Loops = asyncio.SelectorEventLoop) -> None:
     """Run a program, and again from each prefix of its journal."""
-    journal, seen = run(program, seed, ())
+    journal, seen = run(program, seed, (), loops=loops)
     assert [entry.ordinal for entry in journal] == sorted({entry.ordinal for entry in journal})
     for length in range(len(journal) + 1):
-        again, seen_again = run(program, seed + 100 + length, journal[:length])
+        again, seen_again = run(program, seed + 100 + length, journal[:length], loops=loops)
         assert timeless(again[:length]) == timeless(journal[:length])
         if length == len(journal):
             assert seen_again == seen
@@ -251,7 +237,12 @@ def valued(seen: Seen) -> Seen:
 
 
 def run(
-    program: Program, seed: int, past: tuple[Entry, ...], born: dict[str, WorkflowRow] | None = None
+    program: Program,
+    seed: int,
+    past: tuple[Entry, ...],
+    born: dict[str, WorkflowRow] | None = None,
+    *,
+    loops: Loops = asyncio.SelectorEventLoop,
 ) -> tuple[tuple[Entry, ...], Seen]:
     """Run a program to its end, from a past that a dead process left; the children that it had are kept in `born`."""
     store = MemoryStore(Clock(time.time))
@@ -289,7 +280,7 @@ def run(
             handle = await aio.retrieve("w", flow)
             assert await handle.wait(30) <= len(seen)
 
-    with asyncio.Runner(loop_factory=SteadyLoop) as runner:
+    with asyncio.Runner(loop_factory=loops) as runner:
         runner.run(main())
     row = store.ask(Describe("w"))
     assert row is not None

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp
 from operon import Client, Operon, Unreadable
 from operon.errors import NotDeserializable, WorkflowHeld
@@ -117,13 +118,13 @@ def seen(client: Client) -> set[str]:
 
 def test_one_damaged_column_breaks_no_reader(app: Operon, vandal: Vandal) -> None:
     """Whatever stands in whichever column: find, count, describe and steps answer, with and without the code."""
-    start(app, "good").result(10)
-    start(app, "bad").result(10)
+    start(app, "good").result(PATIENCE)
+    start(app, "bad").result(PATIENCE)
     with Client(vandal.url) as client:
         for column, texts in vandal.columns.items():
             for text in texts:
                 key = f"{column}-{len(operon.find(limit=1000))}"
-                start(app, key).result(10)
+                start(app, key).result(PATIENCE)
                 vandal.write("workflows", f"{column} = {text}", f"id = '{key}'")
         keys = {record.id for record in operon.find(limit=1000)}
         assert {"good", "bad"} < keys
@@ -132,11 +133,11 @@ def test_one_damaged_column_breaks_no_reader(app: Operon, vandal: Vandal) -> Non
             operon.describe(key)
             operon.steps(key)
         assert {"good", "bad"} <= {record.id for record in operon.find(attributes={"tenant": "acme"}, limit=1000)}
-    assert start(app, "after").result(10) == 1
+    assert start(app, "after").result(PATIENCE) == 1
 
 
 def test_what_cannot_be_read_is_said_in_its_place(app: Operon, vandal: Vandal) -> None:
-    start(app, "bad").result(10)
+    start(app, "bad").result(PATIENCE)
     vandal.write("workflows", "input = 'no json', output = 'x', attributes = 'y', error = 'z', roles = '7'")
     record = operon.describe("bad")
     assert record.input["?"] == Unreadable("no json", record.input["?"].why)
@@ -158,7 +159,7 @@ def test_what_cannot_be_read_is_said_in_its_place(app: Operon, vandal: Vandal) -
 def test_a_damaged_record_of_a_journal_holds_its_workflow_alone(app: Operon, vandal: Vandal, assignment: str) -> None:
     """It says what cannot be read; those claimed beside it run."""
     for key in ("bad", "good"):
-        start(app, key).result(10)
+        start(app, key).result(PATIENCE)
     vandal.write("steps", assignment, "workflow_id = 'bad'")
     vandal.write("workflows", f"status = 0, ended_at = null, output = null, ready_at = {vandal.now}")
     app.host.nudge()  # type: ignore[union-attr] # it is launched

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp, crash
 from engine.stubborn import Stubborn
 from engine.test_workflows import poll
@@ -35,7 +36,7 @@ def test_the_lease_is_renewed_while_a_claim_hangs(make: MakeApp, database: Stubb
     with app:
         database.holds = lambda command: isinstance(command, Claim)
         operon.start(flow.using(delay=0.01))
-        assert database.arrived.wait(10)
+        assert database.arrived.wait(PATIENCE)
         before = sum(isinstance(it, Beat) for it in database.asked)
         poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 3)
         database.go.set()
@@ -57,7 +58,7 @@ def test_every_sleeper_wakes_in_time(make: MakeApp) -> None:
     with app:
         begun = time.monotonic()
         handles = [operon.start(flow, seconds) for seconds in (0.3, 0.6, 0.9)]
-        late = [handle.result(10) - begun - at for handle, at in zip(handles, (0.3, 0.6, 0.9), strict=True)]
+        late = [handle.result(PATIENCE) - begun - at for handle, at in zip(handles, (0.3, 0.6, 0.9), strict=True)]
     assert max(late) < 1.5
 
 
@@ -72,7 +73,7 @@ def test_sleepers_of_a_dead_process_wake_in_time(make: MakeApp) -> None:
     poll(lambda: operon.count(status="waiting") == 3)
     crash(first)
     with second:
-        late = [operon.retrieve(it).result(10) - begun - at for it, at in zip(ids, (1.0, 1.3, 1.6), strict=True)]
+        late = [operon.retrieve(it).result(PATIENCE) - begun - at for it, at in zip(ids, (1.0, 1.3, 1.6), strict=True)]
     assert max(late) < 1.5
 
 
@@ -91,13 +92,13 @@ def test_what_waits_for_the_loop_is_not_handed_back(make: MakeApp, database: Stu
 
     with app:
         operon.start(rude)
-        assert blocked.wait(10)
+        assert blocked.wait(PATIENCE)
         handle = operon.start(polite.using(key="w"))
         before = sum(isinstance(it, Beat) for it in database.asked)
         poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 5)
         assert not any(isinstance(it, HandBack) for it in database.asked)
         go.set()
-        handle.result(10)
+        handle.result(PATIENCE)
         assert operon.describe("w").attempts == 1
 
 
@@ -130,12 +131,12 @@ class TestSlow:
         with app:
             starting = threading.Thread(target=lambda: operon.start(flow.using(key="w")))
             starting.start()
-            assert database.arrived.wait(10)
+            assert database.arrived.wait(PATIENCE)
             before = sum(isinstance(it, Beat) for it in database.asked)
             poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 5)
             database.go.set()
-            starting.join(10)
-            assert operon.retrieve("w", flow).result(10) == "done"
+            starting.join(PATIENCE)
+            assert operon.retrieve("w", flow).result(PATIENCE) == "done"
             assert operon.describe("w").attempts == 1
         assert not any(isinstance(it, HandBack) for it in database.asked)
 
@@ -171,7 +172,7 @@ class TestForgetful:
             return "done"
 
         with app:
-            assert operon.start(flow.using(delay=0.05)).result(10) == "done"
+            assert operon.start(flow.using(delay=0.05)).result(PATIENCE) == "done"
         assert database.lost == 1
 
 
@@ -197,11 +198,11 @@ def test_who_was_declared_dead_begins_anew(make: MakeApp, database: Stubborn) ->
         engine: Any = app._engine
         before = engine.executor
         handle = operon.start(flow.using(key="w"))
-        assert inside.wait(10)
+        assert inside.wait(PATIENCE)
         with database._lock:
             database.apply(Bury(((before, database.executors[before].beat),), proven=True))
         poll(lambda: engine.executor != before)
-        assert handle.result(10) == 2
+        assert handle.result(PATIENCE) == 2
         go.set()
         assert operon.describe("w").executor == engine.executor
         assert operon.describe("w").output == 2
@@ -274,6 +275,6 @@ def test_what_kills_its_processes_is_held_and_the_others_go_on(make: MakeApp, da
     with app:
         poll(lambda: operon.describe("w").status == "held")
         assert "taken over 1 times" in str(operon.describe("w").error)
-        assert operon.start(body, deadly=False).result(10) == "fine"
+        assert operon.start(body, deadly=False).result(PATIENCE) == "fine"
         go.set()
     assert len(begun) == 2

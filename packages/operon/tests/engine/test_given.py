@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp
 from operon import Client, Operon, Routes
 from operon.app.declarations import Workflow
@@ -147,7 +148,7 @@ def test_an_instant_that_is_none_is_refused_where_it_is_given(app: Operon, insta
 
 
 def test_the_ends_of_the_calendar_may_be_asked_for(app: Operon) -> None:
-    operon.start(flow(app)).result(10)
+    operon.start(flow(app)).result(PATIENCE)
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     assert operon.count(since=first, until=last) == 1
     assert len(operon.find(since=first, until=last, limit=2**31 - 1)) == 1

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp
 from engine.stubborn import Stubborn, fine, nothing
 from engine.test_workflows import poll
@@ -54,7 +55,7 @@ def test_an_interrupted_call_goes_on_later(make: MakeApp, interrupt: type[BaseEx
     with app:
         with pytest.raises(interrupt):
             flow.using(key="w")()
-        assert operon.retrieve("w", flow).result(10) == "done"
+        assert operon.retrieve("w", flow).result(PATIENCE) == "done"
     assert len(ran) == 2
 
 
@@ -106,8 +107,8 @@ def test_exiting_in_the_background_is_a_failure(make: MakeApp, *, asynchronous: 
 
     with app:
         with pytest.raises(StepFailed, match="SystemExit"):
-            operon.start(aflow if asynchronous else flow).result(10)
-        assert operon.start(other).result(10) == "alive"
+            operon.start(aflow if asynchronous else flow).result(PATIENCE)
+        assert operon.start(other).result(PATIENCE) == "alive"
     assert len(ran) == 1
 
 
@@ -144,7 +145,7 @@ def test_errors_that_cannot_be_told(make: MakeApp) -> None:
                 flow.using(key=flow.name)()
             assert operon.describe(flow.name).status == "failed"
         with pytest.raises(StepFailed, match="CancelledError"):
-            operon.start(cancelled).result(10)
+            operon.start(cancelled).result(PATIENCE)
 
 
 def test_an_outage_is_not_the_bodys_to_handle(make: MakeApp, database: Stubborn) -> None:
@@ -176,7 +177,7 @@ def test_an_outage_is_not_the_bodys_to_handle(make: MakeApp, database: Stubborn)
         return StoreUnavailable("away")
 
     with app:
-        assert operon.start(flow).result(10) == "child"
+        assert operon.start(flow).result(PATIENCE) == "child"
     assert not handled
 
 
@@ -198,11 +199,11 @@ def test_a_run_that_was_left_during_a_commit_begins_nothing(make: MakeApp, datab
         engine: Any = app._engine
         database.holds = lambda command: isinstance(command, Advance)
         handle = operon.start(flow.using(key="w"))
-        assert database.arrived.wait(10)
+        assert database.arrived.wait(PATIENCE)
         engine.kill(engine.runs["w"], Suspended("taken over"))
         database.holds = nothing
         database.go.set()
-        handle.result(10)
+        handle.result(PATIENCE)
         assert operon.describe("w").attempts == 2
     assert ran == [1, 2]
 
@@ -224,7 +225,7 @@ def test_an_outcome_that_the_database_refuses_is_held(make: MakeApp, database: S
     with app:
         database.refuses = refusal
         with pytest.raises(WorkflowHeld, match="out of range"):
-            operon.start(flow.using(key="w")).result(10)
+            operon.start(flow.using(key="w")).result(PATIENCE)
     assert bodies == ["run"]
 
 
@@ -255,7 +256,7 @@ def test_a_refused_start_replays_as_it_was(make: MakeApp) -> None:
     with app:
         child.using(key="c")(1)
         handle = operon.start(flow.using(key="w"))
-        assert handle.result(10) == "KeyConflict Duplicate after"
+        assert handle.result(PATIENCE) == "KeyConflict Duplicate after"
         assert operon.describe("w").attempts == 2
 
 
@@ -284,7 +285,7 @@ def test_what_was_held_replays_as_held(make: MakeApp, database: Stubborn) -> Non
         hold(database, "c")
         poll(lambda: [s.kind for s in operon.steps("w")] == ["start", "result", "sleep"])
         operon.cancel("c")
-        assert handle.result(10) == "held"
+        assert handle.result(PATIENCE) == "held"
 
 
 def hold(database: Stubborn, workflow_id: str) -> None:
@@ -328,7 +329,7 @@ def test_a_divergence_is_no_failure_of_a_step(make: MakeApp, database: Stubborn)
 
     with app:
         with pytest.raises(WorkflowHeld, match="one"):
-            operon.start(flow.using(key="w")).result(10)
+            operon.start(flow.using(key="w")).result(PATIENCE)
         assert [s.name.rpartition(".")[2] for s in operon.steps("w")] == ["one", "sleep"]
 
 
@@ -367,7 +368,7 @@ def test_a_task_cancelled_by_its_loop_is_no_failure(make: MakeApp) -> None:
     async def main() -> None:
         async with first:
             await aio.start(flow.using(key="w"))
-            await begun.wait()
+            await asyncio.wait_for(begun.wait(), PATIENCE)
             for task in asyncio.all_tasks():
                 if task is not asyncio.current_task():
                     task.cancel()
@@ -375,7 +376,7 @@ def test_a_task_cancelled_by_its_loop_is_no_failure(make: MakeApp) -> None:
 
     asyncio.run(main())
     with second:
-        assert operon.retrieve("w").result(10) == "done"
+        assert operon.retrieve("w").result(PATIENCE) == "done"
 
 
 def test_a_body_that_will_not_leave_does_not_keep_the_app(make: MakeApp) -> None:
@@ -400,7 +401,7 @@ def test_a_body_that_will_not_leave_does_not_keep_the_app(make: MakeApp) -> None
         begun.clear()
         app.launch()
         operon.start(flow)
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         closing = threading.Thread(target=app.close, args=(0.1,), daemon=True)
         closing.start()
         closing.join(20)
@@ -408,4 +409,4 @@ def test_a_body_that_will_not_leave_does_not_keep_the_app(make: MakeApp) -> None
     left = [thread for thread in threading.enumerate() if thread.name == "operon-loop"]
     go.set()
     for thread in left:
-        thread.join(10)
+        thread.join(PATIENCE)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp
 from engine.test_workflows import poll
 from operon import Operon, aio
@@ -194,11 +195,11 @@ def test_cleanup_runs_after_a_cancellation(make: MakeApp) -> None:
 
     with app:
         handle = operon.start(flow.using(key="w"))
-        assert inside.wait(10)
+        assert inside.wait(PATIENCE)
         operon.cancel("w")
-        assert ended.wait(10)
+        assert ended.wait(PATIENCE)
         with pytest.raises(WorkflowCancelled):
-            handle.result(10)
+            handle.result(PATIENCE)
         assert "step" not in [s.kind for s in operon.steps("w")]
     assert ran == ["refund", "refunded", "no sleep"]
 
@@ -223,11 +224,11 @@ def test_an_async_body_is_cancelled_at_its_await(make: MakeApp) -> None:
 
     with app:
         handle = operon.start(flow.using(key="w"))
-        assert inside.wait(10)
+        assert inside.wait(PATIENCE)
         operon.cancel("w")
-        assert ended.wait(10)
+        assert ended.wait(PATIENCE)
         with pytest.raises(WorkflowCancelled):
-            handle.result(10)
+            handle.result(PATIENCE)
 
 
 def test_sleepers_do_not_accumulate_threads(make: MakeApp) -> None:
@@ -297,11 +298,11 @@ def test_an_async_body_that_awaits_something_foreign_is_cancelled(make: MakeApp)
 
     with app:
         handle = operon.start(flow.using(key="w"))
-        assert inside.wait(10)
+        assert inside.wait(PATIENCE)
         operon.cancel("w")
-        assert ended.wait(10)
+        assert ended.wait(PATIENCE)
         with pytest.raises(WorkflowCancelled):
-            handle.result(10)
+            handle.result(PATIENCE)
 
 
 def test_a_failure_in_the_background_is_logged_with_its_place(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
@@ -317,7 +318,7 @@ def test_a_failure_in_the_background_is_logged_with_its_place(make: MakeApp, cap
             flow()
         assert not caplog.records
         with pytest.raises(LookupError):
-            operon.start(flow.using(key="w")).result(10)
+            operon.start(flow.using(key="w")).result(PATIENCE)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "w (" in record.getMessage()

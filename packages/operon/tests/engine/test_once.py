@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import crash
 from engine.test_workflows import poll
 from operon import Operon
@@ -248,7 +249,7 @@ def test_a_crash_after_its_commit_does_not_repeat_it(bank: Any) -> None:
 
     bank.app.launch()
     operon.start(flow.using(key="w"))
-    assert go.wait(10)
+    assert go.wait(PATIENCE)
     crash(bank.app)
     crashed.set()
     with bank.app:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp
 from engine.stubborn import Stubborn
 from operon.core.commands import Advance, Cancel, Command, Start
@@ -53,15 +54,15 @@ def test_a_record_on_its_way_is_not_durable_yet(make: MakeApp, database: Stubbor
     @app.workflow
     def flow() -> None:
         one()
-        assert database.arrived.wait(10)
+        assert database.arrived.wait(PATIENCE)
         two()
 
     with app:
         handle = operon.start(flow)
-        assert database.arrived.wait(10)
+        assert database.arrived.wait(PATIENCE)
         assert not second.wait(0.2)
         database.go.set()
-        handle.result(10)
+        handle.result(PATIENCE)
 
 
 def test_the_first_of_two_ends_decides(run: Run, database: Stubborn) -> None:
@@ -72,8 +73,8 @@ def test_the_first_of_two_ends_decides(run: Run, database: Stubborn) -> None:
     flight = pen.submit()
     failed, parked = pen.submit(Outcome(Status.FAILED, error="null")), pen.submit(Park(None))
     database.go.set()
-    assert flight.result(10).written
-    assert failed.result(10).written
+    assert flight.result(PATIENCE).written
+    assert failed.result(PATIENCE).written
     assert isinstance(parked.exception(10), Suspended)
     assert database.workflows["w"].row.status is Status.FAILED
 
@@ -85,8 +86,8 @@ def test_waiting_for_what_is_already_written_costs_no_commit(run: Run, database:
     run.pending.append(Entry("1", 1, Kind.STEP, "one"))
     first, second = pen.submit(), pen.submit()
     database.go.set()
-    assert first.result(10).written
-    assert second.result(10).written
+    assert first.result(PATIENCE).written
+    assert second.result(PATIENCE).written
     assert not run.pending
     assert sum(isinstance(command, Advance) for command in database.asked) == 1
 
@@ -105,7 +106,7 @@ def test_a_closed_store_reaches_everybody_who_waits(run: Run, database: Stubborn
     second = pen.submit()
     monkeypatch.setattr(database, "submit", closed)
     database.go.set()
-    assert first.result(10).written
+    assert first.result(PATIENCE).written
     assert isinstance(second.exception(10), StoreError)
     run.pending.append(Entry("3", 3, Kind.STEP, "three"))
     assert isinstance(pen.submit().exception(10), StoreError)
@@ -124,7 +125,7 @@ def test_a_refused_record_says_why(make: MakeApp, database: Stubborn) -> None:
     @app.workflow
     def flow() -> None:
         inside.set()
-        assert cancelled.wait(10)
+        assert cancelled.wait(PATIENCE)
         try:
             operon.now()
         except Cancelled:
@@ -133,9 +134,9 @@ def test_a_refused_record_says_why(make: MakeApp, database: Stubborn) -> None:
 
     with app:
         handle = operon.start(flow.using(key="w"))
-        assert inside.wait(10)
+        assert inside.wait(PATIENCE)
         database.ask(Cancel("w"))
         cancelled.set()
         with pytest.raises(WorkflowCancelled):
-            handle.result(10)
+            handle.result(PATIENCE)
     assert cleaned == ["clean"]

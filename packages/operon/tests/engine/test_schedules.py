@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
+from children import PATIENCE
 from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Client, Operon, Routes, aio, find, now, remote, schedules, sleep
@@ -475,7 +476,7 @@ def test_a_trigger_runs_it_now_and_changes_nothing(time: Time) -> None:
         schedules.pause("acme")
         before = time.row("acme")
         handle = schedules.trigger("acme")
-        assert str(handle.result(timeout=10)).startswith("acme 2026-10-24T12:00:30")
+        assert str(handle.result(timeout=PATIENCE)).startswith("acme 2026-10-24T12:00:30")
         assert handle.id.startswith("schedule:acme:")
         assert schedules.trigger("acme").id != handle.id
         assert time.row("acme") == before
@@ -498,7 +499,7 @@ def test_a_backfill_joins_what_was_fired_and_itself(time: Time) -> None:
         until = START + timedelta(hours=1)
         again = schedules.backfill("acme", since.replace(minute=0, second=0), until=until)
         assert [it.id[-9:] for it in again] == ["10:00:00Z", "11:00:00Z", "12:00:00Z", "13:00:00Z"]
-        assert [it.result(timeout=10)[:13] for it in again] == ["acme 2026-10-24T1"[:13]] * 4
+        assert [it.result(timeout=PATIENCE)[:13] for it in again] == ["acme 2026-10-24T1"[:13]] * 4
         time.done("acme", 4)
         with pytest.raises(BadValue, match="still to come"):
             schedules.backfill("acme", since, START + timedelta(days=1))
@@ -658,10 +659,10 @@ def test_a_client_has_the_verbs_without_the_code(make: MakeApp, database: Any) -
         client.schedules.create("acme", "0 9 * * *", digest.bind("acme"), tz="Europe/London")
         assert [it.name for it in client.schedules.list()] == ["acme"]
         handle = client.schedules.trigger("acme")
-        assert str(handle.result(timeout=10)).startswith("acme 20")
+        assert str(handle.result(timeout=PATIENCE)).startswith("acme 20")
         until = datetime.now(UTC)
         filled = client.schedules.backfill("acme", until - timedelta(days=2), until)
-        assert [str(it.result(timeout=10))[:7] for it in filled] == ["acme 20"] * 2
+        assert [str(it.result(timeout=PATIENCE))[:7] for it in filled] == ["acme 20"] * 2
         client.schedules.pause("acme")
         assert client.schedules.describe("acme").paused
         client.schedules.resume("acme")
@@ -702,7 +703,7 @@ def test_a_firing_survives_the_process_that_fired_it(make: MakeApp) -> None:
                 done.append(at)
 
     first.launch()
-    assert began.wait(10)
+    assert began.wait(PATIENCE)
     crash(first)
     with second:
         poll(lambda: len(done) >= 3, seconds=30)

@@ -8,8 +8,9 @@ from contextlib import aclosing
 
 import anyio
 import pytest
+import uvloop
 
-from engine.test_branches import Program, World, check_replays
+from engine.test_branches import Loops, Program, World, check_replays
 from operon import aio
 
 SOON = 0.02
@@ -168,6 +169,17 @@ async def rescheduled(world: World) -> None:
     await world.do("end")
 
 
+async def deadline_of_the_past(world: World) -> None:
+    deadline = asyncio.get_running_loop().time() - SOON
+    await world.do("a")
+    try:
+        async with asyncio.timeout_at(deadline):
+            await aio.sleep(3600)
+    except TimeoutError:
+        world.seen.append("late")
+    await world.do("end")
+
+
 async def group_failing(world: World) -> None:
     try:
         async with asyncio.TaskGroup() as group:
@@ -257,6 +269,7 @@ PROGRAMS: list[Program] = [
     condition,
     timeouts_in_one_another,
     rescheduled,
+    deadline_of_the_past,
     group_failing,
     a_set_is_cancelled,
     survivor,
@@ -266,7 +279,8 @@ PROGRAMS: list[Program] = [
 ]
 
 
+@pytest.mark.parametrize("loops", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_a_replay_sees_what_the_first_run_saw(program: Program) -> None:
+def test_a_replay_sees_what_the_first_run_saw(program: Program, loops: Loops) -> None:
     """Killed after any record, the workflow goes on from the same past, whatever asyncio or anyio did to it."""
-    check_replays(program, 1)
+    check_replays(program, 1, loops)

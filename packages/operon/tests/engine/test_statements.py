@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 import operon
+from children import eventually
 from operon import Operon
 from operon.core.commands import KeepSchedule, Schedules
 from operon.core.timetable import Template
@@ -181,8 +182,7 @@ def test_an_idle_process_issues_one_statement_a_heartbeat(logging_postgres: Post
         assert host.store.ask(KeepSchedule(replace(row, plan=plan, next_at=1.0, turn=1)))
         beats = _beats(server)
         with log.counted():
-            while (now := _beats(server)) < beats + 5:
-                pass
+            now = eventually(lambda: (seen := _beats(server)) >= beats + 5 and seen, "five heartbeats")
         own = [
             it for it in log.statements if "operon.executors" in it and "beat" in it and "select sum(beat)" not in it
         ]

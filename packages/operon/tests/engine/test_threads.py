@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from children import PATIENCE
 from operon.engine.threads import Threads
 
 
@@ -15,7 +16,7 @@ def test_without_more_threads_those_that_are_there_do_all(monkeypatch: pytest.Mo
     gate, done, all_done = threading.Event(), [0], threading.Event()
 
     def work() -> None:
-        assert gate.wait(10)
+        assert gate.wait(PATIENCE)
         done[0] += 1
         if done[0] == 3:
             all_done.set()
@@ -29,7 +30,7 @@ def test_without_more_threads_those_that_are_there_do_all(monkeypatch: pytest.Mo
         threads.submit(work)
         threads.submit(work)
     gate.set()
-    assert all_done.wait(10)
+    assert all_done.wait(PATIENCE)
     threads.close()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import operon
+from children import PATIENCE, joined
 from engine.conftest import MakeApp
 from engine.stubborn import Stubborn
 from engine.test_workflows import poll
@@ -58,7 +59,7 @@ def test_a_branch_at_work_is_not_parked_for_its_sleeping_sibling(make: MakeApp) 
         sleeper.cancel()
 
     with app:
-        operon.start(flow.using(key="w")).result(10)
+        operon.start(flow.using(key="w")).result(PATIENCE)
         assert operon.describe("w").attempts == 1
     assert ran == list(range(20))
 
@@ -100,12 +101,12 @@ def test_a_child_that_ends_while_its_parent_parks_cuts_no_sleep_short(make: Make
     with app:
         begun = time.monotonic()
         handle = operon.start(flow.using(key="w"))
-        assert database.arrived.wait(10)
+        assert database.arrived.wait(PATIENCE)
         release.set()
         poll(lambda: operon.count(status="succeeded") == 1)
         database.holds = lambda _: False
         database.go.set()
-        handle.result(10)
+        handle.result(PATIENCE)
     assert woke[-1] - begun >= 1.0
 
 
@@ -177,7 +178,7 @@ def test_ten_thousand_waits_look_together(database: Stubborn, waits: Waits) -> N
     assert sum(isinstance(command, Look) for command in database.asked) < 100
     database.ask(Start(NewWorkflow("w77", "flow", "{}", "", 1, executor=1)))
     database.ask(Advance("w77", 1, (), Outcome(Status.SUCCEEDED)))
-    assert begun[77].future.result(5)["w77"].status is Status.SUCCEEDED
+    assert begun[77].future.result(PATIENCE)["w77"].status is Status.SUCCEEDED
     assert not begun[78].future.done()
 
 
@@ -189,7 +190,7 @@ def test_the_end_of_a_wait_is_told_once(database: Stubborn, waits: Waits) -> Non
         failures: list[BaseException] = []
 
         def end(waiting: Any = waiting, barrier: Any = barrier, failures: Any = failures) -> None:
-            barrier.wait()
+            barrier.wait(PATIENCE)
             try:
                 waits.end(waiting, {})
             except BaseException as error:
@@ -198,10 +199,10 @@ def test_the_end_of_a_wait_is_told_once(database: Stubborn, waits: Waits) -> Non
         threads = [threading.Thread(target=end) for _ in range(2)]
         for thread in threads:
             thread.start()
-        barrier.wait()
+        barrier.wait(PATIENCE)
         waiting.future.cancel()
         for thread in threads:
-            thread.join()
+            joined(thread)
         assert not failures
 
 
@@ -218,7 +219,7 @@ def test_closing_tells_who_waits(make: MakeApp) -> None:
 
     def wait() -> None:
         try:
-            handle.result()
+            handle.result(PATIENCE)
         except BaseException as error:
             told.set_result(error)
 
@@ -226,7 +227,7 @@ def test_closing_tells_who_waits(make: MakeApp) -> None:
     engine: Any = app._engine
     poll(lambda: bool(engine.waits._watchers))
     app.close()
-    assert isinstance(told.result(5), NotLaunched)
+    assert isinstance(told.result(PATIENCE), NotLaunched)
 
 
 def test_a_distant_deadline_keeps_no_run_alive(make: MakeApp) -> None:
@@ -263,7 +264,7 @@ def test_a_timer_that_fails_in_whatever_way_stops_no_other(caplog: Any) -> None:
     clockwork.after(0, leaves)
     clockwork.after(0, rang.set)
     clockwork.start()
-    assert rang.wait(5)
+    assert rang.wait(PATIENCE)
     clockwork.stop()
 
 
@@ -289,7 +290,7 @@ def test_a_thread_that_computes_is_not_parked(make: MakeApp) -> None:
         sleeper.cancel()
 
     with app:
-        operon.start(flow).result(10)
+        operon.start(flow).result(PATIENCE)
     assert len(tried) == 1
 
 
@@ -304,7 +305,7 @@ def test_two_threads_that_wait_are_parked(make: MakeApp) -> None:
     with app:
         handle = operon.start(flow.using(key="w"))
         poll(lambda: operon.describe("w").status == "waiting", 5)
-        assert handle.result(10) == "slept"
+        assert handle.result(PATIENCE) == "slept"
 
 
 def test_what_a_thread_raises_reaches_its_caller(make: MakeApp) -> None:

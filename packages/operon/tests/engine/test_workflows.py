@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import operon
+from children import PATIENCE
 from engine.conftest import MakeApp, crash
 from operon import aio
 from operon.core import asking
@@ -52,7 +53,7 @@ def test_a_key_runs_once_and_joins(make: MakeApp) -> None:
     with app:
         assert greet.using(key="k")(1) == "Hello 1"
         assert greet.using(key="k")(user=1) == "Hello 1"
-        assert operon.start(greet.using(key="k"), 1).result(5) == "Hello 1"
+        assert operon.start(greet.using(key="k"), 1).result(PATIENCE) == "Hello 1"
         with pytest.raises(KeyConflict, match="other arguments"):
             greet.using(key="k")(2)
         with pytest.raises(Duplicate):
@@ -93,7 +94,7 @@ def test_a_crashed_workflow_resumes_after_its_last_step(make: MakeApp) -> None:
     declare(second, block=False)
     first.launch()
     operon.start(flow.using(key="w"))
-    assert reached.wait(10)
+    assert reached.wait(PATIENCE)
     poll(lambda: [s.name for s in _steps(first, "w")] == ["one"])
     crash(first)
     never.set()
@@ -109,7 +110,7 @@ def _steps(app: operon.Operon, workflow_id: str) -> list[Any]:
     return host.drive(asking.steps(host, workflow_id))
 
 
-def poll(condition: Any, seconds: float = 10.0) -> None:
+def poll(condition: Any, seconds: float = PATIENCE) -> None:
     """Wait until a condition holds that another thread or process brings about."""
     signal = threading.Event()
     for _ in range(int(seconds * 200)):
@@ -333,11 +334,11 @@ def test_cancel_stops_a_tree(make: MakeApp) -> None:
 
     with app:
         handle = operon.start(parent.using(key="w"))
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE)
         operon.cancel("w")
         operon.cancel("w")
         with pytest.raises(WorkflowCancelled):
-            handle.result(10)
+            handle.result(PATIENCE)
         assert operon.describe("w").status == "cancelled"
         assert [it.status for it in operon.find(parent="w")] == ["cancelled"]
         with pytest.raises(NotFound):
@@ -416,7 +417,7 @@ def test_a_step_past_its_timeout_is_abandoned(make: MakeApp) -> None:
         with pytest.raises(StepTimedOut):
             flow()
         with pytest.raises(StepTimedOut):
-            operon.start(aflow).result(10)
+            operon.start(aflow).result(PATIENCE)
         release.set()
 
 
@@ -459,7 +460,7 @@ def test_verbs_where_they_do_not_belong(make: MakeApp) -> None:
         with pytest.raises(NotInWorkflow, match="step"):
             flow()
         with pytest.raises(WrongColour):
-            operon.start(aflow).result(10)
+            operon.start(aflow).result(PATIENCE)
         with pytest.raises(StillRunning):
             operon.start(flow.using(delay=60)).result(0.05)
         assert operon.now() <= datetime.now(UTC) + timedelta(seconds=5)
@@ -482,7 +483,7 @@ def test_awaited_from_the_callers_loop(make: MakeApp) -> None:
     async def main() -> None:
         async with app:
             caller = asyncio.create_task(flow.using(key="w")(1))
-            await begun.wait()
+            await asyncio.wait_for(begun.wait(), PATIENCE)
             caller.cancel()
             go.set()
             assert await (await aio.retrieve("w", flow)) == 2

@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Query
 from pydantic import BaseModel
 from sqlalchemy import Connection, text
 
+from children import PATIENCE
 from operon import Operon, Routes, aio
 from serving.conftest import by_header, client_of, visiting
 
@@ -196,7 +197,7 @@ async def test_client_that_goes_does_not_stop_the_workflow(database: str) -> Non
 
     async with visiting(app) as client:
         gone = asyncio.create_task(client.post("/work", headers={"idempotency-key": "k"}))
-        await begun.wait()
+        await asyncio.wait_for(begun.wait(), PATIENCE)
         gone.cancel()
         await asyncio.wait({gone})
         gate.set()
@@ -298,11 +299,11 @@ async def test_lifespan_of_the_server_is_that_of_the_app(database: str) -> None:
 
     server = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}}, heard.get, tell))
     await heard.put({"type": "lifespan.startup"})
-    assert (await said.get())["type"] == "lifespan.startup.complete"
+    assert (await asyncio.wait_for(said.get(), PATIENCE))["type"] == "lifespan.startup.complete"
     async with client_of(app) as client:
         assert (await client.post("/work")).json() == "done"
         await heard.put({"type": "lifespan.shutdown"})
-        assert (await said.get())["type"] == "lifespan.shutdown.complete"
+        assert (await asyncio.wait_for(said.get(), PATIENCE))["type"] == "lifespan.shutdown.complete"
         await server
         refused: httpx2.Response = await client.post("/work")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")

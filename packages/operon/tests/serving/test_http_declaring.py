@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, assert_type
@@ -13,6 +12,7 @@ from fastapi import BackgroundTasks, Depends, Request, Response, UploadFile, Web
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from children import ran
 from operon import Operon
 from operon.app.declarations import Workflow
 from operon.errors import DeclarationError
@@ -120,4 +120,4 @@ def work(n: int) -> None: ...
 assert not {"fastapi", "starlette", "pydantic", "operon.http"} & sys.modules.keys()
 assert app.http and "fastapi" in sys.modules
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    ran(sys.executable, "-c", program, check=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+from children import ran
 
 PAGE = Path(__file__).parents[4] / "docs" / "http.md"
 
@@ -14,4 +15,4 @@ def test_examples_of_the_page_run(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert blocks
     (tmp_path / "shop.py").write_text("\n".join(blocks))
-    subprocess.run([sys.executable, "-W", "error", "shop.py"], cwd=tmp_path, check=True)
+    ran(sys.executable, "-W", "error", "shop.py", cwd=tmp_path, check=True)

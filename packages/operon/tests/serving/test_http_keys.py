@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
+from children import PATIENCE
 from operon import Operon, aio
 from operon.core.ids import checked
 from operon.engine.engine import Engine
@@ -248,8 +249,9 @@ class Gated:
 
 async def until(visit: Callable[[], Any], wanted: int) -> httpx2.Response:
     """Ask, as a client does, until the status is another one."""
-    while (answer := await visit()).status_code != wanted:
-        assert answer.status_code == 202, answer.text
+    async with asyncio.timeout(PATIENCE):
+        while (answer := await visit()).status_code != wanted:
+            assert answer.status_code == 202, answer.text
     return answer  # type: ignore[no-any-return] # visit is a lambda
 
 
@@ -265,7 +267,7 @@ async def test_respond_async_says_where_the_answer_will_be(database: str) -> Non
         assert first.headers["preference-applied"] == "respond-async"
         assert first.headers["location"] == again.headers["location"]
         assert "alice" not in first.headers["location"]
-        await work.begun.wait()
+        await asyncio.wait_for(work.begun.wait(), PATIENCE)
         at = first.headers["location"]
         state = await client.get(at, headers=alice)
         assert (state.status_code, state.json()["status"]) == (202, "running")
@@ -297,7 +299,7 @@ async def test_retry_joins_and_waits(database: str) -> None:
     work = Gated(app)
     async with visiting(app) as client:
         visits = [asyncio.create_task(client.post("/work", headers={"idempotency-key": "k"})) for _ in range(2)]
-        await work.begun.wait()
+        await asyncio.wait_for(work.begun.wait(), PATIENCE)
         work.gate.set()
         answers = await asyncio.gather(*visits)
         assert [(it.status_code, it.json()) for it in answers] == [(200, "done")] * 2
@@ -352,8 +354,9 @@ async def test_retry_of_a_transaction_under_way_is_a_conflict(postgres_url: str)
         assert (busy.status_code, busy.headers["retry-after"]) == (409, "1")
         assert (await first).status_code == 409
         gate.set()
-        while (answer := await client.post("/work", headers=key)).status_code == 409:
-            pass
+        async with asyncio.timeout(PATIENCE):
+            while (answer := await client.post("/work", headers=key)).status_code == 409:
+                pass
         again = await client.post("/work", headers=key)
         assert again.json() == answer.json()
         assert (await client.get("/effects")).json() == 1

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from fastapi import HTTPException
 
+from children import PATIENCE
 from operon import Operon, aio
 from operon.embedded import Postgres
 from operon.http import answering, health
@@ -137,7 +138,7 @@ async def test_cancelled_and_timed_out(app: Operon) -> None:
 
     async with visiting(app) as client:
         visit = asyncio.create_task(client.post("/work", headers={"idempotency-key": "k"}))
-        await begun.wait()
+        await asyncio.wait_for(begun.wait(), PATIENCE)
         await aio.cancel("http:POST /work::k")
         is_problem(await visit, 409)
         is_problem(await client.post("/brief"), 504)
@@ -185,6 +186,7 @@ async def test_database_out_of_reach(mortal_postgres: Postgres, monkeypatch: pyt
         is_problem(await client.get("/readyz"), 503)
         assert (await client.get("/healthz")).status_code == 200
         await aio.call(mortal_postgres.start)
-        while (answer := await client.post("/work", headers=key)).status_code == 503:
-            pass
+        async with asyncio.timeout(PATIENCE):
+            while (answer := await client.post("/work", headers=key)).status_code == 503:
+                pass
         assert answer.json() == "done"

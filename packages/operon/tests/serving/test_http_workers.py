@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Generator
 from pathlib import Path
-from typing import IO, cast
 
 import httpx2
 import psycopg
 import pytest
+
+from children import PATIENCE, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 TESTS = Path(__file__).parents[1]
@@ -29,44 +30,37 @@ def server(postgres_url: str) -> Generator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "serving.shop_under_uvicorn:app", "--workers", "2", "--port", str(port)]
+    command = (sys.executable, "-m", "uvicorn", "serving.shop_under_uvicorn:app", "--workers", "2", "--port", str(port))
     path = os.pathsep.join([str(TESTS), os.environ["PYTHONPATH"]])
     environment = os.environ | {"OPERON_DATABASE_URL": postgres_url, "PYTHONPATH": path}
-    with subprocess.Popen(
-        command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
-    ) as process:
-        log = cast("IO[str]", process.stderr)
-        echo = threading.Thread(target=lambda: sys.stderr.writelines(log))
+    with started(*command, env=environment, stderr=subprocess.STDOUT) as process:
         try:
-            started = (line for line in log if "startup complete" in line)
-            assert all(next(started, None) for _ in range(2)), "a worker did not start"
-            echo.start()
+            for _ in range(2):
+                process.says("startup complete")
             yield f"http://127.0.0.1:{port}"
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) in {0, -signal.SIGTERM}
+            assert process.ends(signal.SIGTERM) in {0, -signal.SIGTERM}
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            if echo.ident is not None:
-                echo.join()
+            print(process)
 
 
 async def answered(client: httpx2.AsyncClient, method: str, path: str, **headers: str) -> httpx2.Response:
     """Ask as a client with patience does: again when the connection breaks, or the server says so."""
-    while True:
-        try:
-            answer = await client.request(method, path, headers=headers)
-        except httpx2.TransportError:
-            continue
-        if answer.status_code not in {409, 503}:
-            return answer
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                answer = await client.request(method, path, headers=headers)
+            except httpx2.TransportError:
+                continue
+            if answer.status_code not in {409, 503}:
+                return answer
 
 
 async def test_worker_killed_in_the_middle_of_a_request(server: str, postgres_url: str) -> None:
     """The worker that runs the workflow is killed; the retry reaches another: one effect, one answer."""
     async with httpx2.AsyncClient(base_url=server, timeout=60) as client:
-        while len({(await answered(client, "GET", "/pid", connection="close")).json() for _ in range(8)}) < 2:
-            pass
+        async with asyncio.timeout(PATIENCE):
+            while len({(await answered(client, "GET", "/pid", connection="close")).json() for _ in range(8)}) < 2:
+                pass
         answer = await answered(client, "POST", "/transfers?n=7", **{"idempotency-key": "k"})
         again = await answered(client, "POST", "/transfers?n=7", **{"idempotency-key": "k"})
         assert answer.json()[0] == 7

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 import operon
+from children import PATIENCE, ran
 from engine.conftest import MakeApp, make
 from operon import aio
 from operon.core.commands import Cancel
@@ -85,13 +85,7 @@ def test_a_seed_is_a_run() -> None:
     """The same seed is the same run, event for event and word for word, in every process."""
     seeds = [str(seed) for seed in (0, 3, 12, 77)]
     runs = [
-        subprocess.run(
-            [sys.executable, "-c", SEED, *seeds],
-            env={**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        ran(sys.executable, "-c", SEED, *seeds, check=True, env={**os.environ, "PYTHONHASHSEED": hashes}).stdout
         for hashes in ("1", "2")
     ]
     assert len(runs[0].splitlines()) == len(seeds)
@@ -141,5 +135,5 @@ def test_a_child_cancelled_as_it_ends_tells_no_caller_that_he_is_cancelled(
         return "not told"
 
     with app:
-        assert operon.start(parent.using(key="w")).result(10) == "told"
+        assert operon.start(parent.using(key="w")).result(PATIENCE) == "told"
         assert operon.describe("w").attempts == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import subprocess
 import sys
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 import operon
+from children import PATIENCE, ran
 from operon import aio
 
 HERE: Final = Path(__file__).parent
@@ -51,7 +51,7 @@ def pyright() -> Places:
 
 
 def run(*command: str) -> str:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    return ran(*command, cwd=ROOT, patience=2 * PATIENCE).stdout
 
 
 @pytest.mark.parametrize("checker", [mypy, pyright])

@@ -122,14 +122,11 @@ class Run:
         self.cancelled: list[Entry] = []
         self._first = 1
         """No smaller ordinal is outstanding."""
-        self._ended: dict[int, float] = {}
-        """When each of the recorded ordinals was recorded, by the store's clock."""
         for entry in entries:
             self._remember(entry)
         self._recorded = self.ordinal
-        self._moment = row.started_at or 0.0
-        self._news = not self._ended
-        """The code has been told something that was not recorded when this run began."""
+        self._moment = 0.0
+        self._news = True
         self._latecomers: list[Callable[[], None]] = []
 
     def _remember(self, entry: Entry) -> None:
@@ -141,7 +138,6 @@ class Run:
         if entry.kind is Kind.TIMER:
             return
         self.outstanding.add(entry.ordinal)
-        self._ended[entry.ordinal] = entry.ended_at
         if entry.kind is Kind.CANCELLED:
             self.cancelled.append(entry)
         if entry.position.endswith(WAKE):
@@ -210,9 +206,7 @@ class Run:
         calls: list[Callable[[], None]] = []
         with self.monitor:
             self.outstanding.discard(ordinal)
-            ended = self._ended.get(ordinal)
-            self.told_at(ended or 0.0)
-            self._news = ended is None
+            self._news = True
             if self.turns and (turn := self.turns.pop(self.first(), None)) is not None:
                 calls.append(turn)
             if self._latecomers and not self.behind():
@@ -221,6 +215,12 @@ class Run:
             self.monitor.notify_all()
         for call in calls:
             call()
+
+    def aside(self, entry: Entry) -> None:
+        """Have something written with whatever is written next, of which nobody waits to be told."""
+        with self.monitor:
+            self.ordinal += 1
+            self.riding[entry.position] = replace(entry, ordinal=self.ordinal)
 
     def told_at(self, instant: float) -> None:
         """Note when the code was told what it hears now."""
@@ -251,7 +251,7 @@ class Run:
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
 
-    __slots__ = ("_forks", "_steps", "_timers", "driven", "path", "run", "stand_in")
+    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "driven", "path", "run", "stand_in")
 
     def __init__(self, run: Run, path: str) -> None:
         self.run = run
@@ -263,6 +263,8 @@ class Branch:
         self._steps = 0
         self._forks = 0
         self._timers = 0
+        self._reads = 0
+        self._moment = 0.0
 
     def advance(self) -> str:
         """Claim the next position of this branch."""
@@ -278,6 +280,26 @@ class Branch:
     def used(self) -> bool:
         """Whether anything has come to pass in it."""
         return bool(self._steps or self._forks or self._timers)
+
+    def moment(self, now: float) -> float:
+        """Tell the time, which goes on only when the code is told something; recorded where it is another than before.
+
+        Args:
+            now: what the store's clock shows.
+        """
+        run = self.run
+        self._reads += 1
+        position = f"{self.path}c{self._reads}"
+        recorded = run.journal.get(position)
+        if recorded is not None:
+            run.told_at(float(recorded.output or 0))
+            self._moment = float(recorded.output or 0)
+        elif not (self._moment and run.behind()):
+            moment = run.moment(now)
+            if moment != self._moment:
+                self._moment = moment
+                run.aside(Entry(position, 0, Kind.TIMER, "clock", output=repr(moment)))
+        return self._moment
 
     def fork(self) -> Branch:
         """Open the branch of a task that is being created here."""
@@ -418,7 +440,6 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
         if run.dead is None:
             interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
         raise
-    run.told_at(until or 0.0)
     if run.concurrent:
         yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))
     return seen

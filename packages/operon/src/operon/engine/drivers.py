@@ -361,8 +361,8 @@ async def _aturn(engine: Engine, command: Turn) -> None:
 
     It may be cancelled in every turn of the loop meanwhile: anyio's scopes do that until they are left.
     """
-    run, cancelled = command.run, False
-    repose = Repose(run, asyncio.current_task())
+    run, repose = command.run, Repose(command.run, asyncio.current_task())
+    cancelled: asyncio.CancelledError | None = None
     if run.pending:
         engine.pens.linger(run)
     while True:
@@ -373,12 +373,12 @@ async def _aturn(engine: Engine, command: Turn) -> None:
                 await _at_rest(engine, repose)
                 run.check()
             break
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if run.dead is not None:
                 raise
-            cancelled = True
-    if cancelled:
-        cancel_later()
+            cancelled = error if error.args or cancelled is None else cancelled
+    if cancelled is not None:
+        cancel_later(cancelled)
 
 
 async def _its_turn(engine: Engine, run: Run, ordinal: int) -> None:

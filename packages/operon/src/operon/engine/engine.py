@@ -35,6 +35,7 @@ from operon.engine.loops import Loop
 from operon.engine.machine import Machine
 from operon.engine.pen import Pens
 from operon.engine.program import Program
+from operon.engine.repose import at_rest
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
 from operon.engine.timers import BodyTimers
@@ -460,8 +461,15 @@ class Engine:
         return parked
 
     def quietly(self, run: Run, call: Callable[[], None]) -> None:
-        """Call this when no line of the run's body is being executed on a loop."""
-        self.loop.between(call) if run.tasks else call()
+        """Call this when no line of the run's body is being executed on a loop, or is about to be."""
+
+        def rested() -> None:
+            if run.dead is not None or all(map(at_rest, tuple(run.tasks))):
+                call()
+            else:
+                self.loop.between(rested)
+
+        self.loop.between(rested) if run.tasks else call()
 
     def abandoned(self, work: Future[Any]) -> None:
         """Count a thread that was left running; say so when there are many."""

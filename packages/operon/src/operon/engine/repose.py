@@ -30,12 +30,13 @@ class Repose:
     def reached(self) -> bool:
         """Look again."""
         run = self.run
-        rests = run.lines.at_rest() and all(task is self._but or _rests(task) for task in tuple(run.tasks))
+        rests = run.lines.at_rest() and all(task is self._but or at_rest(task) for task in tuple(run.tasks))
         self._quiet = self._quiet + 1 if rests else 0
         self._patience -= 1
         return self._quiet > ECHOES or self._patience < 0
 
 
-def _rests(task: Any) -> bool:
+def at_rest(task: Any) -> bool:
+    """Whether a task waits for something that has not come."""
     waiter = task._fut_waiter  # noqa: SLF001 - what a task waits for, in both of asyncio's implementations
     return waiter is not None and not waiter.done()  # one that is done has still to say so

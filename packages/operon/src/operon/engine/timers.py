@@ -89,6 +89,7 @@ class BodyTimers:
         self._call_at: Callable[..., asyncio.TimerHandle]
         self._call_later: Callable[..., asyncio.TimerHandle]
         self._time: Callable[[], float]
+        self._passing = False
         self._offset: float | None = None
         """From the store's clock to the loop's."""
 
@@ -104,17 +105,14 @@ class BodyTimers:
             self._loop.time = self._time
 
     def time(self) -> float:
-        """Tell the loop's time; to a body, the time at which it was told last what it knows.
-
-        So what a body computes of it, a deadline for several steps, is in a replay what it was in the first run.
-        """
+        """Tell the loop's time; to a body, the same in each run: so is what it computes of it, a deadline for steps."""
         branch = self._body()
         if branch is None:
             return self._time()
         now = self._engine.now()
         if self._offset is None:
             self._offset = self._time() - now
-        return branch.run.moment(now) + self._offset
+        return branch.moment(now) + self._offset
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -139,13 +137,23 @@ class BodyTimers:
         self._set_instant(timer, max(0.0, when - self._loop.time()))
         if fired is None:
             left = timer.until - self._engine.now()
-            timer.raw = self._call_at(self._time() + max(0.0, left), self._due, timer, context=self._nobody)
+            timer.raw = self._raw(max(0.0, left), self._due, timer)
         else:
             self._await_turn(timer, fired.ordinal)
         return timer
 
+    def _raw(self, seconds: float, call: Callable[..., object], timer: BodyTimer) -> asyncio.TimerHandle:
+        """Set a timer of the loop itself: some build `call_at` of `call_later`, others `call_later` of `call_at`."""
+        self._passing = True
+        try:
+            return self._call_at(self._time() + seconds, call, timer, context=self._nobody)
+        finally:
+            self._passing = False
+
     def _body(self) -> Branch | None:
         """The branch of the body that this is, if it is one of this engine's that may still record."""
+        if self._passing:
+            return None
         branch = ambient.current()
         mine = branch is not None and branch.run.host is self._engine and branch.run.dead is None
         return branch if mine else None
@@ -159,11 +167,8 @@ class BodyTimers:
             return
         timer.until = self._engine.now() + delay
         if recorded is None:
-            ordinal = run.number()
-            run.given(ordinal)
             output, digest = repr(timer.until), f"{delay:.3f}"
-            version = self._engine.version
-            run.riding[position] = Entry(position, ordinal, Kind.TIMER, "timer", digest, output, version=version)
+            run.aside(Entry(position, 0, Kind.TIMER, "timer", digest, output, version=self._engine.version))
 
     def _due(self, timer: BodyTimer) -> None:
         """Fire, when all that is being given to the code has been; while it is being parked, nothing is told."""
@@ -173,7 +178,7 @@ class BodyTimers:
         if run.dead is not None:
             timer._run()  # noqa: SLF001 - as the loop would
         elif run.parking:
-            timer.raw = self._call_at(self._time() + BUSY, self._due, timer, context=self._nobody)
+            timer.raw = self._raw(BUSY, self._due, timer)
         else:
             self._await_turn(timer, run.number())
 
