@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import multiprocessing.pool
 import sqlite3
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
+import anyio.to_thread
 import psycopg
 import pytest
 
@@ -18,7 +20,7 @@ import operon
 from children import PATIENCE, ran
 from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
-from operon import Operon
+from operon import Operon, aio
 from operon.engine import turns
 from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld
 
@@ -274,6 +276,11 @@ def bare(work: Callable[[], Any]) -> None:
     thread.join(PATIENCE)
 
 
+def taken_along(work: Callable[[], Any]) -> None:
+    context = contextvars.copy_context()
+    bare(lambda: context.run(work))
+
+
 def timer(work: Callable[[], Any]) -> None:
     thread = threading.Timer(0, work)
     thread.start()
@@ -303,8 +310,9 @@ def callback(work: Callable[[], Any]) -> None:
         pool.submit(plain, 1).add_done_callback(lambda _: work())
 
 
+SHARED = ThreadPoolExecutor(1)
 OTHERS = multiprocessing.pool.ThreadPool(1)
-STRAY = [bare, timer, grandchild, thread_pool, thread_pool_of_others, initializer, callback]
+STRAY = [bare, taken_along, timer, grandchild, thread_pool, thread_pool_of_others, initializer, callback]
 
 
 @pytest.mark.parametrize("database", ["memory:"])
@@ -369,6 +377,32 @@ class TestRefused:
             assert operon.start(flow).result(20) == "done"
         assert len(ran) == 2
 
+    def test_another_interpreter_is_refused(self, make: MakeApp) -> None:
+        """A pool of interpreters is one of threads to Python, and can be given nothing of ours but what it can send."""
+        app, sent = make(), list[object]()
+
+        class Interpreters(ThreadPoolExecutor):
+            def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+                return super().submit(fn, *args, **kwargs)
+
+        Interpreters.__module__ = "concurrent.futures.interpreter"
+
+        @app.step
+        def step() -> None:
+            sent.append(1)
+
+        @app.workflow
+        def flow() -> int:
+            with Interpreters(1) as pool:
+                assert pool.submit(plain, 1).result() == 2
+                error = pool.submit(step).exception()
+                assert isinstance(error, NotInWorkflow)
+            return 1
+
+        with app, pytest.raises(WorkflowHeld, match="in another interpreter"):
+            flow()
+        assert not sent
+
     def test_another_process_is_refused(self, make: MakeApp) -> None:
         """A step that a body has called in another process is refused there; a plain function is not."""
         app = make()
@@ -420,6 +454,48 @@ class TestUntouched:
             thread.join(20)
         assert done == ["done"]
 
+    def test_a_thread_of_anyio_is_its_tasks(self, make: MakeApp) -> None:
+        """What `anyio.to_thread` runs, FastAPI's blocking functions too, is done in the place of the task."""
+        app, ran = make(), list[int]()
+
+        @app.step
+        def step(n: int) -> int:
+            ran.append(n)
+            return n
+
+        @app.workflow
+        async def flow() -> int:
+            first = await anyio.to_thread.run_sync(step, 1)
+            await aio.sleep(0.2)
+            return first + await anyio.to_thread.run_sync(step, 2)
+
+        with app:
+            assert operon.start(flow).result(20) == 3
+        assert ran == [1, 2]
+
+    def test_a_body_that_fails_waits_for_no_thread(self, make: MakeApp) -> None:
+        """The threads that it leaves behind are told at their next verb."""
+        app, go, left = make(), threading.Event(), threading.Event()
+
+        def hang() -> None:
+            go.wait(20)
+            try:
+                operon.now()
+            except BaseException:
+                left.set()
+                raise
+
+        @app.workflow
+        def flow() -> None:
+            SHARED.submit(hang)
+            raise ValueError("fails")
+
+        with app:
+            with pytest.raises(ValueError, match="fails"):
+                operon.start(flow).result(20)
+            go.set()
+            assert left.wait(20)
+
     def test_what_a_piece_raises_is_its_callers(self, make: MakeApp) -> None:
         """Errors come out of the future as they are; what is no `Exception` is a failure."""
         app, pool_lives = make(), list[int]()
@@ -467,7 +543,7 @@ from concurrent.futures import ThreadPoolExecutor, ProcessPoolExecutor, _base
 def now(): return [ThreadPoolExecutor.submit, ThreadPoolExecutor.shutdown, ProcessPoolExecutor.submit,
                    threading.Thread.start, _base._create_and_install_waiters]
 before = now()
-from operon import Operon
+from operon import Operon, aio
 assert now() == before
 one, two = Operon("one", database="memory:"), Operon("two", database="memory:")
 with one:

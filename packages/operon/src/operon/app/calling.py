@@ -23,8 +23,9 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """
     from concurrent.futures import Future
 
-    from operon.engine.adoption import Piece, own_threads
     from operon.engine.landing import arrived
+    from operon.engine.pieces import Piece
+    from operon.engine.strays import own_threads
 
     here, around, done = context.body(), context.copied(), Future[R]()
     work: Callable[P, R] = fn

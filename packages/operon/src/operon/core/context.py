@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token, copy_context
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import Struct
 
@@ -53,6 +53,8 @@ class Stray(Struct, frozen=True):
 
 branch = Here()
 stray: ContextVar[Stray | None] = ContextVar("operon_stray", default=None)
+driving: ContextVar[bool] = ContextVar("operon_driving", default=False)
+"""Whether a verb of the branch is under way, so that what its thread does is not the body's code."""
 step: ContextVar[Step | None] = ContextVar("operon_step", default=None)
 transaction: ContextVar[Any] = ContextVar("operon_transaction", default=None)
 """The open transaction of the user, as its datasource made it."""
@@ -66,18 +68,22 @@ def current() -> Branch | None:
 def body() -> Branch | None:
     """Give the branch whose own code this is; None in a verb that it called, too."""
     here = current()
-    return None if here is None or here.driven else here
+    return None if here is None or driving.get() else here
 
 
 def admit() -> None:
     """Refuse verbs where a workflow's body sent its code and nothing of it can be recorded.
 
     Raises:
-        NotInWorkflow: this is such a place; the workflow is held, for a person to mend its code.
+        NotInWorkflow: this is such a place.
     """
     here = stray.get()
-    if here is None or branch.get() is not None or step.get() is not None:
-        return
+    if here is not None and branch.get() is None and step.get() is None:
+        refuse(here)
+
+
+def refuse(here: Stray) -> NoReturn:
+    """Refuse a verb, and end the run whose body it was: the workflow is held, for a person to mend its code."""
     run = here.run
     error = NotInWorkflow(
         f"{'A workflow' if run is None else run.id} calls Operon {here.where}, where nothing can be recorded. In the "

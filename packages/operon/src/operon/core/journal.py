@@ -251,13 +251,11 @@ class Run:
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
 
-    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "driven", "path", "run", "stand_in")
+    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "path", "run", "stand_in")
 
     def __init__(self, run: Run, path: str) -> None:
         self.run = run
         self.path = path
-        self.driven = 0
-        """So many verbs of it are under way: what its thread does is not the body's code."""
         self.stand_in: Callable[[Branch], Branch] | None = None
         """Says which branch is meant on the thread that asks: one that works for this has one of its own."""
         self._steps = 0

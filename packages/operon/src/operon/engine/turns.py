@@ -116,12 +116,15 @@ def resting(engine: Engine, line: Branch) -> Generator[None]:
 
 
 def whole(engine: Engine, line: Branch | None, body: Callable[[], T]) -> T:
-    """Run a blocking body to its end, and to that of what it gave to threads."""
+    """Run a blocking body to its end, and to that of what it gave to threads; nobody waits for these if it fails."""
     try:
-        return body()
-    finally:
+        value = body()
         if line is not None and line.run.lines.threaded:
             _finish(engine, line)
+        return value
+    finally:
+        if line is not None:
+            line.run.lines.sleeps(line)
 
 
 def _finish(engine: Engine, line: Branch) -> None:
@@ -129,7 +132,6 @@ def _finish(engine: Engine, line: Branch) -> None:
     with resting(engine, line), run.monitor:
         while run.lines.pieces and run.dead is None:
             run.monitor.wait()
-    run.lines.sleeps(line)
 
 
 def once_done(run: Run, call: Callable[[], None]) -> None:
