@@ -76,12 +76,13 @@ class Piece(Generic[R]):
         self._given.wait()
         run = self.run
         with run.monitor:
-            self._begun = not self.abandoned
             run.lines.queued.discard(self.branch.path)
         if not run.cleaning(self.engine.clock()):
             run.check()
         self._let_recorded_come_first()
-        if self.abandoned:
+        with run.monitor:
+            self._begun = not self.abandoned
+        if not self._begun:
             raise CancelledError
         with _standing(self.parent, self.branch), busy(self.engine):
             run.lines.wakes(self.branch)
@@ -99,11 +100,13 @@ class Piece(Generic[R]):
                 run.monitor.wait(until - clock())
 
     def end(self) -> int:
-        """Wait for the turn of its end, and answer the ordinal of that; 0, if no trace of it is left."""
+        """Wait for the turn of its end, and answer the ordinal of that; 0, if the run has ended before."""
         run, mark = self.run, f"{self.branch.path}end{WAKE}"
-        if run.dead is not None or not self.branch.used:
+        if run.dead is not None:
             return 0
         recorded = run.journal.get(mark)
+        if self.abandoned:
+            return 0 if recorded is None else recorded.ordinal
         ordinal = run.number() if recorded is None else recorded.ordinal
         if recorded is None:
             run.pending.append(Entry(mark, ordinal, Kind.WAKE, "thread", version=self.engine.version))
