@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import anyio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,10 @@ class Node:
 
 
 LEAVES = ("step", "sleep", "hang", "now", "random", "child", "handle", "plain")
-BRANCHES = ("sequence", "timeout", "wait_for", "gather", "group", "first", "wait", "shield", "cancel", "failing")
+BRANCHES = (
+    *("sequence", "timeout", "wait_for", "gather", "group", "first", "wait", "shield", "cancel", "failing"),
+    *("completed", "deadline", "scope", "cancelled_group", "shielded_scope"),
+)
 
 
 def nodes() -> st.SearchStrategy[Node]:
@@ -66,6 +70,19 @@ class Play:
             raise
         except (RuntimeError, ExceptionGroup):
             self.told(where, "fails")
+
+    async def perform_all(self, root: Node) -> None:
+        """Perform a whole program.
+
+        A scope of anyio lets a cancellation through to which one of asyncio was added within the same turn of the loop.
+        """
+        try:
+            await self.perform(root, "r")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            while task is not None and task.cancelling():
+                task.uncancel()
+        await self.world.do("end")
 
     async def all(self, node: Node, where: str) -> None:
         for n, each in enumerate(node.inside):
@@ -150,7 +167,7 @@ class Play:
     async def end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks)  # a gather would tell a scope of anyio the cancellation of a task of its own
 
     async def shield(self, node: Node, where: str) -> None:
         inner = asyncio.create_task(self.all(node, where))
@@ -159,6 +176,40 @@ class Play:
                 await asyncio.shield(inner)
         finally:
             await asyncio.gather(inner, return_exceptions=True)
+
+    async def completed(self, node: Node, where: str) -> None:
+        async def one(n: int, each: Node) -> int:
+            await self.perform(each, f"{where}.{n}")
+            return n
+
+        for earliest in asyncio.as_completed([one(n, each) for n, each in enumerate(node.inside)]):
+            self.told(where, f"has {await earliest}")
+
+    async def deadline(self, node: Node, where: str) -> None:
+        deadline = asyncio.get_running_loop().time() + 0.002 + node.number * 0.004
+        await self.step(node, where)
+        async with asyncio.timeout_at(deadline):
+            await self.all(node, where)
+
+    async def scope(self, node: Node, where: str) -> None:
+        with anyio.move_on_after(0.002 + node.number * 0.004) as scope:
+            await self.all(node, where)
+        self.told(where, f"was cancelled: {scope.cancelled_caught}")
+
+    async def cancelled_group(self, node: Node, where: str) -> None:
+        async with anyio.create_task_group() as group:
+            for n, each in enumerate(node.inside):
+                group.start_soon(self.perform, each, f"{where}.{n}")
+            await self.step(node, where)
+            group.cancel_scope.cancel()
+
+    async def shielded_scope(self, node: Node, where: str) -> None:
+        with anyio.move_on_after(0.002 + node.number * 0.004):
+            try:
+                await self.world.hang("h")
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.all(node, where)
 
     async def cancel(self, node: Node, where: str) -> None:
         tasks = self.tasks(node, where)
@@ -179,8 +230,7 @@ def test_a_replay_of_any_program_is_told_what_the_first_run_was(root: Node, seed
     """Killed after any record, the workflow is told again what it was told before, and ends, and is not held."""
 
     async def program(world: World) -> None:
-        await Play(world).perform(root, "r")
-        await world.do("end")
+        await Play(world).perform_all(root)
 
     born: dict[str, WorkflowRow] = {}
     journal, seen = run(program, seed, (), born)
@@ -192,7 +242,7 @@ def test_a_replay_of_any_program_is_told_what_the_first_run_was(root: Node, seed
 
 
 def by_line(seen: list[str]) -> dict[str, list[str]]:
-    """What each line was told until the body ended; asyncio cancels the tasks of a group in any order."""
+    """What each line was told until the body ended; those that are cancelled together say so in any order."""
     told: dict[str, list[str]] = {}
     for text in itertools.takewhile(lambda text: not text.startswith("end#"), seen):
         where, _, what = text.partition(" ")

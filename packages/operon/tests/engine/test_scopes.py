@@ -169,6 +169,17 @@ async def rescheduled(world: World) -> None:
     await world.do("end")
 
 
+async def deadline_of_the_past(world: World) -> None:
+    deadline = asyncio.get_running_loop().time() - SOON
+    await world.do("a")
+    try:
+        async with asyncio.timeout_at(deadline):
+            await aio.sleep(3600)
+    except TimeoutError:
+        world.seen.append("late")
+    await world.do("end")
+
+
 async def group_failing(world: World) -> None:
     try:
         async with asyncio.TaskGroup() as group:
@@ -258,6 +269,7 @@ PROGRAMS: list[Program] = [
     condition,
     timeouts_in_one_another,
     rescheduled,
+    deadline_of_the_past,
     group_failing,
     a_set_is_cancelled,
     survivor,

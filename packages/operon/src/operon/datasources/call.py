@@ -29,24 +29,24 @@ def complete(fn: Callable[[], Any]) -> Op[Any]:
 
 async def _to_the_end(answer: Awaitable[T]) -> T:
     work = asyncio.ensure_future(answer)
-    cancelled = False
+    cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
             await asyncio.shield(work)
-        except asyncio.CancelledError:
-            cancelled = True
+        except asyncio.CancelledError as error:
+            cancelled = error if error.args or cancelled is None else cancelled
         except Exception:
             break
-    if cancelled and (task := asyncio.current_task()) is not None:
-        asyncio.get_running_loop().call_soon(_cancel_again, task)
+    if cancelled is not None and (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().call_soon(_cancel_again, task, *cancelled.args[:1])
     return work.result()
 
 
-def _cancel_again(task: asyncio.Task[Any]) -> None:
+def _cancel_again(task: asyncio.Task[Any], message: object = None) -> None:
     """Deliver at its next await what a task was asked for meanwhile, unless that was taken back."""
     if task.cancelling() and not task.done():
         task.uncancel()
-        task.cancel()
+        task.cancel(message)
 
 
 def block(op: Op[T], answer: Callable[[Any], Any] = _invoke) -> T:

@@ -134,5 +134,7 @@ def _ended(branch: Branch, task: asyncio.Future[Any]) -> None:
     """Note that a branch asks for nothing more; that its run was left is nobody's to retrieve."""
     branch.ended(task)
     left = None if task.cancelled() else task._exception  # noqa: SLF001 - `exception()` retrieves it
-    if isinstance(left, Suspended | Cancelled):
+    if isinstance(left, BaseExceptionGroup):  # of a task group in it
+        left = None if left.split((Suspended, Cancelled))[1] else left.exceptions[0]
+    if isinstance(left, BaseExceptionGroup | Suspended | Cancelled):
         task.exception()

@@ -65,28 +65,28 @@ async def arrived(future: Future[Any]) -> None:
 
 async def settled(future: Future[T]) -> T:
     """Await a commit to its end; a cancellation that hits meanwhile is delivered at the next await, not lost."""
-    cancelled = False
+    cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await arrived(future)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        cancel_later()
+        except asyncio.CancelledError as error:
+            cancelled = error if error.args or cancelled is None else cancelled
+    if cancelled is not None:
+        cancel_later(cancelled)
     return future.result()
 
 
-def cancel_later() -> None:
-    """Cancel this task at its next await, as it was asked while it could not be.
+def cancel_later(error: asyncio.CancelledError) -> None:
+    """Cancel this task at its next await, as it was asked while it could not be; anyio knows its own by the message.
 
     A timeout that is left by then asks for nothing any more: it took back what it had asked for.
     """
     task = asyncio.current_task()
     if task is not None:
-        asyncio.get_running_loop().call_soon(_cancel_again, task)
+        asyncio.get_running_loop().call_soon(_cancel_again, task, *error.args[:1])
 
 
-def _cancel_again(task: asyncio.Task[Any]) -> None:
+def _cancel_again(task: asyncio.Task[Any], message: object = None) -> None:
     if task.cancelling() and not task.done():
         task.uncancel()
-        task.cancel()
+        task.cancel(message)

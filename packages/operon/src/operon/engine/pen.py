@@ -53,7 +53,6 @@ class Pens:
         """Let a run write no more: it has left."""
         with self._lock:
             self._pens.pop(run, None)
-        run.die(Suspended(f"{run.id} has left."))
 
     def of(self, run: Run) -> Pen:
         """The pen of a run; a run that has left has none."""
@@ -134,8 +133,10 @@ class Pen:
         self._flight, self._run.writing = trip, True
         pending = self._run.pending
         riding, self._run.riding = self._run.riding, {}
-        entries = (*pending, *riding.values())
-        del pending[: len(entries) - len(riding)]
+        last = isinstance(trip.end, Outcome) and trip.end.status.ended  # nothing of it is replayed any more
+        aside = () if last else tuple(riding.values())
+        entries = (*pending, *aside)
+        del pending[: len(entries) - len(aside)]
         return Advance(self._run.id, self._run.guard.claim, entries, trip.end)
 
     def _launch(self, trip: Trip, command: Advance) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from operon.core import context as ambient
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
-from operon.engine.drivers import Repose
+from operon.engine.repose import Repose
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
@@ -105,17 +105,14 @@ class BodyTimers:
             self._loop.time = self._time
 
     def time(self) -> float:
-        """Tell the loop's time; to a body, the time at which it was told last what it knows.
-
-        So what a body computes of it, a deadline for several steps, is in a replay what it was in the first run.
-        """
+        """Tell the loop's time; to a body, the same in each run: so is what it computes of it, a deadline for steps."""
         branch = self._body()
         if branch is None:
             return self._time()
         now = self._engine.now()
         if self._offset is None:
             self._offset = self._time() - now
-        return branch.run.moment(now) + self._offset
+        return branch.moment(now) + self._offset
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -170,11 +167,8 @@ class BodyTimers:
             return
         timer.until = self._engine.now() + delay
         if recorded is None:
-            ordinal = run.number()
-            run.given(ordinal)
             output, digest = repr(timer.until), f"{delay:.3f}"
-            version = self._engine.version
-            run.riding[position] = Entry(position, ordinal, Kind.TIMER, "timer", digest, output, version=version)
+            run.aside(Entry(position, 0, Kind.TIMER, "timer", digest, output, version=self._engine.version))
 
     def _due(self, timer: BodyTimer) -> None:
         """Fire, when all that is being given to the code has been; while it is being parked, nothing is told."""

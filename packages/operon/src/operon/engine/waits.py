@@ -35,7 +35,7 @@ class Parker(Protocol):
         ...
 
     def quietly(self, run: Run, call: Callable[[], None]) -> None:
-        """Call this when no line of the run's body is being executed on a loop."""
+        """Call this when no line of the run's body is being executed on a loop, or is about to be."""
         ...
 
     def now(self) -> float:
@@ -203,8 +203,11 @@ class Waits:
         if run.waits and not run.busy:
             self._settle(run)
 
-    def _settle(self, run: Run) -> None:
-        """Park a run that has rested for the grace time, or see to it that somebody comes back to look."""
+    def _settle(self, run: Run, *, rested: bool = False) -> None:
+        """Park a run that has rested for the grace time, or see to it that somebody comes back to look.
+
+        One on a loop may have to hear of something in the loop's next turn, of a timeout that is over: first that.
+        """
         with self._lock:
             if run.dead is not None or run.busy or run.parking or run.settling or not run.waits:
                 return
@@ -213,6 +216,10 @@ class Waits:
             if left > 0:
                 run.settling = True
                 self._clockwork.after(left, lambda: self._parker.quietly(run, lambda: self._again(run)))
+                return
+            if run.tasks and not rested:
+                run.settling = True
+                self._parker.quietly(run, lambda: self._again(run))
                 return
             instants = [waiting.wait.until for waiting in run.waits if waiting.wait.until is not None]
             instants += [timer.until for timer in tuple(run.timers)]
@@ -225,7 +232,7 @@ class Waits:
 
     def _again(self, run: Run) -> None:
         run.settling = False
-        self._settle(run)
+        self._settle(run, rested=True)
 
     def _parked(self, run: Run, answer: Future[Advanced]) -> None:
         """Leave with a parked run; one that was refused has an awaited workflow that has ended, and goes on."""
