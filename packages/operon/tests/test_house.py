@@ -36,6 +36,10 @@ DURABLE: Final = re.compile(r"\.(workflow|step|transaction|schedule|get|post|put
 BODIES: Final = {
     *("test_branches:wait_sets", "test_branches:queue", "test_leaving:beside_an_executor"),
     *("test_scopes:ticks", "test_scopes:barrier"),
+    *(
+        f"test_pools:{it}"
+        for it in ["completed", "completed_before", "first_of_them", "crowded", "sleeping", "children"]
+    ),
 }
 """Functions of tests that are bodies of workflows, and show it in no decorator."""
 IMPORT_SECONDS: Final = 0.150

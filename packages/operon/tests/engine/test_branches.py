@@ -7,11 +7,14 @@ replayed. What the code sees in the replay must begin with exactly what it saw t
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
+import os
 import random
 import time
 from asyncio import as_completed as bare_as_completed
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -24,7 +27,8 @@ from operon.errors import BadValue
 from operon.stores.memory import Clock, MemoryStore
 
 Seen = list[str]
-Program = Callable[["World"], Awaitable[None]]
+Program = Callable[["World"], Awaitable[None] | None]
+"""A body, of either colour."""
 Loops = Callable[[], asyncio.AbstractEventLoop]
 HIDDEN = (Kind.ATTEMPT, Kind.WAKE)
 
@@ -54,7 +58,13 @@ class World:
                 await work("in a child")
             return f"child {n}"
 
-        self.work, self.hang, self.child = work, hang, child
+        @app.step(name="press")
+        def press(name: str) -> str:
+            for _ in range(self.rng.randrange(6)):
+                os.sched_yield()
+            return f"{name}#{seed}.{next(self.serial)}"
+
+        self.work, self.hang, self.child, self.press = work, hang, child, press
 
     async def do(self, name: str) -> None:
         self.seen.append(await self.work(name))
@@ -241,10 +251,17 @@ def run(
     app = Operon("app", database=store, grace=30, version="1")
     world = World(app, seen, seed)
 
-    @app.workflow(name="program")
-    async def flow() -> int:
-        await program(world)
+    async def awaited() -> int:
+        if (body := program(world)) is not None:
+            await body
         return len(seen)
+
+    def blocking() -> int:
+        program(world)
+        return len(seen)
+
+    body: Any = awaited if inspect.iscoroutinefunction(program) else blocking
+    flow = app.workflow(name="program")(body)
 
     store.open()
     dead = store.ask(Enlist(Process("app", "elsewhere", 1, "x", "1", 60)))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from operon.core import context
-from operon.core.commands import Invoke, Op, ask
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,28 +24,30 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     from concurrent.futures import Future
 
     from operon.engine.landing import arrived
+    from operon.engine.pieces import Piece
+    from operon.engine.strays import own_threads
 
-    here = context.current()
-    host = None if here is None else here.run.host
-    around = context.copied()
+    here, around, done = context.body(), context.copied(), Future[R]()
+    work: Callable[P, R] = fn
     if here is not None:
-        around.run(context.branch.set, here.fork())
-    done: Future[R] = Future()
-
-    def body() -> R:
-        return fn(*args, **kwargs) if host is None else host.drive(_whole(lambda: fn(*args, **kwargs)))
+        piece = Piece[R](here, fn)
+        piece.give(done)
+        work = piece
 
     def run() -> None:
         try:
-            done.set_result(around.run(body))
+            value = around.run(work, *args, **kwargs)
         except BaseException as error:
             done.set_exception(error)
+        else:
+            done.set_result(value)
 
-    threading.Thread(target=run, name=f"operon-call-{getattr(fn, '__name__', 'fn')}", daemon=True).start()
-    await arrived(done)
+    thread = threading.Thread(target=run, name=f"operon-call-{getattr(fn, '__name__', 'fn')}", daemon=True)
+    with own_threads():
+        thread.start()
+    try:
+        await arrived(done)
+    except BaseException:
+        done.cancel()
+        raise
     return done.result()
-
-
-def _whole(fn: Callable[[], R]) -> Op[R]:
-    """Run a function as the body of its branch, so that the engine knows when it waits and when it works."""
-    return (yield from ask(Invoke[R](fn, body=True)))

@@ -303,6 +303,7 @@ class Step(Declaration, Generic[P, R_co]):
         """Run it; in a workflow's body its output is recorded, elsewhere it is a plain call."""
         here = context.current()
         if here is None:
+            context.admit()
             with context.outside(self.name, str(uuid4())):
                 return cast("R_co", self._plain()(*args, **kwargs))
         host = here.run.host or locate(self)
@@ -338,6 +339,7 @@ class AsyncStep(Step[P, R_co], Generic[P, R_co]):
         """Run it; in a workflow's body its output is recorded, elsewhere it is a plain call."""
         here = context.current()
         if here is None:
+            context.admit()
             with context.outside(self.name, str(uuid4())):
                 return await self._plain()(*args, **kwargs)
         host = here.run.host or locate(self)

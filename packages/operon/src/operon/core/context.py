@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from contextvars import Context, ContextVar, Token, copy_context
+from typing import Any, NoReturn
 
 from msgspec import Struct
 
-from operon.core.journal import Branch
+from operon.core.journal import Branch, Run
 from operon.errors import NotInWorkflow
 from operon.types import Context as Where
 
@@ -27,7 +27,38 @@ class Step(Struct, frozen=True):
     roles: tuple[str, ...] = ()
 
 
-branch: ContextVar[Branch | None] = ContextVar("operon_branch", default=None)
+class Here:
+    """In which branch the code is, by its context and its thread."""
+
+    def __init__(self) -> None:
+        self._known: ContextVar[Branch | None] = ContextVar("operon_branch", default=None)
+
+    def get(self) -> Branch | None:
+        """Give the branch; a context may have been taken along to a thread that has a branch of its own."""
+        known = self._known.get()
+        return known if known is None or known.stand_in is None else known.stand_in(known)
+
+    def set(self, here: Branch | None) -> Token[Branch | None]:
+        """Be in this branch from here on, in this context."""
+        return self._known.set(here)
+
+    def reset(self, token: Token[Branch | None]) -> None:
+        """Be where one was before."""
+        self._known.reset(token)
+
+
+class Stray(Struct, frozen=True):
+    """Code that the body of a workflow sent where nothing of it can be recorded."""
+
+    where: str
+    run: Run | None = None
+    """Whose body it was, unless this is another process."""
+
+
+branch = Here()
+stray: ContextVar[Stray | None] = ContextVar("operon_stray", default=None)
+driving: ContextVar[bool] = ContextVar("operon_driving", default=False)
+"""Whether a verb of the branch is under way, so that what its thread does is not the body's code."""
 step: ContextVar[Step | None] = ContextVar("operon_step", default=None)
 transaction: ContextVar[Any] = ContextVar("operon_transaction", default=None)
 """The open transaction of the user, as its datasource made it."""
@@ -36,6 +67,36 @@ transaction: ContextVar[Any] = ContextVar("operon_transaction", default=None)
 def current() -> Branch | None:
     """Give the branch whose body is running; None outside a workflow and inside a step or transaction."""
     return None if step.get() is not None or transaction.get() is not None else branch.get()
+
+
+def body() -> Branch | None:
+    """Give the branch whose own code this is; None in a verb that it called, too."""
+    here = current()
+    return None if here is None or driving.get() else here
+
+
+def admit() -> None:
+    """Refuse verbs where a workflow's body sent its code and nothing of it can be recorded.
+
+    Raises:
+        NotInWorkflow: this is such a place.
+    """
+    here = stray.get()
+    if here is not None and branch.get() is None and step.get() is None:
+        refuse(here)
+
+
+def refuse(here: Stray) -> NoReturn:
+    """Refuse a verb, and end the run whose body it was: the workflow is held, for a person to mend its code."""
+    run = here.run
+    error = NotInWorkflow(
+        f"{'A workflow' if run is None else run.id} calls Operon {here.where}, where nothing can be recorded. In the "
+        "body of a workflow, use a ThreadPoolExecutor, asyncio.to_thread, aio.call or tasks of asyncio: what is done "
+        "there is recorded. Or do all of it in one step."
+    )
+    if run is not None and run.dead is None and run.host is not None:
+        run.host.kill(run, error)
+    raise error
 
 
 def within_workflow(verb: str) -> Branch:

@@ -20,6 +20,7 @@ from operon.errors import (
     Forbidden,
     NotDeserializable,
     NotFound,
+    NotInWorkflow,
     StoreError,
     Suspended,
     WorkflowTimedOut,
@@ -106,7 +107,7 @@ def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
                 f"has at position {leftover.position}. Bring the old code back, or fork the workflow."
             )
         )
-    if isinstance(run.dead, Divergence | NotDeserializable | StoreError):
+    if isinstance(run.dead, Divergence | NotDeserializable | NotInWorkflow | StoreError):
         return _revived(host, run, run.dead)
     raise run.dead if isinstance(run.dead, Suspended) else Suspended(str(run.dead))
 

@@ -13,6 +13,7 @@ from operon.errors import AmbiguousApp, NotLaunched
 if TYPE_CHECKING:
     from operon.core.codec import Codec
     from operon.core.function import Function
+    from operon.core.journal import Run
     from operon.core.store import Store
 
 T = TypeVar("T")
@@ -86,6 +87,10 @@ class Host(Protocol):
 
     def function(self, name: str) -> Function | None:
         """Find what is declared under a recorded name."""
+        ...
+
+    def kill(self, run: Run, cause: BaseException) -> BaseException:
+        """End a run from outside: all its verbs raise the first cause given, which is answered."""
         ...
 
     def drive(self, op: Op[T]) -> T:

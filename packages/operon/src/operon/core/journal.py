@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from operon.core.commands import Command, Op, ask
+from operon.core.lines import Alone, Lines, Monitor
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, WorkflowRow
 from operon.errors import Cancelled, Divergence, NotDeserializable, Suspended
 
@@ -77,8 +78,11 @@ class Wait(Command[dict[str, Outcome]], frozen=True):
 class Run:
     """One claim's execution of a workflow."""
 
-    def __init__(self, host: Host | None, row: WorkflowRow, entries: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, host: Host | None, row: WorkflowRow, entries: Iterable[Entry] = (), monitor: Monitor | None = None
+    ) -> None:
         self.host = host
+        self.monitor: Monitor = monitor or Alone()
         self.row = row
         self.id = row.id
         self.guard = Guard(row.id, row.claim)
@@ -95,6 +99,7 @@ class Run:
         """Likewise: those of the loop that the body has set, and that are neither fired nor cancelled."""
         self.timed = False
         """It has set one."""
+        self.lines = Lines(self.monitor)
         self.pending: list[Entry] = []
         self.writing = False
         """A commit of what was pending is under way; set before `pending` is emptied."""
@@ -155,15 +160,18 @@ class Run:
 
     def die(self, cause: BaseException) -> BaseException:
         """End this run for the first cause given; answers that cause."""
-        if self.dead is None:
-            self.dead = cause
-        return self.dead
+        with self.monitor:
+            if self.dead is None:
+                self.dead = cause
+            self.monitor.notify_all()
+            return self.dead
 
     def number(self) -> int:
         """Take the next ordinal; it is outstanding until its result is given to the code."""
-        self.ordinal += 1
-        self.outstanding.add(self.ordinal)
-        return self.ordinal
+        with self.monitor:
+            self.ordinal += 1
+            self.outstanding.add(self.ordinal)
+            return self.ordinal
 
     @property
     def concurrent(self) -> bool:
@@ -176,14 +184,11 @@ class Run:
 
     def caught_up(self, call: Callable[[], None]) -> None:
         """Call this when all that is recorded has been given."""
-        self._latecomers.append(call)
-        if not self.behind():
-            self._let_go_on()
-
-    def _let_go_on(self) -> None:
-        latecomers, self._latecomers = self._latecomers, []
-        for call in latecomers:
-            call()
+        with self.monitor:
+            if self.behind():
+                self._latecomers.append(call)
+                return
+        call()
 
     def its_turn(self, ordinal: int) -> bool:
         """Whether every smaller ordinal has been given to the code."""
@@ -191,27 +196,33 @@ class Run:
 
     def first(self) -> int:
         """The smallest ordinal that is outstanding, or the next one: found by going up from where it was last."""
-        first = self._first
-        while first <= self.ordinal and first not in self.outstanding:
-            first += 1
-        self._first = first
-        return first
+        with self.monitor:
+            first = self._first
+            while first <= self.ordinal and first not in self.outstanding:
+                first += 1
+            self._first = first
+            return first
 
     def given(self, ordinal: int) -> None:
         """Note that the code has the result with this ordinal, or never will; call whoever waits for its turn now."""
-        self.outstanding.discard(ordinal)
-        self._news = True
-        if self.turns:
-            turn = self.turns.pop(self.first(), None)
-            if turn is not None:
-                turn()
-        if self._latecomers and not self.behind():
-            self._let_go_on()
+        calls: list[Callable[[], None]] = []
+        with self.monitor:
+            self.outstanding.discard(ordinal)
+            self._news = True
+            if self.turns and (turn := self.turns.pop(self.first(), None)) is not None:
+                calls.append(turn)
+            if self._latecomers and not self.behind():
+                calls += self._latecomers
+                self._latecomers = []
+            self.monitor.notify_all()
+        for call in calls:
+            call()
 
     def aside(self, entry: Entry) -> None:
         """Have something written with whatever is written next, of which nobody waits to be told."""
-        self.ordinal += 1
-        self.riding[entry.position] = replace(entry, ordinal=self.ordinal)
+        with self.monitor:
+            self.ordinal += 1
+            self.riding[entry.position] = replace(entry, ordinal=self.ordinal)
 
     def told_at(self, instant: float) -> None:
         """Note when the code was told what it hears now."""
@@ -223,6 +234,16 @@ class Run:
             self.told_at(now)
         return self._moment
 
+    def knows(self, path: str) -> bool:
+        """Whether anything of this branch, or of one below, is recorded."""
+        return any(key == path.rstrip("/") or key.startswith(path) for key in self.reach)
+
+    def skip(self, path: str) -> None:
+        """Note that nothing of this branch will be asked for any more."""
+        for entry in self.journal.values():
+            if entry.position.startswith(path) and entry.ordinal in self.outstanding:
+                self.given(entry.ordinal)
+
     def leftover(self) -> Entry | None:
         """Find the first record of the main line that the code never asked for."""
         left = (e for e in self.journal.values() if "/" not in e.position and e.ordinal in self.outstanding)
@@ -232,11 +253,13 @@ class Run:
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
 
-    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "path", "run")
+    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "path", "run", "stand_in")
 
     def __init__(self, run: Run, path: str) -> None:
         self.run = run
         self.path = path
+        self.stand_in: Callable[[Branch], Branch] | None = None
+        """Says which branch is meant on the thread that asks: one that works for this has one of its own."""
         self._steps = 0
         self._forks = 0
         self._timers = 0
@@ -252,6 +275,11 @@ class Branch:
         """Claim the position of the next timer that this branch sets."""
         self._timers += 1
         return f"{self.path}t{self._timers}"
+
+    @property
+    def used(self) -> bool:
+        """Whether anything has come to pass in it."""
+        return bool(self._steps or self._forks or self._timers)
 
     def moment(self, now: float) -> float:
         """Tell the time, which goes on only when the code is told something; recorded where it is another than before.

@@ -10,27 +10,24 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
-from operon.core.journal import CatchUp, Flush, Run, Stall, Turn, Wait
+from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
+from operon.engine import turns
 from operon.engine.bell import Rest
 from operon.engine.exits import told
 from operon.engine.landing import arrived, cancel_later, settled
+from operon.engine.repose import Repose
 from operon.errors import Divergence, StepTimedOut, StoreError, Suspended, WrongColour
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
-ECHOES = 4
-"""As many futures, each of which waits for the next, may stand between two branches."""
-RESTLESS = 100
-"""Turns of the loop that other branches are given to come to rest."""
-STUCK = 60.0
-"""Seconds after which a record whose turn does not come is a divergence in completion order."""
 
 
 def drive(engine: Engine, op: Op[T]) -> T:
@@ -54,34 +51,55 @@ def serve(engine: Engine, op: Op[T]) -> T:
 
 
 def _driven(engine: Engine, op: Op[T]) -> T:
+    with verb() as line:
+        try:
+            command = op.send(None)
+            while True:
+                if line is not None and line.run.lines.threaded:
+                    line.run.lines.sleeps(line)
+                try:
+                    answer = blocking(command)(engine, command)
+                except BaseException as error:
+                    command = op.throw(error)
+                else:
+                    command = op.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            if line is not None and line.run.lines.threaded:
+                line.run.lines.wakes(line)
+
+
+@contextmanager
+def verb() -> Generator[Branch | None]:
+    """Do what is not the body's own code, though it is done in its name."""
+    line = context.current()
+    if line is None:
+        yield None
+        return
+    token = context.driving.set(True)
     try:
-        command = op.send(None)
-        while True:
-            try:
-                answer = blocking(command)(engine, command)
-            except BaseException as error:
-                command = op.throw(error)
-            else:
-                command = op.send(answer)
-    except StopIteration as done:
-        result: T = done.value
-        return result
+        yield line
+    finally:
+        context.driving.reset(token)
 
 
 async def adrive(engine: Engine, op: Op[T]) -> T:
     """Run an operation on this event loop, yielding to it."""
-    try:
-        command = op.send(None)
-        while True:
-            try:
-                answer = await awaited(command)(engine, command)
-            except BaseException as error:
-                command = op.throw(error)
-            else:
-                command = op.send(answer)
-    except StopIteration as done:
-        result: T = done.value
-        return result
+    with verb():
+        try:
+            command = op.send(None)
+            while True:
+                try:
+                    answer = await awaited(command)(engine, command)
+                except BaseException as error:
+                    command = op.throw(error)
+                else:
+                    command = op.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
 
 def blocking(command: Command[Any]) -> Callable[[Engine, Any], Any]:
@@ -151,7 +169,10 @@ def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
     with busy(engine):
         if invoke.timeout is not None:
             return _limited(engine, invoke)
-        value = invoke.fn(*invoke.args, **invoke.kwargs)
+        if invoke.body:
+            value = turns.whole(engine, context.branch.get(), lambda: invoke.fn(*invoke.args, **invoke.kwargs))
+        else:
+            value = invoke.fn(*invoke.args, **invoke.kwargs)
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
@@ -199,21 +220,18 @@ def _turn(engine: Engine, command: Turn) -> None:
     run = command.run
     if run.pending:
         engine.pens.linger(run)
-    if not run.its_turn(command.ordinal):
-        try:
-            _turn_future(run, command.ordinal).result(STUCK)
-        except TimeoutError:
-            raise run.die(_never(run, command.ordinal)) from None
-        run.check()
+    if run.lines.threaded or not run.its_turn(command.ordinal):
+        _unless_alone(run, command.ordinal)
+        turns.take(engine, run, command.ordinal, context.branch.get())
 
 
-def _never(run: Run, ordinal: int) -> Divergence:
-    return Divergence(f"{run.id}: the turn of record {ordinal} never came; branches met in another order.")
+def _unless_alone(run: Run, ordinal: int) -> None:
+    if not (run.forked or run.timed):
+        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {run.first()}."))
 
 
 def _turn_future(run: Run, ordinal: int) -> Future[None]:
-    if not (run.forked or run.timed):
-        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {run.first()}."))
+    _unless_alone(run, ordinal)
     future: Future[None] = Future()
     run.turns[ordinal] = lambda: _come(future)
     if run.its_turn(ordinal) and run.turns.pop(ordinal, None) is not None:
@@ -228,15 +246,8 @@ def _come(future: Future[None], error: BaseException | None = None) -> None:
 
 
 def _catch_up(engine: Engine, command: CatchUp) -> None:
-    del engine
-    if not command.strict:
-        return
-    future: Future[None] = Future()
-    command.run.caught_up(lambda: _come(future))
-    try:
-        future.result(STUCK)
-    except TimeoutError:
-        raise command.run.die(_never(command.run, command.run.first())) from None
+    if command.strict:
+        turns.catch_up(engine, command.run)
 
 
 def _stall(engine: Engine, command: Stall) -> None:
@@ -298,9 +309,19 @@ async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
         value = invoke.fn(*invoke.args, **invoke.kwargs)
         if not inspect.isawaitable(value):
             return value
-        if invoke.timeout is None:
-            return await value
-        return await _alimited(invoke, value)
+        if invoke.body:
+            return await _awhole(value)
+        return await (value if invoke.timeout is None else _alimited(invoke, value))
+
+
+async def _awhole(value: Awaitable[Any]) -> Any:
+    """Run a body to its end, and to that of what it gave to threads; nobody waits for these if it fails."""
+    result, here = await value, context.branch.get()
+    if here is not None and here.run.lines.pieces:
+        future: Future[None] = Future()
+        turns.once_done(here.run, lambda: _come(future))
+        await arrived(future)
+    return result
 
 
 @contextmanager
@@ -346,7 +367,7 @@ async def _aturn(engine: Engine, command: Turn) -> None:
             if not run.its_turn(command.ordinal):
                 await _its_turn(engine, run, command.ordinal)
             if run.forked:
-                await _at_rest(repose)
+                await _at_rest(engine, repose)
                 run.check()
             break
         except asyncio.CancelledError as error:
@@ -361,7 +382,7 @@ async def _its_turn(engine: Engine, run: Run, ordinal: int) -> None:
     try:
         await _before_long(engine, _turn_future(run, ordinal))
     except TimeoutError:
-        raise run.die(_never(run, ordinal)) from None
+        raise run.die(turns.never(run, ordinal)) from None
     finally:
         run.turns.pop(ordinal, None)
 
@@ -372,7 +393,7 @@ async def _before_long(engine: Engine, future: Future[None]) -> None:
     Raises:
         TimeoutError: it does not come.
     """
-    limit = engine.clockwork.after(STUCK, lambda: _come(future, TimeoutError()))
+    limit = engine.clockwork.after(turns.STUCK, lambda: _come(future, TimeoutError()))
     try:
         await arrived(future)
         future.result()
@@ -390,42 +411,23 @@ async def _acatch_up(engine: Engine, command: CatchUp) -> None:
         try:
             await _before_long(engine, future)
         except TimeoutError:
-            raise run.die(_never(run, run.first())) from None
+            raise run.die(turns.never(run, run.first())) from None
 
 
-async def _at_rest(repose: Repose) -> None:
+async def _at_rest(engine: Engine, repose: Repose) -> None:
     """Let the other branches go on until each waits for something; not for ever, if one spins."""
-    while not repose.reached():  # noqa: ASYNC110 - it is the turns of the loop that are waited for
-        await asyncio.sleep(0)
-
-
-class Repose:
-    """Whether all branches of a run have come to rest; to be asked once a turn of the loop, until it is so.
-
-    It is not enough that each waits at one instant: what has ended is told by one future to the next (a gather to the
-    gather around it, shielded), one a turn. If a branch spins, that is not waited for for ever.
-    """
-
-    __slots__ = ("_but", "_patience", "_quiet", "_run")
-
-    def __init__(self, run: Run, but: object = None) -> None:
-        self._run = run
-        self._but = but
-        self._quiet = 0
-        self._patience = RESTLESS
-
-    def reached(self) -> bool:
-        """Look again."""
-        rests = all(task is self._but or at_rest(task) for task in tuple(self._run.tasks))
-        self._quiet = self._quiet + 1 if rests else 0
-        self._patience -= 1
-        return self._quiet > ECHOES or self._patience < 0
-
-
-def at_rest(task: Any) -> bool:
-    """Whether a task waits for something that has not come."""
-    waiter = task._fut_waiter  # noqa: SLF001 - what a task waits for, in both of asyncio's implementations
-    return waiter is not None and not waiter.done()  # one that is done has still to say so
+    run = repose.run
+    while not repose.reached():
+        if run.lines.at_rest():
+            await asyncio.sleep(0)
+            continue
+        future: Future[None] = Future()
+        run.lines.once_at_rest(partial(_come, future))
+        limit = engine.clockwork.after(turns.PATIENCE, run.lines.overlook)
+        try:
+            await arrived(future)
+        finally:
+            limit.cancel()
 
 
 async def _astall(engine: Engine, command: Stall) -> None:

@@ -25,7 +25,7 @@ from operon.core.schedules import declare
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.engine import drivers
+from operon.engine import adoption, drivers, strays
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
 from operon.engine.executor import Executor
@@ -35,11 +35,20 @@ from operon.engine.loops import Loop
 from operon.engine.machine import Machine
 from operon.engine.pen import Pens
 from operon.engine.program import Program
+from operon.engine.repose import at_rest
 from operon.engine.settings import Settings
 from operon.engine.threads import Threads
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
-from operon.errors import Cancelled, DeclarationError, ForkedProcess, NotLaunched, StoreUnavailable, Suspended
+from operon.errors import (
+    Cancelled,
+    DeclarationError,
+    ForkedProcess,
+    NotLaunched,
+    StoreUnavailable,
+    Suspended,
+    WrongColour,
+)
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -91,6 +100,7 @@ class Engine:
 
     def launch(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin: enlist, and claim what is ready. Async bodies run on `loop`, or on one of our own."""
+        adoption.patches.install()
         self.clockwork.start()
         try:
             if loop is not None:
@@ -154,6 +164,7 @@ class Engine:
         try:
             self.program.leave()
         finally:
+            adoption.patches.remove()
             self.waits.close()
             self.clockwork.stop()
             self.threads.close()
@@ -202,6 +213,12 @@ class Engine:
     def adrive(self, op: Op[T]) -> Coroutine[Any, Any, T]:
         """Run an operation on this loop."""
         self._alive()
+        if context.current() is not None and not self.loop.here():
+            op.close()
+            raise WrongColour(
+                "A workflow's body awaits on an event loop of its own, where tasks are not numbered and a replay would "
+                "find others: make the workflow async instead of calling asyncio.run() in it, or do it all in one step."
+            )
         return drivers.adrive(self, op)
 
     def unforked(self) -> None:
@@ -219,6 +236,7 @@ class Engine:
 
     def _alive(self) -> None:
         self.unforked()
+        strays.admit()
         if not self._accepting and context.branch.get() is None:  # what runs while the app drains may go on
             raise NotLaunched(f"{self.name} is closed.")
 
@@ -371,7 +389,7 @@ class Engine:
         return outcome
 
     def _enter(self, it: Claimed) -> Run:
-        row, run = it.row, Run(self, it.row, it.journal)
+        row, run = it.row, Run(self, it.row, it.journal, threading.Condition())
         with self.lock:
             before = self.runs.get(row.id)
             self.runs[row.id] = run
@@ -394,6 +412,7 @@ class Engine:
             self._idle.notify_all()
         if run is not None:
             self.pens.close(run)
+            self.waits.abandon(run, run.die(Suspended(f"{row.id} has left.")))  # threads may still wait in it
         self.loop.cancel(run)
         self.release(function, row.nonce)
         handed_back = outcome.status is Status.QUEUED if outcome else not (run and run.parking)
@@ -445,7 +464,7 @@ class Engine:
         """Call this when no line of the run's body is being executed on a loop, or is about to be."""
 
         def rested() -> None:
-            if run.dead is not None or all(map(drivers.at_rest, tuple(run.tasks))):
+            if run.dead is not None or all(map(at_rest, tuple(run.tasks))):
                 call()
             else:
                 self.loop.between(rested)

@@ -65,6 +65,11 @@ class Loop:
         """Whether there is a loop to run anything on, or can be."""
         return not self._closed if self._loop is None else not self._loop.is_closed()
 
+    def here(self) -> bool:
+        """Whether it is this loop that runs on this thread; or none yet, where a coroutine is only made."""
+        running = asyncio._get_running_loop()  # noqa: SLF001 - the cheap spelling of get_running_loop
+        return running is None or running is self._loop
+
     def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
         """Run a body as a task in a context of its own; from any thread."""
         loop = self.running()

@@ -53,7 +53,6 @@ class Pens:
         """Let a run write no more: it has left."""
         with self._lock:
             self._pens.pop(run, None)
-        run.die(Suspended(f"{run.id} has left."))
 
     def of(self, run: Run) -> Pen:
         """The pen of a run; a run that has left has none."""

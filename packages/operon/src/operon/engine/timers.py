@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from operon.core import context as ambient
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
-from operon.engine.drivers import Repose
+from operon.engine.repose import Repose
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine

@@ -1,0 +1,116 @@
+"""The lines of a body that threads follow: which of them are executing its code now, and which of them rest.
+
+The engine gives a monitor that keeps threads apart, for the core knows none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from operon.core.journal import Branch
+
+
+class Monitor(Protocol):
+    """What keeps the threads of one run apart, and tells those who wait that something has changed."""
+
+    def __enter__(self) -> bool:
+        """Let nobody else in; whoever is in already may come in again."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> bool | None:
+        """Let others in."""
+        ...
+
+    def notify_all(self) -> None:
+        """Have everybody look again."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let others in until there is something to look at."""
+        ...
+
+
+class Alone:
+    """The monitor of a run that one thread has to itself."""
+
+    def __enter__(self) -> bool:
+        """Come in."""
+        return True
+
+    def __exit__(self, *failure: object) -> None:
+        """Leave."""
+
+    def notify_all(self) -> None:
+        """Nobody waits."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Nobody would end it."""
+        del timeout
+        return False
+
+
+class Lines:
+    """The branches of one run that threads follow, and what the body has given to pools."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self.threaded = False
+        """Something was given to a pool."""
+        self.pieces: dict[Any, None] = {}
+        """What was, and has not ended; in the order in which it was given."""
+        self.queued: set[str] = set()
+        """The branches of those that have not begun."""
+        self.endings: list[Callable[[], None]] = []
+        """To be called when all have ended."""
+        self._awake: set[Branch] = set()
+        """Whose code a thread is executing, not waiting in a verb or for another thread."""
+        self._restless: set[Branch] = set()
+        """Those of them that are no longer waited for."""
+        self._attendants: list[Callable[[], None]] = []
+
+    def wakes(self, *lines: Branch) -> None:
+        """Note that threads execute the code of these branches."""
+        with self._monitor:
+            self._awake.update(lines)
+
+    def sleeps(self, line: Branch) -> None:
+        """Note that none does: it waits in a verb or for another thread, or has ended."""
+        with self._monitor:
+            self._awake.discard(line)
+            self._restless.discard(line)
+            calls = self._rested()
+        for call in calls:
+            call()
+
+    def at_rest(self) -> bool:
+        """Whether no thread is executing code of the body, of those that are waited for."""
+        return self._awake <= self._restless
+
+    def overlook(self) -> None:
+        """Wait no longer for the threads that are awake, until they come to a verb."""
+        with self._monitor:
+            self._restless |= self._awake
+            calls = self._rested()
+        for call in calls:
+            call()
+
+    def once_at_rest(self, call: Callable[[], None]) -> None:
+        """Call this when no thread executes code of the body."""
+        with self._monitor:
+            if not self.at_rest():
+                self._attendants.append(call)
+                return
+        call()
+
+    def _rested(self) -> list[Callable[[], None]]:
+        calls: list[Callable[[], None]] = []
+        if self.at_rest():
+            calls, self._attendants = self._attendants, calls
+        self._monitor.notify_all()
+        return calls

@@ -1,0 +1,152 @@
+"""What stands before the standard library's threads while an app is launched, so that a body's work on them is seen.
+
+What a body submits to a `ThreadPoolExecutor` is adopted as a piece of it; threads that it starts itself, pools of
+`multiprocessing` and other processes are strays. What steps and transactions do with threads passes untouched, and so
+does what nobody's body does. An import changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, _base
+from typing import TYPE_CHECKING, Any, cast
+
+from operon.core import context
+from operon.core.context import Stray
+from operon.engine import turns
+from operon.engine.pieces import Adopted, Piece, Waited, line
+from operon.engine.strays import Elsewhere, StrayFuture, about_to_start, ordinary, own_threads
+
+if TYPE_CHECKING:
+    from operon.engine.engine import Engine
+
+
+class Patches:
+    """What stands before the standard library's functions while an app is launched here."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._own: list[tuple[Any, str, Any, Any]] = []
+        """Where, what was there, and what stands before it."""
+
+    def install(self) -> None:
+        """Stand before them, once for all apps."""
+        with self._lock:
+            self._count += 1
+            if self._count > 1:
+                return
+            self._put(ThreadPoolExecutor, "submit", _submit)
+            self._put(ThreadPoolExecutor, "shutdown", _shutdown)
+            self._put(ProcessPoolExecutor, "submit", _send)
+            self._put(threading.Thread, "start", _start)
+            self._put(_base, "_create_and_install_waiters", _watch)
+            if (pools := sys.modules.get("multiprocessing.pool")) is not None:
+                for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
+                    self._put(pools.Pool, name, _scatter)
+
+    def _put(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = vars(owner)[name]
+        mine = functools.wraps(original)(make(original))
+        self._own.append((owner, name, original, mine))
+        setattr(owner, name, mine)
+
+    def remove(self) -> None:
+        """Give them back with the last app, unless somebody else has stood before them since: ours do nothing then."""
+        with self._lock:
+            self._count -= 1
+            if self._count:
+                return
+            for owner, name, original, mine in self._own:
+                if vars(owner)[name] is mine:
+                    setattr(owner, name, original)
+            self._own.clear()
+
+
+patches = Patches()
+
+
+def _submit(original: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
+    def submit(pool: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        here = context.body()
+        initialized = getattr(pool, "_initializer", None) is not None
+        if here is None:
+            return original(pool, ordinary(fn) if initialized else fn, *args, **kwargs)
+        if any(kind.__module__ == "concurrent.futures.interpreter" for kind in type(pool).__mro__):
+            return _sent(original, pool, "in another interpreter", fn, args, kwargs)
+        piece: Piece[Any] = Piece(here, fn)
+        try:
+            with own_threads(initialized=initialized):
+                return piece.give(original(pool, piece, *args, **kwargs))
+        except BaseException:
+            piece.refused()
+            raise
+
+    return submit
+
+
+def _shutdown(original: Callable[..., None]) -> Callable[..., None]:
+    def shutdown(pool: ThreadPoolExecutor, wait: bool = True, **options: Any) -> None:
+        here = line()
+        if here is None or not wait:
+            original(pool, wait, **options)
+            return
+        with turns.resting(cast("Engine", here.run.host), here):
+            original(pool, wait, **options)
+
+    return shutdown
+
+
+def _send(original: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
+    def submit(pool: Executor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if context.body() is None:
+            return original(pool, fn, *args, **kwargs)
+        return _sent(original, pool, "in another process", fn, args, kwargs)
+
+    return submit
+
+
+def _sent(
+    submit: Callable[..., Future[Any]],
+    pool: Executor,
+    where: str,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Future[Any]:
+    here = context.body()
+    with own_threads():
+        future = submit(pool, Elsewhere(fn, Stray(where, here.run if here else None)), *args, **kwargs)
+    future.__class__ = StrayFuture
+    return future
+
+
+def _scatter(original: Callable[..., Any]) -> Callable[..., Any]:
+    def scatter(pool: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        here = context.body()
+        if here is not None:
+            func = Elsewhere(func, Stray("in a pool of multiprocessing", here.run))
+        return original(pool, func, *args, **kwargs)
+
+    return scatter
+
+
+def _start(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    def start(thread: threading.Thread) -> None:
+        about_to_start(thread)
+        original(thread)
+
+    return start
+
+
+def _watch(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def watch(futures: Any, return_when: Any) -> Any:
+        waiter, here = original(futures, return_when), line()
+        if here is not None and any(isinstance(future, Adopted) for future in futures):
+            waiter.event = Waited(here)
+        return waiter
+
+    return watch

@@ -1,0 +1,42 @@
+"""When the branches of a run have come to rest, those on the loop and those on threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from operon.core.journal import Run
+
+ECHOES = 4
+"""As many futures, each of which waits for the next, may stand between two branches."""
+RESTLESS = 100
+"""Turns of the loop that other branches are given to come to rest."""
+
+
+class Repose:
+    """Whether all branches of a run have come to rest; to be asked once a turn of the loop, until it is so.
+
+    It is not enough that each waits at one instant: what has ended is told by one future to the next (a gather to the
+    gather around it, shielded), one a turn. If a branch spins, that is not waited for for ever.
+    """
+
+    __slots__ = ("_but", "_patience", "_quiet", "run")
+
+    def __init__(self, run: Run, but: object = None) -> None:
+        self.run = run
+        self._but = but
+        self._quiet = 0
+        self._patience = RESTLESS
+
+    def reached(self) -> bool:
+        """Look again."""
+        run = self.run
+        rests = run.lines.at_rest() and all(task is self._but or at_rest(task) for task in tuple(run.tasks))
+        self._quiet = self._quiet + 1 if rests else 0
+        self._patience -= 1
+        return self._quiet > ECHOES or self._patience < 0
+
+
+def at_rest(task: Any) -> bool:
+    """Whether a task waits for something that has not come."""
+    waiter = task._fut_waiter  # noqa: SLF001 - what a task waits for, in both of asyncio's implementations
+    return waiter is not None and not waiter.done()  # one that is done has still to say so

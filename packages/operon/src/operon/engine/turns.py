@@ -1,0 +1,143 @@
+"""Threads of one run take turns: one is given a result when every earlier one was, and all others rest.
+
+A thread rests while it waits in a verb, a step among them, or for another thread of its run. So the code of a body is
+executed by one thread at a time from each result on, and a replay executes it in the same order. A thread that does
+not come to rest, because it computes or waits for something that nobody can see, is not waited for for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from operon.core.journal import Branch, Run
+from operon.engine.repose import Repose
+from operon.errors import Divergence, Suspended
+
+if TYPE_CHECKING:
+    from operon.engine.engine import Engine
+
+T = TypeVar("T")
+PATIENCE = 0.05
+"""Seconds that a thread which executes code of the body is waited for."""
+STUCK = 60.0
+"""Seconds after which a record whose turn does not come is a divergence in completion order."""
+CROWDED = 5.0
+"""Seconds after which a run is left whose next record is that of work for which its pool has no thread."""
+
+
+def take(engine: Engine, run: Run, ordinal: int, line: Branch | None) -> None:
+    """Wait for the turn of an ordinal, and for all others to rest; from here on this line is awake.
+
+    Raises:
+        Divergence: its turn never comes.
+        Suspended: the run was left meanwhile.
+    """
+    with run.monitor:
+        _until(engine, run, lambda: run.its_turn(ordinal), ordinal)
+    if run.tasks:
+        _tasks_at_rest(engine, run)
+    with run.monitor:
+        until = engine.clock() + PATIENCE
+        while not run.lines.at_rest() and run.dead is None:
+            left = until - engine.clock()
+            if left <= 0:
+                run.lines.overlook()
+            else:
+                run.monitor.wait(left)
+        run.check()
+        if run.lines.threaded and line is not None and line.run is run:
+            run.lines.wakes(line)
+
+
+def catch_up(engine: Engine, run: Run) -> None:
+    """Wait until all that is recorded has been given to the code.
+
+    Raises:
+        Divergence: it is never asked for.
+    """
+    with run.monitor:
+        _until(engine, run, lambda: not run.behind(), run.first())
+
+
+def _until(engine: Engine, run: Run, come: Callable[[], bool], ordinal: int) -> None:
+    begun = engine.clock()
+    while not come():
+        waited = engine.clock() - begun
+        if waited >= STUCK:
+            raise run.die(never(run, ordinal))
+        if waited >= CROWDED and _queued(run):
+            why = f"{run.id} was left: others have all threads of a pool on which it waits for its own work."
+            raise engine.kill(run, Suspended(why))
+        run.monitor.wait(min(STUCK - waited, CROWDED))
+        run.check()
+
+
+def never(run: Run, ordinal: int) -> Divergence:
+    """Say that branches met in another order than the journal's."""
+    return Divergence(f"{run.id}: the turn of record {ordinal} never came; branches met in another order.")
+
+
+def _queued(run: Run) -> bool:
+    """Whether the next record is one of a branch for which there was no thread yet."""
+    first = run.first()
+    position = next((entry.position for entry in run.journal.values() if entry.ordinal == first), "")
+    return any(position.startswith(path) for path in run.lines.queued)
+
+
+def _tasks_at_rest(engine: Engine, run: Run) -> None:
+    """Wait for the branches on the loop, as they wait for one another; not for ever, if the loop is blocked."""
+    repose, future = Repose(run), Future[None]()
+
+    def look() -> None:
+        if repose.reached():
+            with suppress(InvalidStateError):
+                future.set_result(None)
+        else:
+            engine.loop.between(look)
+
+    engine.loop.between(look)
+    with suppress(TimeoutError):
+        future.result(PATIENCE)
+
+
+@contextmanager
+def resting(engine: Engine, line: Branch) -> Generator[None]:
+    """Wait for another thread of the body: the run may be parked meanwhile, if that waits, too."""
+    line.run.lines.sleeps(line)
+    engine.waits.leave(line.run)
+    try:
+        yield
+    finally:
+        engine.waits.enter(line.run)
+        line.run.lines.wakes(line)
+
+
+def whole(engine: Engine, line: Branch | None, body: Callable[[], T]) -> T:
+    """Run a blocking body to its end, and to that of what it gave to threads; nobody waits for these if it fails."""
+    try:
+        value = body()
+        if line is not None and line.run.lines.threaded:
+            _finish(engine, line)
+        return value
+    finally:
+        if line is not None:
+            line.run.lines.sleeps(line)
+
+
+def _finish(engine: Engine, line: Branch) -> None:
+    run = line.run
+    with resting(engine, line), run.monitor:
+        while run.lines.pieces and run.dead is None:
+            run.monitor.wait()
+
+
+def once_done(run: Run, call: Callable[[], None]) -> None:
+    """Call this when everything that the body gave to threads has ended."""
+    with run.monitor:
+        if run.lines.pieces:
+            run.lines.endings.append(call)
+            return
+    call()
