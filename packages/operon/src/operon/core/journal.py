@@ -106,6 +106,8 @@ class Run:
         self.riding: dict[str, Entry] = {}
         """Written with whatever is written next, and lost without harm."""
         self.instants: dict[str, float] = {}
+        self.children: set[str] = set()
+        """What it has started, as far as the code has come: their records are kept as long as its own."""
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
         """What the body raised, if that is its outcome: for whoever logs it."""
