@@ -40,6 +40,7 @@ Suspended, Cancelled            (BaseException) a workflow leaves its function e
 
 from __future__ import annotations
 
+from asyncio.exceptions import CancelledError
 from typing import ClassVar
 
 
@@ -199,5 +200,8 @@ class Suspended(BaseException):
     """A long wait leaves the workflow's function; it is replayed when the wait is over."""
 
 
-class Cancelled(BaseException):
-    """The workflow was cancelled; steps called while it is handled still run."""
+class Cancelled(CancelledError):
+    """The workflow was cancelled; steps called while it is handled still run.
+
+    It is a cancellation to asyncio, too: an async body that awaits something else than a verb hears its base class.
+    """

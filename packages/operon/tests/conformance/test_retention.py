@@ -452,7 +452,7 @@ def test_twenty_thousand_records_go_a_page_at_a_time(durable: World) -> None:
     root = durable.run("root", name="greet")
     for begin in range(0, 20_000, 4000):
         durable.ask(StartMany(tuple(start(f"w{begin + n}", parent=root).row for n in range(4000))))
-    assert durable.ask(Cancel("root")) == 20_001
+    assert len(durable.ask(Cancel("root"))) == 20_001
     durable.pass_time(2 * DAY)
     function = Function(lambda: None, "workflow", "greet", Rules())
     retention = Retention(lambda: {"greet": function}, Settings(keep=keeping(timedelta(days=1))))

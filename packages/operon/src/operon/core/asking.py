@@ -16,6 +16,7 @@ from msgspec import json as structs
 from msgspec.structs import replace
 
 from operon.core import context, records
+from operon.core import host as hosts
 from operon.core.codec.signature import digest
 from operon.core.commands import Awaited, Cancel, Count, Describe, Executors, Find, Load, Op, ask
 from operon.core.function import Declared
@@ -167,7 +168,8 @@ def _digest(wanted: Filter) -> str:
 def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:
     """Cancel a workflow and what descends from it: once this returns, none of them records anything more.
 
-    Its body is interrupted by `Cancelled` at its next verb. What has ended is left as it is.
+    In this process none of them begins another step, but for its clean-up. A body is interrupted by `Cancelled` at its
+    await, or, where it blocks, at its next verb. What has ended is left as it is.
 
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
@@ -175,15 +177,13 @@ def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:
     yield from _row(workflow_id)
     branch = context.current()
     if branch is None:
-        yield from ask(Cancel(workflow_id, children))
-        host.nudge(cancelled=True)
+        hosts.cancelled(host, (yield from ask(Cancel(workflow_id, children))))
         return
     position = branch.advance()
     if (yield from recall(branch, position, Kind.STEP, "cancel", workflow_id)) is not None:
         return
     yield from settle(branch.run)
-    yield from ask(Cancel(workflow_id, children))
-    host.nudge(cancelled=True)
+    hosts.cancelled(host, (yield from ask(Cancel(workflow_id, children))))
     branch.run.check()
     entry = Entry(position, branch.run.number(), Kind.STEP, "cancel", workflow_id, "null", version=host.version)
     yield from note(branch.run, entry)

@@ -142,10 +142,11 @@ class Describe(Command[WorkflowRow | None], frozen=True):
     workflow_id: str
 
 
-class Cancel(Command[int], frozen=True):
-    """Cancel a workflow, with all that descends from it unless told otherwise; answers how many were cancelled.
+class Cancel(Command[tuple[Guard, ...]], frozen=True):
+    """Cancel a workflow, with all that descends from it unless told otherwise; what has ended is left alone.
 
-    Repeats until no live descendant is left. What has ended is left alone.
+    Repeats until no live descendant is left. Answers the claims under which those may still be run that were cancelled,
+    now or before.
     """
 
     workflow_id: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from operon.core.codec import Codec
     from operon.core.function import Function
     from operon.core.journal import Run
+    from operon.core.rows import Guard
     from operon.core.store import Store
 
 T = TypeVar("T")
@@ -93,6 +94,10 @@ class Host(Protocol):
         """End a run from outside: all its verbs raise the first cause given, which is answered."""
         ...
 
+    def revoke(self, guards: Iterable[Guard]) -> None:
+        """Interrupt what was cancelled: once this returns, none of it begins anything here but its clean-up."""
+        ...
+
     def drive(self, op: Op[T]) -> T:
         """Run an operation, blocking this thread."""
         ...
@@ -104,6 +109,14 @@ class Host(Protocol):
 
 launched: list[Host] = []
 """The apps that are launched in this process."""
+
+
+def cancelled(host: Host, guards: Iterable[Guard]) -> None:
+    """Tell all who may run it that something was cancelled: every app of this process now, others by a word."""
+    claims = tuple(guards)
+    for each in dict.fromkeys((*launched, host)):
+        each.revoke(claims)
+    host.nudge(cancelled=True)
 
 
 def locate(owner: object = None) -> Host:

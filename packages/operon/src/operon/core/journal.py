@@ -91,8 +91,8 @@ class Run:
         self.reach: dict[str, int] = {}
         self.outstanding: set[int] = set()
         self.turns: dict[int, Callable[[], None]] = {}
-        self.tasks: dict[Any, None] = {}
-        """In the order in which they began, so that a run can be repeated in all that it does."""
+        self.tasks: dict[Any, Branch] = {}
+        """The branch of each, in the order in which they began, so that a run can be repeated in all that it does."""
         self.waits: dict[Any, None] = {}
         """Likewise."""
         self.timers: dict[Any, None] = {}
@@ -111,7 +111,6 @@ class Run:
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
         """What the body raised, if that is its outcome: for whoever logs it."""
-        self.told = False
         self.cleaning_until = 0.0
         self.busy = 0
         self.parking = False
@@ -151,12 +150,7 @@ class Run:
     def check(self) -> None:
         """Raise again what ended this run, if anything did: a dead run does nothing more."""
         if self.dead is not None:
-            self.told = True
             raise self.dead
-
-    def cleaning(self, now: float) -> bool:
-        """Whether the body is handling its cancellation: steps run then, and nothing is recorded any more."""
-        return self.told and isinstance(self.dead, Cancelled) and now < self.cleaning_until
 
     def die(self, cause: BaseException) -> BaseException:
         """End this run for the first cause given; answers that cause."""
@@ -253,13 +247,15 @@ class Run:
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
 
-    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "path", "run", "stand_in")
+    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "path", "run", "stand_in", "told")
 
     def __init__(self, run: Run, path: str) -> None:
         self.run = run
         self.path = path
         self.stand_in: Callable[[Branch], Branch] | None = None
         """Says which branch is meant on the thread that asks: one that works for this has one of its own."""
+        self.told = False
+        """It has been told that its run is cancelled."""
         self._steps = 0
         self._forks = 0
         self._timers = 0
@@ -300,7 +296,13 @@ class Branch:
         """Open the branch of a task that is being created here."""
         self._forks += 1
         self.run.forked = True
-        return Branch(self.run, f"{self.path}{self._forks}/")
+        branch = Branch(self.run, f"{self.path}{self._forks}/")
+        branch.told = self.told
+        return branch
+
+    def cleaning(self, now: float) -> bool:
+        """Whether it is handling the cancellation of its run: steps run then, and nothing is recorded any more."""
+        return self.told and isinstance(self.run.dead, Cancelled) and now < self.run.cleaning_until
 
     def ended(self, task: object) -> None:
         """Note that this branch asks for nothing more: it may be cancelled before it comes to where it was then."""

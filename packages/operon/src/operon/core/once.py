@@ -33,7 +33,7 @@ def looking(host: Host, verb: str, digest: str, answers: type[T], look: Callable
         Divergence: the journal has something else here.
     """
     branch = context.current()
-    if branch is None or branch.run.cleaning(host.clock()):
+    if branch is None or branch.cleaning(host.clock()):
         return (yield from look())
     return (yield from once(host, verb, digest, answers, lambda _: look()))
 

@@ -166,6 +166,8 @@ class Started(Struct, frozen=True):
     """The parent is no longer running under its claim; nothing was inserted."""
     id: str | None = None
     """The workflow that has the `dedupe`, where that is another one."""
+    replaced: tuple[Guard, ...] = ()
+    """The claims of what was cancelled for it."""
 
 
 class Advanced(Struct, frozen=True):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Start, ask
 from operon.core.function import Declared, Function, Using
-from operon.core.host import Host
+from operon.core.host import Host, cancelled
 from operon.core.ids import checked
 from operon.core.journal import Branch, Run, note, read, recall, settle
 from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Started, workflow_parameters
@@ -245,6 +245,8 @@ def _started(
         raise
     if executor is not None and not answer.created:
         host.release(function, row.nonce)
+    if answer.replaced:
+        cancelled(host, answer.replaced)
     if answer.refused and run is not None:
         raise run.die(Suspended(f"{run.id} is no longer run here."))
     compare(declared, row, answer)

@@ -22,7 +22,7 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     function, using = declared.function, declared.options
     fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
     here = context.current()
-    if here is not None and here.run.cleaning(host.clock()):
+    if here is not None and here.cleaning(host.clock()):
         return (yield Invoke(fn, args, kwargs))
     branch = context.within_workflow("step")
     name = using.name or function.name
@@ -99,6 +99,7 @@ class Attempts:
 
     def _once(self, invoke: Invoke[Any], attempt: int) -> Op[Any]:
         here = context.Step(self.blank.name, self.position, attempt, f"{self.run.id}:{self.position}")
+        self.run.check()
         try:
             with context.doing(here):
                 value = yield invoke

@@ -32,7 +32,7 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
     """Run a transaction: in a workflow as a step of it, elsewhere as a workflow of one commit."""
     function = declared.function
     branch = context.current()
-    cleaning = branch is not None and branch.run.cleaning(host.clock())
+    cleaning = branch is not None and branch.cleaning(host.clock())
     if branch is not None and not cleaning:
         branch.run.check()
         function.admit(branch.run.row.user, branch.run.row.roles)
@@ -75,6 +75,7 @@ def in_workflow(
     yield from settle(run)
     blank = Entry(position, 0, Kind.TRANSACTION, function.name, digest, version=host.version)
     ledger = StepLedger(host, run, replace(blank, isolation=function.rules.isolation))
+    run.check()
     try:
         work = _work(function, invoke, text)
         with context.doing(context.Step(function.name, position, 1, f"{run.id}:{position}")):

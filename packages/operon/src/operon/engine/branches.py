@@ -16,6 +16,7 @@ from typing import Any
 
 from operon.core import context
 from operon.core.journal import Branch
+from operon.engine.interrupting import Hearing
 from operon.errors import BadValue, Cancelled, Suspended
 
 AnyCoroutine = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
@@ -65,8 +66,8 @@ class BranchingFactory:
         around = around.copy()
         branch = here.fork()
         around.run(context.branch.set, branch)
-        task = self._create(loop, coro, branch, context=around, **options)
-        here.run.tasks[task] = None
+        task = self._create(loop, Hearing.of(coro, branch), branch, context=around, **options)
+        here.run.tasks[task] = branch
         task.add_done_callback(partial(_ended, branch))
         return task
 

@@ -17,12 +17,13 @@ from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
-from operon.engine import turns
+from operon.engine import interrupting, turns
 from operon.engine.bell import Rest
 from operon.engine.exits import told
+from operon.engine.interrupting import Hearing
 from operon.engine.landing import arrived, cancel_later, settled
 from operon.engine.repose import Repose
-from operon.errors import Divergence, StepTimedOut, StoreError, Suspended, WrongColour
+from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
@@ -81,13 +82,16 @@ def verb() -> Generator[Branch | None]:
     token = context.driving.set(True)
     try:
         yield line
+    except Cancelled:
+        interrupting.told(line)
+        raise
     finally:
         context.driving.reset(token)
 
 
 async def adrive(engine: Engine, op: Op[T]) -> T:
     """Run an operation on this event loop, yielding to it."""
-    with verb():
+    with verb() as line:
         try:
             command = op.send(None)
             while True:
@@ -100,6 +104,9 @@ async def adrive(engine: Engine, op: Op[T]) -> T:
         except StopIteration as done:
             result: T = done.value
             return result
+        except Cancelled:
+            await interrupting.told_in_turn(line)
+            raise
 
 
 def blocking(command: Command[Any]) -> Callable[[Engine, Any], Any]:
@@ -137,22 +144,6 @@ def out_of_reach(engine: Engine, error: StoreError) -> BaseException:
     if here is None:
         return error
     return engine.kill(here.run, Suspended(f"{here.run.id} was left: {error}") if error.transient else error)
-
-
-class Telling:
-    """A verb that may be the first to tell the body that its run is dead."""
-
-    __slots__ = ("_run",)
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
-        if kind is not None:
-            self._run.told = True
 
 
 # ── Blocking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -212,8 +203,7 @@ def _too_long(invoke: Invoke[Any]) -> str:
 
 
 def _flush(engine: Engine, command: Flush) -> Any:
-    with Telling(command.run):
-        return engine.pens.of(command.run).flush(command.end)
+    return engine.pens.of(command.run).flush(command.end)
 
 
 def _turn(engine: Engine, command: Turn) -> None:
@@ -316,7 +306,8 @@ async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
 
 async def _awhole(value: Awaitable[Any]) -> Any:
     """Run a body to its end, and to that of what it gave to threads; nobody waits for these if it fails."""
-    result, here = await value, context.branch.get()
+    here = context.branch.get()
+    result = await (value if here is None else Hearing.of(value, here))
     if here is not None and here.run.lines.pieces:
         future: Future[None] = Future()
         turns.once_done(here.run, lambda: _come(future))
@@ -332,7 +323,7 @@ def left_by_its_loop(engine: Engine, invoke: Invoke[Any]) -> Generator[None]:
     except asyncio.CancelledError:
         task, here = asyncio.current_task(), context.branch.get()
         outside = invoke.body and here is not None and task is not None and task.cancelling()
-        if outside and here is not None and engine.loop.went_down(here.run):
+        if outside and here is not None and here.run.dead is None and engine.loop.went_down(here.run):
             engine.kill(here.run, Suspended(f"{here.run.id} was left: its task was cancelled."))
         raise
 
@@ -349,8 +340,7 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
 
 
 async def _aflush(engine: Engine, command: Flush) -> Any:
-    with Telling(command.run):
-        return await settled(engine.pens.of(command.run).submit(command.end))
+    return await settled(engine.pens.of(command.run).submit(command.end))
 
 
 async def _aturn(engine: Engine, command: Turn) -> None:
@@ -436,7 +426,7 @@ async def _astall(engine: Engine, command: Stall) -> None:
 
 
 async def _await(engine: Engine, command: Wait) -> Any:
-    waiting = engine.waits.begin(command)
+    waiting = engine.waits.begin(command, on_loop=True)
     try:
         await arrived(waiting.future)
         return waiting.future.result()

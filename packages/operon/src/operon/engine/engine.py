@@ -7,16 +7,15 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from operon.core import context
 from operon.core import host as hosts
 from operon.core.commands import HandBack, Op, Seed, ask
-from operon.core.execution import execute, timed_out
+from operon.core.execution import execute
 from operon.core.function import Function
 from operon.core.host import Opened
 from operon.core.journal import Run
@@ -25,7 +24,7 @@ from operon.core.schedules import declare
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.engine import adoption, drivers, strays
+from operon.engine import adoption, drivers, interrupting, strays
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
 from operon.engine.executor import Executor
@@ -74,6 +73,8 @@ class Engine:
         self.runs: dict[str, Run] = {}
         self._lives: dict[str, int] = {}
         """The claims that are run here, or will be as soon as a thread or the loop is free."""
+        self.revoked: dict[Guard, None] = {}
+        """The claims that were cancelled last: none of them begins any more."""
         self.starting: set[int] = set()
         """The nonces of what is being started or claimed to run here: its row may be there before its answer is."""
         self.queues: set[str] = set()
@@ -372,7 +373,7 @@ class Engine:
         try:
             run = self._enter(it)
             if task is not None:
-                run.tasks[task] = None
+                run.tasks[task] = run.root
             outcome = yield from execute(self, run, function)
             if run.failure is not None and not inline:
                 log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
@@ -391,11 +392,15 @@ class Engine:
     def _enter(self, it: Claimed) -> Run:
         row, run = it.row, Run(self, it.row, it.journal, threading.Condition())
         with self.lock:
+            if run.guard in self.revoked:
+                raise Suspended(f"{row.id} was cancelled.")
             before = self.runs.get(row.id)
             self.runs[row.id] = run
         self.pens.open(run)
         if row.deadline is not None:
-            self._deadlines[row.id] = self.clockwork.after(row.deadline - self.now(), lambda: self._expire(run))
+            self._deadlines[row.id] = self.clockwork.after(
+                row.deadline - self.now(), lambda: interrupting.expire(self, run)
+            )
         if before is not None:
             self.kill(before, Suspended(f"{row.id} was taken up again."))
             self.pens.close(before)
@@ -425,31 +430,11 @@ class Engine:
 
     def kill(self, run: Run, cause: BaseException) -> BaseException:
         """End a run from outside: what it waits for raises the first cause given, and so does its next verb."""
-        first = run.die(cause)
-        self.waits.abandon(run, first)
-        if isinstance(first, Cancelled):
-            run.cleaning_until = self.clock() + self.settings.cleanup
-            if not (run.told or run.busy):
-                # It waits for something of its own, where no verb can tell it.
-                self.loop.cancel(run)
-            self.clockwork.after(self.settings.cleanup, lambda: self.loop.cancel(run))
-        else:
-            self.loop.cancel(run)
-        return first
+        return interrupting.kill(self, run, cause)
 
-    def _expire(self, run: Run) -> None:
-        """Stop a workflow that passed its deadline: its outcome is recorded first, then its body is interrupted."""
-        if run.dead is not None:
-            return
-
-        def recorded(answer: Future[Advanced]) -> None:
-            if answer.exception() is None:
-                self.waits.ended(run.id, outcome)
-                self.kill(run, Cancelled(f"{run.id} passed its deadline."))
-
-        outcome = timed_out(self, run)
-        with suppress(Suspended):  # it has left by itself meanwhile
-            self.pens.of(run).submit(outcome).add_done_callback(recorded)
+    def revoke(self, guards: Iterable[Guard]) -> None:
+        """Interrupt what was cancelled: once this returns, none of it begins anything here but its clean-up."""
+        interrupting.revoke(self, guards)
 
     def park(self, run: Run, park: Park) -> Future[Advanced]:
         """Submit a run's parking; its deadline wakes it too."""

@@ -345,7 +345,10 @@ class Executor:
     def _dismiss(self, strays: frozenset[tuple[str, int]] = frozenset()) -> Op[None]:
         """Stop the runs here that the store no longer gives to this executor, `strays` among them."""
         runs = tuple(self._engine.runs.values())
-        outcomes: Mapping[str, Outcome] = (yield from ask(Look(tuple(run.id for run in runs)))) if runs else {}
+        to_come = {Guard(*claim) for claim in self._engine.here()} - {run.guard for run in runs}
+        ids = (*(run.id for run in runs), *(guard.workflow_id for guard in to_come))
+        outcomes: Mapping[str, Outcome] = (yield from ask(Look(ids))) if ids else {}
+        self._engine.revoke(it for it in to_come if it.workflow_id in outcomes and _over(outcomes[it.workflow_id]))
         for run in runs:
             workflow_id, outcome = run.id, outcomes.get(run.id)
             stray = (run.id, run.guard.claim) in strays
@@ -356,6 +359,10 @@ class Executor:
             if outcome is not None and outcome.status is Status.CANCELLED:
                 self._engine.waits.ended(workflow_id, outcome)
             self._engine.kill(run, Cancelled(why) if cancelled else Suspended(why))
+
+
+def _over(outcome: Outcome) -> bool:
+    return outcome.status is Status.CANCELLED
 
 
 def _to_come(due: float | None, now: float) -> float | None:

@@ -11,13 +11,15 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from operon.core.journal import Run
+from operon.core.journal import Branch, Run
 from operon.engine.branches import BranchingFactory
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
+TURNS = 8
+"""Turns of the loop that a body's own task is given to tell those that it awaits."""
 PATIENCE = 5.0
 """Seconds that what was told to end is waited for."""
 
@@ -114,6 +116,40 @@ class Loop:
 
         with suppress(RuntimeError):  # it was closed this moment
             loop.call_soon_threadsafe(loop.call_soon, cancel)
+
+    def interrupt(self, run: Run) -> bool:
+        """Tell a body that it is cancelled: its own task first, which tells those it awaits, then all others.
+
+        Answers whether there is anybody to be told here.
+        """
+        loop, tasks = self._loop, tuple(run.tasks.items())
+        if loop is None or not tasks or loop.is_closed():
+            return False
+
+        def tell(those: tuple[tuple[asyncio.Task[Any], Branch], ...]) -> None:
+            here = asyncio.current_task(loop)  # it asked for this, and is told by its verb
+            for task, branch in those:
+                if not (task.done() or task.cancelling() or branch.told or task is here):
+                    task.cancel()
+
+        def first() -> None:
+            tell(tasks[:1])
+            later(TURNS)
+
+        def later(turns: int) -> None:
+            if turns:
+                loop.call_soon(later, turns - 1)
+            else:
+                tell(tuple(run.tasks.items()))
+
+        if asyncio._get_running_loop() is loop:  # noqa: SLF001 - as above
+            first()
+            return True
+        try:
+            loop.call_soon_threadsafe(first)
+        except RuntimeError:  # it was closed this moment
+            return False
+        return True
 
     def went_down(self, run: Run) -> bool:
         """Whether it may be the loop that cancelled a body: that goes down once; a body cancels itself each time."""

@@ -77,7 +77,7 @@ class Piece(Generic[R]):
         run = self.run
         with run.monitor:
             run.lines.queued.discard(self.branch.path)
-        if not run.cleaning(self.engine.clock()):
+        if not self.branch.cleaning(self.engine.clock()):
             run.check()
         self._let_recorded_come_first()
         with run.monitor:

@@ -48,6 +48,8 @@ class Waiting:
     """One wait that is under way in this process."""
 
     wait: Wait
+    on_loop: bool = False
+    """A task waits, which can be cancelled."""
     future: Future[Seen] = field(default_factory=Future[Seen])
     timer: Timer | None = None
     over: bool = False
@@ -73,9 +75,9 @@ class Waits:
         """What has ended here, and when by this process's clock."""
         self._closed = False
 
-    def begin(self, wait: Wait) -> Waiting:
+    def begin(self, wait: Wait, *, on_loop: bool = False) -> Waiting:
         """Begin to wait; the future is done when it is over."""
-        waiting, run = Waiting(wait), wait.run
+        waiting, run = Waiting(wait, on_loop), wait.run
         with self._lock:
             known = {target: self._recent[target] for target in wait.awaits if target in self._recent}
             seen = {target: outcome for target, (at, outcome) in known.items() if at >= wait.since}
@@ -138,11 +140,10 @@ class Waits:
         for waiting in watchers:
             self.end(waiting, {workflow_id: outcome})
 
-    def abandon(self, run: Run, cause: BaseException) -> None:
-        """End every wait of a run that is dead."""
+    def abandon(self, run: Run, cause: BaseException, *, on_loop: bool = True) -> None:
+        """End the waits of a run that is dead; those on its loop, too, unless its tasks are cancelled."""
         with self._lock:
-            waits = tuple(run.waits)
-        run.told = run.told or bool(waits)
+            waits = tuple(waiting for waiting in run.waits if on_loop or not waiting.on_loop)
         for waiting in waits:
             self.end(waiting, cause)
 

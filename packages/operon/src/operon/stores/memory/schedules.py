@@ -67,7 +67,7 @@ def fire(store: MemoryStore, command: c.Fire) -> Fired | None:
             row = skipped(row, firing)
             continue
         if firing.overlap == "replace" and last is not None and not last.row.status.ended:
-            cancelled |= store.cancel(c.Cancel(last.row.id)) > 0
+            cancelled |= bool(store.cancel(c.Cancel(last.row.id)))
         _start(store, firing, behind=row.last if firing.overlap == "queue" and status in LIVE else None)
         row = started(row, firing)
         ids.append(firing.row.id)

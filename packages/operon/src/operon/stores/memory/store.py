@@ -148,11 +148,11 @@ class MemoryStore:
             if (holder := self._holder(new.dedupe)) and not new.replace:
                 row = holder.row
                 return Started(created=False, outcome=_outcome(row), name=row.name, digest=row.digest, id=row.id)
-            if holder:
-                self.cancel(c.Cancel(holder.row.id))
+            replaced = self.cancel(c.Cancel(holder.row.id)) if holder else ()
             there = self.workflows[new.id] = Workflow(first_row(new, self.clock()))
             if new.parent:
                 self.children[new.parent.workflow_id].append(new.id)
+            return Started(created=True, outcome=_outcome(there.row), name=new.name, digest=new.digest, replaced=replaced)
         row = there.row
         return Started(row.nonce == new.nonce, _outcome(row), row.name, row.digest)
 
@@ -235,19 +235,18 @@ class MemoryStore:
             workflow.row = replace(workflow.row, ready_at=now)
         return len(sleepers)
 
-    def cancel(self, command: c.Cancel) -> int:
+    def cancel(self, command: c.Cancel) -> tuple[Guard, ...]:
         """Cancel what lives, of the workflow and of all below it, even below one that has ended; fence its owner."""
         tree = [command.workflow_id]
         for key in tree if command.children else ():
             tree += self.children.get(key, ())
-        live = [
-            self.workflows[key] for key in tree if key in self.workflows and not self.workflows[key].row.status.ended
-        ]
+        there = [self.workflows[key] for key in tree if key in self.workflows]
         now = self.clock()
-        for workflow in live:
-            _end(workflow, Outcome(Status.CANCELLED), now)
-            workflow.row = replace(workflow.row, claim=workflow.row.claim + 1)
-        return len(live)
+        for workflow in there:
+            if not workflow.row.status.ended:
+                _end(workflow, Outcome(Status.CANCELLED), now)
+                workflow.row = replace(workflow.row, claim=workflow.row.claim + 1)
+        return tuple(Guard(it.row.id, it.row.claim - 1) for it in there if it.row.status is Status.CANCELLED)
 
     # ── Queues ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

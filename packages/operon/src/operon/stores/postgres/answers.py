@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.rows import Claimed, Entry, Filter, Kind, Outcome, Peer, Pulse, WorkflowRow, read_row
+from operon.core.rows import Claimed, Entry, Filter, Guard, Kind, Outcome, Peer, Pulse, WorkflowRow, read_row
 from operon.stores.postgres import batches, queues, retention, schedules
 from operon.stores.postgres.writes import outcome
 
@@ -91,7 +91,7 @@ def claim(session: Session, command: c.Claim) -> tuple[Claimed, ...]:
     return tuple(Claimed(row, histories.get(row.id, ())) for row in taken)
 
 
-def cancel(session: Session, command: c.Cancel) -> int:
+def cancel(session: Session, command: c.Cancel) -> tuple[Guard, ...]:
     """Cancel a tree."""
     return queues.cancel(session, command.workflow_id, children=command.children)
 

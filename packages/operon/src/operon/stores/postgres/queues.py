@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import structs
 from psycopg.errors import SerializationFailure
 
 from operon.core import commands as c
-from operon.core.rows import Limits, QueueRow, Started
+from operon.core.rows import Guard, Limits, QueueRow, Started
 from operon.stores.postgres import writes
 
 if TYPE_CHECKING:
@@ -41,22 +42,22 @@ def replace(session: Session, command: c.Start) -> Started:
     for _ in range(TURNS):
         try:
             with session.connection.transaction():
-                for holder in session.rows("holder", dedupe=row.dedupe, nonce=row.nonce):
-                    cancel(session, holder["id"])
+                holders = session.rows("holder", dedupe=row.dedupe, nonce=row.nonce)
+                replaced = tuple(guard for holder in holders for guard in cancel(session, holder["id"]))
                 started = writes.start(session, row) or writes.fetch(session, row)
-                return _own(started)
+                return structs.replace(_own(started), replaced=replaced)
         except Overtaken as overtaken:
             if overtaken.answer is not None and overtaken.answer.id is None:
                 return overtaken.answer
     raise SerializationFailure("others came in between, again and again")
 
 
-def cancel(session: Session, key: str, *, children: bool = True) -> int:
+def cancel(session: Session, key: str, *, children: bool = True) -> tuple[Guard, ...]:
     """Cancel a tree: pass after pass, until one finds nobody alive."""
-    cancelled = 0
-    while rows := session.rows("cancel", id=key, children=children, first=not cancelled):
-        cancelled += len(rows)
-    return cancelled
+    first = True
+    while session.rows("cancel", id=key, children=children, first=first):
+        first = False
+    return tuple(Guard(row["id"], row["claim"]) for row in session.rows("revoked", id=key, children=children))
 
 
 def _own(started: Started | None) -> Started:

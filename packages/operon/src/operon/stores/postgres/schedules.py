@@ -53,20 +53,20 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
             return None
         row = advanced(row, command.next_at)
         ids: list[str] = []
-        cancelled = 0
+        cancelled = False
         for firing in command.firings:
             live = _lock(session, row.last)
             if firing.overlap == "skip" and live:
                 row = skipped(row, firing)
                 continue
             if firing.overlap == "replace" and row.last is not None:
-                cancelled += queues.cancel(session, row.last)
+                cancelled |= bool(queues.cancel(session, row.last))
             if _start(session, firing) and firing.overlap == "queue" and live:
                 session.rows("chain", id=firing.row.id, awaited=row.last)
             row = started(row, firing)
             ids.append(firing.row.id)
         session.rows("keep_schedule", **spelled(row))
-    return Fired(tuple(ids), cancelled > 0)
+    return Fired(tuple(ids), cancelled)
 
 
 def _lock(session: Session, key: str | None) -> bool:

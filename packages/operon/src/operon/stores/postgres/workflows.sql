@@ -87,6 +87,14 @@ update operon.workflows w set
 from live where w.id = live.id
 returning w.id;
 
+-- revoked: the claims under which what is cancelled of a tree may still be run
+with recursive tree as (
+    select id from operon.workflows where id = :id::text
+    union
+    select w.id from operon.workflows w join tree on w.parent = tree.id where :children::boolean
+)
+select id, claim - 1 as claim from operon.workflows where status = 6 and id in (select id from tree);
+
 -- wake: make ready the parked workflows that await one of these
 with sleeper as materialized (
     select id from operon.workflows

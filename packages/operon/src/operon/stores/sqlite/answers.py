@@ -64,11 +64,12 @@ def answer(db: Connection, command: c.Command[Any], now: float) -> Any:
 
 def _start(db: Connection, command: c.Start, now: float) -> Started:
     new = command.row
+    replaced: tuple[Guard, ...] = ()
     if new.replace and (holder := db.one("holder", dedupe=new.dedupe)) and holder["nonce"] != new.nonce:
-        db.run("cancel", id=holder["id"], children=True, now=now)
+        replaced = _cancel(db, c.Cancel(holder["id"]), now)
     if db.changes("start", **_new(new), now=now):
         status = Status.QUEUED if new.executor is None else Status.RUNNING
-        return Started(created=True, outcome=Outcome(status), name=new.name, digest=new.digest)
+        return Started(created=True, outcome=Outcome(status), name=new.name, digest=new.digest, replaced=replaced)
     there = db.one("started", id=new.id, dedupe=new.dedupe)
     if there is None or (there["id"] != new.id and not _may_start(db, new)):
         refused = Started(created=False, outcome=Outcome(Status.CANCELLED), name="", digest="", refused=True)
@@ -159,8 +160,10 @@ def _wake(db: Connection, command: c.Wake, now: float) -> int:
     return db.changes("wake", targets=json.dumps(command.targets), now=now)
 
 
-def _cancel(db: Connection, command: c.Cancel, now: float) -> int:
-    return db.changes("cancel", id=command.workflow_id, children=command.children, now=now)
+def _cancel(db: Connection, command: c.Cancel, now: float) -> tuple[Guard, ...]:
+    tree = {"id": command.workflow_id, "children": command.children}
+    db.run("cancel", **tree, now=now)
+    return tuple(Guard(*row) for row in db.run("revoked", **tree))
 
 
 def _enlist(db: Connection, command: c.Enlist, now: float) -> int:

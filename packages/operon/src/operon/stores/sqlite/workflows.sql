@@ -93,6 +93,14 @@ where status < 4 and id in (
   select id from tree
 );
 
+-- revoked: the claims under which what is cancelled of a tree may still be run
+with recursive tree (id) as (
+  select :id
+  union
+  select child.id from operon_workflows child join tree on child.parent = tree.id where :children
+)
+select id, claim - 1 from operon_workflows where status = 6 and id in (select id from tree);
+
 -- hand_back: return to the queue what an executor runs, each under its claim; with no :guards, all it has
 update operon_workflows set status = 0, executor = null, ready_at = :now, output = null, error = null
 where status = 1 and executor = :executor

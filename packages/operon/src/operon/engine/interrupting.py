@@ -1,0 +1,137 @@
+"""Interrupting runs: those that are dead, cancelled, or past their deadline; and how a body hears of it, once."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError, current_task, get_running_loop
+from collections.abc import Coroutine, Generator, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any
+
+from operon.core import context
+from operon.core.execution import timed_out
+from operon.core.journal import Branch, Run
+from operon.core.rows import Advanced, Guard
+from operon.errors import Cancelled, Suspended
+
+if TYPE_CHECKING:
+    from operon.engine.engine import Engine
+
+REMEMBERED = 100_000
+"""Claims that were revoked, and may belong to what is about to begin here."""
+
+
+def kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
+    """End a run from outside: what it waits for raises the first cause given, and so does its next verb.
+
+    That it is cancelled, a body on the loop hears at its await, whatever it awaits.
+    """
+    fresh = run.dead is None
+    first = run.die(cause)
+    if not isinstance(first, Cancelled):
+        engine.waits.abandon(run, first)
+        engine.loop.cancel(run)
+    elif fresh:
+        run.cleaning_until = engine.clock() + engine.settings.cleanup
+        engine.waits.abandon(run, first, on_loop=not engine.loop.interrupt(run))
+        engine.clockwork.after(engine.settings.cleanup, lambda: engine.loop.cancel(run))
+    return first
+
+
+def expire(engine: Engine, run: Run) -> None:
+    """Stop a workflow that passed its deadline: its outcome is recorded first, then its body is interrupted."""
+    if run.dead is not None:
+        return
+
+    def recorded(answer: Future[Advanced]) -> None:
+        if answer.exception() is None:
+            kill(engine, run, Cancelled(f"{run.id} passed its deadline."))
+            engine.waits.ended(run.id, outcome)
+
+    outcome = timed_out(engine, run)
+    with suppress(Suspended):  # it has left by itself meanwhile
+        engine.pens.of(run).submit(outcome).add_done_callback(recorded)
+
+
+def revoke(engine: Engine, guards: Iterable[Guard]) -> None:
+    """Interrupt what was cancelled, also what is about to begin: an answer of the store may be on its way."""
+    for guard in guards:
+        with engine.lock:
+            engine.revoked[guard] = None
+            run = engine.runs.get(guard.workflow_id)
+        if run is not None and run.guard == guard:
+            kill(engine, run, Cancelled(f"{run.id} was cancelled."))
+    with engine.lock:
+        while len(engine.revoked) > REMEMBERED:
+            del engine.revoked[next(iter(engine.revoked))]
+
+
+# ── Hearing of it ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def told(branch: Branch) -> None:
+    """Note that a branch was told that its run is cancelled: what its task was asked for is done."""
+    if branch.told or not isinstance(branch.run.dead, Cancelled):
+        return
+    branch.told = True
+    with suppress(RuntimeError):  # this thread has no loop
+        task = current_task()
+        if task is not None and task.cancelling():
+            task.uncancel()
+
+
+async def told_in_turn(branch: Branch | None) -> None:
+    """Let whoever awaits the task of a branch be told first: a task group would cancel the clean-up of its tasks."""
+    if branch is None or branch.told or branch is branch.run.root:
+        return
+    task = current_task()
+    if isinstance(branch.run.dead, Cancelled) and task is not None and not task.cancelling():
+        with suppress(CancelledError):
+            await get_running_loop().create_future()
+
+
+class Hearing:
+    """A coroutine of a body; the first cancellation of its task, once the run is cancelled, is raised as `Cancelled`.
+
+    So a body hears the same whatever it awaits: a verb, a future, a task group.
+    """
+
+    __slots__ = ("_branch", "_coro", "close", "send")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], branch: Branch) -> None:
+        self._coro = coro
+        self._branch = branch
+        self.send = coro.send
+        self.close = coro.close
+
+    @classmethod
+    def of(cls, work: Any, branch: Branch) -> Any:
+        """Have a coroutine hear; another awaitable is left as it is."""
+        return cls(work, branch) if iscoroutine(work) else work
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coro, name)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self
+
+    def __iter__(self) -> Hearing:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def throw(self, error: Any, *legacy: Any) -> Any:
+        """Raise this where the coroutine waits, or what it means there."""
+        if legacy or not isinstance(error, CancelledError):
+            return self._coro.throw(error, *legacy)
+        return self._coro.throw(self._heard(error))
+
+    def _heard(self, error: CancelledError) -> BaseException:
+        dead = self._branch.run.dead
+        if self._branch.told or not isinstance(dead, Cancelled):
+            return error
+        if not context.driving.get():  # a verb may have something to finish first
+            told(self._branch)
+        return dead

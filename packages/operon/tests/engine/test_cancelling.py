@@ -1,0 +1,414 @@
+"""Who hears of a cancellation or a deadline in the process that runs a workflow: nothing begins after it, and all hear."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import operon
+from children import PATIENCE
+from engine.conftest import MakeApp, until
+from operon import Operon, aio
+from operon.core.commands import Cancel, Claim, Command
+from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
+from operon.stores.memory import MemoryStore
+
+
+class Gate:
+    """Where the body of a test stands until it is let go on."""
+
+    def __init__(self) -> None:
+        self.inside, self.go = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        """Stand here."""
+        self.inside.set()
+        assert self.go.wait(PATIENCE)
+
+
+class TestNothingBegins:
+    """Once `cancel()` has returned, no body of the tree begins another step, transaction or child in this process."""
+
+    @pytest.mark.parametrize("how", ["verb", "async verb", "client", "replaced", "in a workflow"])
+    def test_after_a_cancellation(self, make: MakeApp, database: Any, how: str) -> None:
+        app, gates, begun = make(), [Gate(), Gate()], list[str]()
+
+        @app.step
+        def work() -> None:
+            begun.append("step")
+
+        @app.workflow
+        def other() -> None:
+            begun.append("workflow")
+
+        @app.workflow
+        def child() -> None:
+            gates[1]()
+            work()
+
+        @app.workflow
+        def flow() -> None:
+            operon.start(child)
+            gates[0]()
+            try:
+                (work if how != "in a workflow" else other)()
+            except Cancelled:
+                begun.append("heard")
+                raise
+
+        @app.workflow
+        def canceller() -> None:
+            operon.cancel("w")
+
+        @app.workflow
+        def newer() -> None: ...
+
+        def cancel() -> None:
+            if how == "verb":
+                operon.cancel("w")
+            elif how == "async verb":
+                asyncio.run(aio.cancel("w"))
+            elif how == "client":
+                with operon.Client(database) as client:
+                    client.cancel("w")
+            elif how == "replaced":
+                newer.using(dedupe="d", on_duplicate="replace")()
+            else:
+                canceller()
+
+        if how == "client" and isinstance(database, MemoryStore):
+            pytest.skip("a client has no way to a store in memory")
+        with app:
+            handle = operon.start(flow.using(key="w", dedupe="d"))
+            assert all(gate.inside.wait(PATIENCE) for gate in gates)
+            cancel()
+            for gate in gates:
+                gate.go.set()
+            with pytest.raises(WorkflowCancelled):
+                handle.result(PATIENCE)
+            until(lambda: not app_runs(app), "a body goes on")
+        assert begun == ["heard"]
+
+    def test_after_a_cancellation_that_another_made_first(self, make: MakeApp) -> None:
+        """It is as good as one's own, though nothing is left to cancel and nobody has been told yet."""
+        app, gate, begun = make(), Gate(), list[str]()
+
+        @app.step
+        def work() -> None:
+            begun.append("step")
+
+        @app.workflow
+        def flow() -> None:
+            gate()
+            work()
+
+        with app:
+            operon.start(flow.using(key="w"))
+            assert gate.inside.wait(PATIENCE)
+            engine: Any = app._engine
+            engine.store.ask(Cancel("w"))
+            operon.cancel("w")
+            gate.go.set()
+            until(lambda: not app_runs(app), "a body goes on")
+        assert begun == []
+
+    def test_what_another_process_cancels_is_stopped_at_the_word(self, make: MakeApp) -> None:
+        app, inside, heard = make(), threading.Event(), threading.Event()
+
+        @app.workflow
+        async def flow() -> None:
+            try:
+                inside.set()
+                await asyncio.Event().wait()
+            except Cancelled:
+                heard.set()
+                raise
+
+        with app:
+            operon.start(flow.using(key="w"))
+            assert inside.wait(PATIENCE)
+            engine: Any = app._engine
+            engine.store.ask(Cancel("w"))
+            engine.heard("cancelled")
+            assert heard.wait(PATIENCE)
+
+    def test_of_what_is_being_claimed(self) -> None:
+        """The claim was answered before the cancellation, and the answer comes after it."""
+        store, begun = Late(), list[str]()
+        app = Operon("app", database=store)
+
+        @app.workflow
+        def flow() -> None:
+            begun.append("body")
+
+        with app:
+            store.holding = True
+            operon.start(flow.using(key="w", delay=0.01))
+            assert store.answered.wait(PATIENCE)
+            operon.cancel("w")
+            store.go.set()
+            operon.start(flow.using(key="v")).result(PATIENCE)
+        assert begun == ["body"]
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_after_a_deadline(self, make: MakeApp, *, asynchronous: bool) -> None:
+        """Whoever waits is told when the body has been: it begins nothing after that."""
+        app, gate, begun = make(), Gate(), list[str]()
+
+        @app.step
+        def work() -> None:
+            begun.append("step")
+
+        @app.workflow
+        def flow() -> None:
+            gate()
+            work()
+
+        @app.workflow
+        async def aflow() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                begun.append("heard")
+
+        with app:
+            handle = operon.start((aflow if asynchronous else flow).using(timeout=0.3))
+            with pytest.raises(WorkflowTimedOut):
+                handle.result(PATIENCE)
+            gate.go.set()
+            until(lambda: not app_runs(app), "the body goes on")
+        assert begun == (["heard"] if asynchronous else [])
+
+
+class Late(MemoryStore):
+    """Answers claims late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holding = False
+        self.answered, self.go = threading.Event(), threading.Event()
+
+    def ask(self, command: Command[Any]) -> Any:
+        """Claim at once, and answer when it is let."""
+        answer = super().ask(command)
+        if isinstance(command, Claim) and self.holding and answer:
+            self.answered.set()
+            assert self.go.wait(PATIENCE)
+        return answer
+
+
+def app_runs(app: Operon) -> Any:
+    """What runs in an app."""
+    engine: Any = app._engine
+    return engine.here()
+
+
+class TestAwaits:
+    """An async body hears `Cancelled` at whatever it awaits, once, and its clean-up runs undisturbed."""
+
+    AWAITED = ("step", "sleep", "event", "group", "gather", "wait_for", "shield", "child", "timer", "thread")
+
+    @pytest.mark.parametrize("awaited", AWAITED)
+    @pytest.mark.parametrize("deadline", [False, True])
+    def test_whatever_it_awaits(self, make: MakeApp, awaited: str, *, deadline: bool) -> None:
+        app, inside, heard = make(grace=30), threading.Event(), list[str]()
+
+        async def ever() -> None:
+            inside.set()
+            await asyncio.Event().wait()
+
+        @app.step
+        async def undo(what: str) -> str:
+            await asyncio.sleep(0)
+            return f"{what} undone"
+
+        step = app.step(ever, name="step")
+        child = app.workflow(ever, name="child")
+
+        async def group() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(step())
+                tasks.create_task(ever())
+
+        def nap() -> None:
+            inside.set()
+            operon.sleep(3600)
+
+        ways: dict[str, Callable[[], Awaitable[object]]] = {
+            "step": step,
+            "sleep": lambda: said(aio.sleep(25)),
+            "event": ever,
+            "group": group,
+            "gather": lambda: asyncio.gather(step(), ever(), aio.sleep(3600)),
+            "wait_for": lambda: asyncio.wait_for(step(), 3600),
+            "shield": lambda: asyncio.shield(ever()),
+            "child": child,
+            "timer": lambda: said(asyncio.sleep(3600)),
+            "thread": lambda: asyncio.to_thread(nap),
+        }
+
+        async def said(it: Awaitable[object]) -> None:
+            inside.set()
+            await it
+
+        @app.workflow
+        async def flow() -> None:
+            try:
+                await ways[awaited]()
+            except Cancelled:
+                heard.append("heard")
+                heard.extend(await asyncio.gather(undo("a"), undo("b")))
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0):
+                        await asyncio.Event().wait()
+                heard.append(await undo("c"))
+                raise
+
+        with app:
+            handle = operon.start(flow.using(key="w", timeout=0.5 if deadline else None))
+            assert inside.wait(PATIENCE)
+            if not deadline:
+                operon.cancel("w")
+            with pytest.raises(WorkflowTimedOut if deadline else WorkflowCancelled):
+                handle.result(PATIENCE)
+            until(lambda: "w" not in dict(app_runs(app)), "the clean-up does not end")
+        assert heard == ["heard", "a undone", "b undone", "c undone"]
+
+    def test_each_task_of_a_group_cleans_up(self, make: MakeApp) -> None:
+        """The group waits for the clean-up of its tasks, and cancels none of it."""
+        app, inside, heard = make(grace=30), threading.Barrier(4), list[str]()
+
+        @app.step
+        async def undo(what: str) -> None:
+            for _ in range(30):
+                await asyncio.sleep(0)
+            heard.append(f"{what} undone")
+
+        async def ever() -> None:
+            await asyncio.to_thread(inside.wait, PATIENCE)
+            await asyncio.Event().wait()
+
+        step = app.step(ever, name="step")
+
+        async def part(name: str, work: Callable[[], Awaitable[object]]) -> None:
+            try:
+                await work()
+            except Cancelled:
+                await undo(name)
+                raise
+
+        @app.workflow
+        async def flow() -> None:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(part("a", step))
+                    tasks.create_task(part("b", step))
+                    tasks.create_task(part("c", step))
+                    tasks.create_task(part("d", lambda: aio.sleep(3600)))
+            except Cancelled:
+                heard.append("body")
+                raise
+
+        with app:
+            operon.start(flow.using(key="w"))
+            inside.wait(PATIENCE)
+            operon.cancel("w")
+            until(lambda: not app_runs(app), "the clean-up does not end")
+        assert sorted(heard[:4]) == ["a undone", "b undone", "c undone", "d undone"]
+        assert heard[4:] == ["body"]
+
+    def test_a_task_that_nobody_awaits(self, make: MakeApp) -> None:
+        """It is cancelled while the body cleans up, and does not go on until that is done."""
+        app, inside, heard = make(), threading.Event(), list[str]()
+        left = asyncio.Event()
+
+        @app.step
+        async def undo() -> None:
+            await left.wait()
+
+        async def aside() -> None:
+            try:
+                await asyncio.Event().wait()
+            except Cancelled:
+                heard.append("aside")
+                left.set()
+                raise
+
+        @app.workflow
+        async def flow() -> None:
+            task = asyncio.create_task(aside())
+            try:
+                inside.set()
+                await asyncio.Event().wait()
+            finally:
+                await undo()
+                heard.append(f"body {task.done()}")
+
+        with app:
+            operon.start(flow.using(key="w"))
+            assert inside.wait(PATIENCE)
+            operon.cancel("w")
+            until(lambda: not app_runs(app), "the clean-up does not end")
+        assert heard[0] == "aside"
+        assert heard[1].startswith("body")
+
+    def test_whoever_cancels_himself(self, make: MakeApp) -> None:
+        app, heard = make(), list[str]()
+
+        @app.step
+        async def undo() -> None:
+            heard.append("undone")
+
+        @app.workflow
+        async def flow() -> None:
+            try:
+                await aio.cancel("w")
+                heard.append("went on")
+            except Cancelled:
+                await undo()
+                raise
+
+        with app:
+            with pytest.raises(WorkflowCancelled):
+                operon.start(flow.using(key="w")).result(PATIENCE)
+            until(lambda: not app_runs(app), "the clean-up does not end")
+        assert heard == ["undone"]
+
+    def test_a_step_of_another_thread_does_not_begin_as_clean_up(self, make: MakeApp) -> None:
+        """Only who has been told cleans up: another branch, which has not been, is told first."""
+        app, gate, heard = make(), Gate(), list[str]()
+
+        @app.step
+        def work() -> None:
+            heard.append("work")
+
+        def part() -> None:
+            gate()
+            work()
+
+        @app.workflow
+        def flow() -> None:
+            with ThreadPoolExecutor(1) as pool:
+                given = pool.submit(part)
+                try:
+                    operon.sleep(3600)
+                except Cancelled:
+                    heard.append("body")
+                    gate.go.set()
+                    with pytest.raises(Cancelled):
+                        given.result()
+                    raise
+
+        with app:
+            handle = operon.start(flow.using(key="w"))
+            assert gate.inside.wait(PATIENCE)
+            operon.cancel("w")
+            with pytest.raises(WorkflowCancelled):
+                handle.result(PATIENCE)
+            until(lambda: not app_runs(app), "the clean-up does not end")
+        assert heard == ["body"]
