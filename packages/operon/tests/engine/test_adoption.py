@@ -324,7 +324,6 @@ def others() -> Iterator[None]:
     with multiprocessing.pool.ThreadPool(1) as pool:
         others_pools.append(pool)
         yield
-    pool.join()
     others_pools.clear()
 
 
