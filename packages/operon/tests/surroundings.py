@@ -16,7 +16,7 @@ KEPT: Final = (
     # Where things are.
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_"),
     # Which programs are tested, and how they are watched.
-    *("OPERON_TEST_PG", "OPERON_PG_BIN", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
+    *("OPERON_TEST_PG", "OPERON_PG_BIN", "PYTHONPATH", "PYTHONHOME", "PYTHONPYCACHEPREFIX"),
     *("PYTEST_", "PYRIGHT_PYTHON_", "COVERAGE_", "COV_"),
 )
 """How the names begin that may stay in the environment; every other could change what is tested."""

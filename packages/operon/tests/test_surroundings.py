@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_a_test_that_fails_leaves_no_program_behind() -> None:
     pids: list[int] = []
 
     def fail() -> None:
-        with started(sys.executable, "-c", FAMILY) as parent:
+        with started(sys.executable, "-c", FAMILY, stdin=subprocess.PIPE) as parent:
             pids.extend([int(parent.says()), int(parent.says()), parent.pid])
             raise ZeroDivisionError
 

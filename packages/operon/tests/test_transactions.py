@@ -47,7 +47,7 @@ def place(way: Way, request: pytest.FixtureRequest, loop: asyncio.AbstractEventL
     if dialect == "sqlite":
         url = f"sqlite:///{request.getfixturevalue('sqlite_path')}"
     else:
-        url = request.getfixturevalue("postgres_url")
+        url = request.getfixturevalue("ready_postgres_url")
     through = url.replace("postgresql:", f"postgresql+{way.driver}:") if way.driver else None
     with bench(dialect, url, loop, through) as place:
         yield place

@@ -100,9 +100,9 @@ def named(ways: list[Way]) -> pytest.MarkDecorator:
 @named(ON_POSTGRES)
 @pytest.mark.parametrize("cut", ["before", "after"])
 def test_a_connection_lost_while_committing_commits_once(
-    way: Way, cut: Literal["before", "after"], postgres_url: str, loop: asyncio.AbstractEventLoop
+    way: Way, cut: Literal["before", "after"], ready_postgres_url: str, loop: asyncio.AbstractEventLoop
 ) -> None:
-    with wired(way, postgres_url, loop) as (place, wire):
+    with wired(way, ready_postgres_url, loop) as (place, wire):
         book = place.begin()
         wire.cut = cut
         done = place.run(way, debit, book)
@@ -115,9 +115,9 @@ def test_a_connection_lost_while_committing_commits_once(
 
 @named(ON_POSTGRES)
 def test_a_connection_lost_before_the_commit_runs_again(
-    way: Way, postgres_url: str, loop: asyncio.AbstractEventLoop
+    way: Way, ready_postgres_url: str, loop: asyncio.AbstractEventLoop
 ) -> None:
-    with wired(way, postgres_url, loop) as (place, _):
+    with wired(way, ready_postgres_url, loop) as (place, _):
         calls: list[int] = []
 
         def script(sql: Sql) -> Op[int]:
@@ -136,10 +136,10 @@ def test_a_connection_lost_before_the_commit_runs_again(
 
 @named(ON_POSTGRES)
 def test_a_connection_lost_at_the_record_runs_again(
-    way: Way, postgres_url: str, loop: asyncio.AbstractEventLoop
+    way: Way, ready_postgres_url: str, loop: asyncio.AbstractEventLoop
 ) -> None:
     """The user's code ends well, and the first to notice is our own statement."""
-    with wired(way, postgres_url, loop) as (place, _):
+    with wired(way, ready_postgres_url, loop) as (place, _):
         calls: list[int] = []
 
         def script(sql: Sql) -> Op[int]:
@@ -157,9 +157,9 @@ def test_a_connection_lost_at_the_record_runs_again(
 
 @named(ON_POSTGRES)
 def test_idle_connections_that_the_server_closed_are_replaced(
-    way: Way, postgres_url: str, loop: asyncio.AbstractEventLoop
+    way: Way, ready_postgres_url: str, loop: asyncio.AbstractEventLoop
 ) -> None:
-    with wired(way, postgres_url, loop) as (place, _):
+    with wired(way, ready_postgres_url, loop) as (place, _):
         place.run(way, debit, place.begin("first"))
         place.sql(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
@@ -170,9 +170,9 @@ def test_idle_connections_that_the_server_closed_are_replaced(
 
 
 def test_a_database_out_of_reach_is_unavailable_after_a_minute_of_patience(
-    postgres_url: str, loop: asyncio.AbstractEventLoop
+    ready_postgres_url: str, loop: asyncio.AbstractEventLoop
 ) -> None:
-    with bench("postgres", postgres_url, loop, "postgresql://127.0.0.1:1/nowhere") as place:
+    with bench("postgres", ready_postgres_url, loop, "postgresql://127.0.0.1:1/nowhere") as place:
         place.source.waiting = 0.01
         with pytest.raises(StoreUnavailable, match="out of reach"):
             place.run(PSYCOPG, debit)
@@ -181,9 +181,9 @@ def test_a_database_out_of_reach_is_unavailable_after_a_minute_of_patience(
 
 @named([PSYCOPG, next(way for way in WAYS if way.name == "session-asyncpg")])
 def test_a_transaction_that_idles_is_ended_by_the_server_and_says_so_at_last(
-    way: Way, postgres_url: str, loop: asyncio.AbstractEventLoop
+    way: Way, ready_postgres_url: str, loop: asyncio.AbstractEventLoop
 ) -> None:
-    with wired(way, postgres_url, loop) as (place, _):
+    with wired(way, ready_postgres_url, loop) as (place, _):
         place.source.idle = 0.05
         calls: list[int] = []
 
@@ -201,11 +201,11 @@ def test_a_transaction_that_idles_is_ended_by_the_server_and_says_so_at_last(
 
 
 def test_nothing_of_ours_makes_a_serializable_transaction_fail(
-    postgres_url: str, loop: asyncio.AbstractEventLoop
+    ready_postgres_url: str, loop: asyncio.AbstractEventLoop
 ) -> None:
     """8 threads, rows of their own, ids that sort by time, and a journal of thousands of rows: no failure at all."""
     threads, each, journal = 8, 60, 4000
-    with bench("postgres", postgres_url, loop) as place:
+    with bench("postgres", ready_postgres_url, loop) as place:
         place.sql(f"insert into accounts select n, 100 from generate_series(3, {threads * 5000}) n")
         place.sql(
             "insert into operon.steps (workflow_id, position, ordinal, attempt, claim, started_at, ended_at, kind, "

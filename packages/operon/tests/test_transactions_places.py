@@ -51,7 +51,7 @@ def url_for(request: pytest.FixtureRequest) -> Callable[[str], str]:
     def url_for(dialect: str) -> str:
         if dialect == "sqlite":
             return f"sqlite:///{request.getfixturevalue('sqlite_path')}"
-        url: str = request.getfixturevalue("postgres_url")
+        url: str = request.getfixturevalue("ready_postgres_url")
         return url
 
     return url_for
@@ -85,15 +85,15 @@ def test_another_database_keeps_a_record_of_its_own(
 
 
 def test_two_runs_in_another_database_at_once_commit_once(
-    postgres_url: str, tmp_path: Path, loop: asyncio.AbstractEventLoop
+    ready_postgres_url: str, tmp_path: Path, loop: asyncio.AbstractEventLoop
 ) -> None:
     way = BY_NAME["psycopg"]
     with (
         bench("sqlite", f"sqlite:///{tmp_path}/journal.db", loop) as journal,
-        bench("postgres", postgres_url, loop) as other,
+        bench("postgres", ready_postgres_url, loop) as other,
     ):
         other.source.close()
-        other.source = Datasource(postgres_url)
+        other.source = Datasource(ready_postgres_url)
         book = journal.begin()
         both = threading.Barrier(2)
         first = threading.local()
@@ -215,12 +215,16 @@ def test_a_start_inside_a_transaction_of_ours_joins_it(
 # ── Engines and pools of the user's ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_pools_of_the_users_are_used_and_left_as_they_were(postgres_url: str, loop: asyncio.AbstractEventLoop) -> None:
+def test_pools_of_the_users_are_used_and_left_as_they_were(
+    ready_postgres_url: str, loop: asyncio.AbstractEventLoop
+) -> None:
     from psycopg.rows import dict_row
 
     with (
-        bench("postgres", postgres_url, loop) as place,
-        psycopg_pool.ConnectionPool(postgres_url, min_size=1, max_size=1, kwargs={"row_factory": dict_row}) as pool,
+        bench("postgres", ready_postgres_url, loop) as place,
+        psycopg_pool.ConnectionPool(
+            ready_postgres_url, min_size=1, max_size=1, kwargs={"row_factory": dict_row}
+        ) as pool,
     ):
         place.source.close()
         place.source = Datasource(pool, place.store.queries)
@@ -260,10 +264,10 @@ class Account(Base):
 
 @pytest.mark.parametrize("name", ["session", "session-async", "session-asyncpg", "sqlmodel", "sqlmodel-async"])
 def test_what_a_session_keeps_is_written_before_the_record(
-    name: str, postgres_url: str, loop: asyncio.AbstractEventLoop
+    name: str, ready_postgres_url: str, loop: asyncio.AbstractEventLoop
 ) -> None:
     way = BY_NAME[name]
-    through = postgres_url.replace("postgresql:", f"postgresql+{way.driver}:") if way.driver else None
+    through = ready_postgres_url.replace("postgresql:", f"postgresql+{way.driver}:") if way.driver else None
 
     def change(tx: Any) -> Any:
         return tx.get(Account, 1)
@@ -274,7 +278,7 @@ def test_what_a_session_keeps_is_written_before_the_record(
         yield from sql(lambda tx: tx.add(Account(id=3, cents=5)))
         return 1
 
-    with bench("postgres", postgres_url, loop, through) as place:
+    with bench("postgres", ready_postgres_url, loop, through) as place:
         place.sql(
             "create function late() returns trigger language plpgsql as $$ begin "
             "if exists (select from operon.steps) then raise 'the record was first'; end if; return new; end $$; "

@@ -428,10 +428,11 @@ def test_a_newer_schema_is_refused(database: Any) -> None:
     assert app.host is None
 
 
-def test_a_schema_that_may_not_be_migrated_is_refused(database: Any) -> None:
-    if isinstance(database, str):
-        with pytest.raises(SchemaMismatch, match="operon migrate"):
-            Operon("app", database=database).launch(migrate=False)
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_schema_that_may_not_be_migrated_is_refused(kind: str, request: pytest.FixtureRequest) -> None:
+    place: Any = request.getfixturevalue("sqlite_path" if kind == "sqlite" else "postgres_url")
+    with pytest.raises(SchemaMismatch, match="operon migrate"):
+        Operon("app", database=place).launch(migrate=False)
 
 
 def test_a_copied_file_is_refused_until_it_is_adopted(tmp_path: Path) -> None:

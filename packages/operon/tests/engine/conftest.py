@@ -25,7 +25,7 @@ def database(request: pytest.FixtureRequest, sqlite_path: Path) -> Any:
         return MemoryStore(Clock(time.time))
     if request.param == "sqlite":
         return f"sqlite:///{sqlite_path}"
-    return request.getfixturevalue("postgres_url")
+    return request.getfixturevalue("ready_postgres_url")
 
 
 @pytest.fixture

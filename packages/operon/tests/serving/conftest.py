@@ -19,7 +19,7 @@ def database(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{request.getfixturevalue('sqlite_path')}"
-    return str(request.getfixturevalue("postgres_url"))
+    return str(request.getfixturevalue("ready_postgres_url"))
 
 
 def by_header(request: Any) -> User | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token, copy_context
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import Struct
 
@@ -21,6 +21,10 @@ class Step(Struct, frozen=True):
     position: str
     attempt: int
     idempotency_key: str
+    workflow_id: str | None = None
+    """That, and on whose behalf, where no run says it: in a transaction that is a workflow of its own."""
+    user: str | None = None
+    roles: tuple[str, ...] = ()
 
 
 class Here:
@@ -53,6 +57,8 @@ class Stray(Struct, frozen=True):
 
 branch = Here()
 stray: ContextVar[Stray | None] = ContextVar("operon_stray", default=None)
+driving: ContextVar[bool] = ContextVar("operon_driving", default=False)
+"""Whether a verb of the branch is under way, so that what its thread does is not the body's code."""
 step: ContextVar[Step | None] = ContextVar("operon_step", default=None)
 transaction: ContextVar[Any] = ContextVar("operon_transaction", default=None)
 """The open transaction of the user, as its datasource made it."""
@@ -66,18 +72,22 @@ def current() -> Branch | None:
 def body() -> Branch | None:
     """Give the branch whose own code this is; None in a verb that it called, too."""
     here = current()
-    return None if here is None or here.driven else here
+    return None if here is None or driving.get() else here
 
 
 def admit() -> None:
     """Refuse verbs where a workflow's body sent its code and nothing of it can be recorded.
 
     Raises:
-        NotInWorkflow: this is such a place; the workflow is held, for a person to mend its code.
+        NotInWorkflow: this is such a place.
     """
     here = stray.get()
-    if here is None or branch.get() is not None or step.get() is not None:
-        return
+    if here is not None and branch.get() is None and step.get() is None:
+        refuse(here)
+
+
+def refuse(here: Stray) -> NoReturn:
+    """Refuse a verb, and end the run whose body it was: the workflow is held, for a person to mend its code."""
     run = here.run
     error = NotInWorkflow(
         f"{'A workflow' if run is None else run.id} calls Operon {here.where}, where nothing can be recorded. In the "
@@ -104,16 +114,23 @@ def within_workflow(verb: str) -> Branch:
 
 
 @contextmanager
+def doing(what: Step) -> Generator[None]:
+    """Run the function of a step, or of a transaction."""
+    token = step.set(what)
+    try:
+        yield
+    finally:
+        step.reset(token)
+
+
+@contextmanager
 def outside(name: str, key: str) -> Generator[None]:
     """Run a step that no workflow is around: once, unrecorded, under a key that is nobody else's."""
     if step.get() is not None or branch.get() is not None:
         yield
         return
-    token = step.set(Step(name, "", 1, key))
-    try:
+    with doing(Step(name, "", 1, key)):
         yield
-    finally:
-        step.reset(token)
 
 
 def copied() -> Context:
@@ -127,17 +144,14 @@ def snapshot() -> Where:
     In a step outside a workflow the id is None and the key is fresh.
 
     Raises:
-        NotInWorkflow: this is neither a workflow nor a step.
+        NotInWorkflow: this is neither a workflow nor a step or a transaction.
     """
-    here, doing = branch.get(), step.get()
-    if here is None and doing is None:
-        raise NotInWorkflow("context() was called outside of any workflow or step.")
-    row = here.run.row if here is not None else None
-    return Where(
-        workflow_id=row.id if row else None,
-        step=doing.name if doing else None,
-        attempt=doing.attempt if doing else 1,
-        idempotency_key=doing.idempotency_key if doing else (row.id if row else ""),
-        user=row.user if row else None,
-        roles=row.roles if row else (),
-    )
+    here, now = branch.get(), step.get()
+    row = None if here is None else here.run.row
+    if now is None:
+        if row is None:
+            raise NotInWorkflow("context() was called outside of any workflow, step or transaction.")
+        return Where(row.id, None, 1, row.id, row.user, row.roles)
+    if row is None or now.workflow_id is not None:
+        return Where(now.workflow_id, now.name, now.attempt, now.idempotency_key, now.user, now.roles)
+    return Where(row.id, now.name, now.attempt, now.idempotency_key, row.user, row.roles)

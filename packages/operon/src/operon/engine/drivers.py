@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -79,11 +78,11 @@ def verb() -> Generator[Branch | None]:
     if line is None:
         yield None
         return
-    line.driven += 1
+    token = context.driving.set(True)
     try:
         yield line
     finally:
-        line.driven -= 1
+        context.driving.reset(token)
 
 
 async def adrive(engine: Engine, op: Op[T]) -> T:
@@ -316,15 +315,13 @@ async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
 
 
 async def _awhole(value: Awaitable[Any]) -> Any:
-    """Run a body to its end, and to that of what it gave to threads."""
-    try:
-        return await value
-    finally:
-        here = context.branch.get()
-        if here is not None and here.run.lines.pieces and not isinstance(sys.exception(), asyncio.CancelledError):
-            future: Future[None] = Future()
-            turns.once_done(here.run, lambda: _come(future))
-            await arrived(future)
+    """Run a body to its end, and to that of what it gave to threads; nobody waits for these if it fails."""
+    result, here = await value, context.branch.get()
+    if here is not None and here.run.lines.pieces:
+        future: Future[None] = Future()
+        turns.once_done(here.run, lambda: _come(future))
+        await arrived(future)
+    return result
 
 
 @contextmanager

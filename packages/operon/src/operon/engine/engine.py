@@ -25,7 +25,7 @@ from operon.core.schedules import declare
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.engine import adoption, drivers
+from operon.engine import adoption, drivers, strays
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
 from operon.engine.executor import Executor
@@ -236,7 +236,7 @@ class Engine:
 
     def _alive(self) -> None:
         self.unforked()
-        context.admit()
+        strays.admit()
         if not self._accepting and context.branch.get() is None:  # what runs while the app drains may go on
             raise NotLaunched(f"{self.name} is closed.")
 

@@ -1,0 +1,108 @@
+"""Where a workflow's body sends code and nothing of it can be recorded: verbs are refused there, and only verbs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from operon.core import context
+from operon.core.context import Stray
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_local = threading.local()
+
+
+def admit() -> None:
+    """Refuse verbs where a workflow's body sent its code and nothing of it can be recorded.
+
+    Raises:
+        NotInWorkflow: this is such a place, whatever context was taken along.
+    """
+    context.admit()
+    stray: Stray | None = getattr(_local, "stray", None)
+    if stray is not None and context.step.get() is None:
+        context.refuse(stray)
+
+
+class Elsewhere(Generic[R]):
+    """A function that runs where verbs are refused; it can be sent to another process."""
+
+    def __init__(self, fn: Callable[..., R], stray: Stray) -> None:
+        self._fn = fn
+        self._stray = stray
+
+    def __reduce__(self) -> tuple[type[Elsewhere[R]], tuple[Callable[..., R], Stray]]:
+        """Leave the run behind."""
+        return Elsewhere, (self._fn, Stray(self._stray.where))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        """Run it."""
+        here, stray = context.branch.set(None), context.stray.set(self._stray)
+        try:
+            return self._fn(*args, **kwargs)
+        finally:
+            context.stray.reset(stray)
+            context.branch.reset(here)
+
+
+class StrayFuture(Future[R]):
+    """The future of what a body has sent to another process."""
+
+    def add_done_callback(self, fn: Callable[[Future[R]], object]) -> None:
+        """Call this at the end, on whatever thread; it is no part of the workflow."""
+        here = context.current()
+        where = "in a callback of a future"
+        super().add_done_callback(fn if here is None else Elsewhere(fn, Stray(where, here.run)))
+
+
+@contextmanager
+def own_threads(*, initialized: bool = False) -> Generator[None]:
+    """Start threads that are not the body's, though it is the body that has them started; but `initialized` by it."""
+    before = getattr(_local, "own", False), getattr(_local, "initialized", False)
+    _local.own, _local.initialized = True, initialized
+    try:
+        yield
+    finally:
+        _local.own, _local.initialized = before
+
+
+def ordinary(fn: Callable[P, R]) -> Callable[P, R]:
+    """Run what no body has submitted, on a thread that may have been started for one."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = context.stray.set(None)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            context.stray.reset(token)
+
+    return run
+
+
+def about_to_start(thread: threading.Thread) -> None:
+    """Look at a thread that is being started: if a body starts it, or another stray, verbs are refused on it."""
+    here, stray = context.body(), context.stray.get() or getattr(_local, "stray", None)
+    if here is not None:
+        stray = Stray("on a thread that its body started", here.run)
+    own = getattr(_local, "own", False)
+    initialized = own and getattr(_local, "initialized", False)
+    # anyio's threads are for everybody, and work in the context and in the place of the task that waits for them.
+    if stray is not None and (initialized or not own) and not type(thread).__module__.startswith("anyio."):
+        _lead_astray(thread, stray, whole=not initialized)
+
+
+def _lead_astray(thread: threading.Thread, stray: Stray, *, whole: bool) -> None:
+    """Have verbs refused on a thread: in the `whole` of it, or only where nothing else is known."""
+    run = thread.run
+
+    def stray_run() -> None:
+        vars(thread).pop("run", None)
+        context.stray.set(stray)
+        _local.stray = stray if whole else None
+        run()
+
+    thread.run = stray_run  # type: ignore[method-assign]  # of this one only
