@@ -219,13 +219,29 @@ def test_groups_keep_what_they_hold() -> None:
     assert repr(rest.exceptions) == "(ExceptionGroup('more', [KeyError('k')]),)"
 
 
-def test_causes_come_along_one_level() -> None:
+def test_errors_come_along_wherever_they_lie() -> None:
+    error = ValueError("all", [KeyError("in a list"), {"it": OSError(2, "in a dict")}])
+    vars(error)["errors"] = (TwoArguments(1, "in an attribute"),)
+    back: Any = again(error)
+    assert repr(back.args) == repr(error.args)
+    assert vars(back.errors[0]) == {"code": 1, "reason": "in an attribute"}
+
+
+def test_an_error_that_contains_itself_is_told_as_text() -> None:
+    error = ValueError("mine")
+    vars(error)["errors"] = [error]
+    assert again(error).args == ("mine",)
+    error.__cause__ = error
+    assert again(error).__cause__ is None
+
+
+def test_causes_come_along() -> None:
     outer, middle, inner = ValueError("outer"), TwoArguments(1, "middle"), KeyError("inner")
     outer.__cause__, middle.__cause__ = middle, inner
     back = again(outer)
     assert isinstance(back.__cause__, TwoArguments)
     assert back.__cause__.code == 1
-    assert back.__cause__.__cause__ is None
+    assert isinstance(back.__cause__.__cause__, KeyError)
     assert back.__suppress_context__
 
 

@@ -36,10 +36,9 @@ DURABLE: Final = re.compile(r"\.(workflow|step|transaction|schedule|get|post|put
 BODIES: Final = {
     *("test_branches:wait_sets", "test_branches:queue", "test_leaving:beside_an_executor"),
     *("test_scopes:ticks", "test_scopes:barrier"),
-    *(
-        f"test_pools:{it}"
-        for it in ["completed", "completed_before", "first_of_them", "crowded", "sleeping", "children"]
-    ),
+    *("test_pools:completed", "test_pools:completed_before", "test_pools:computing", "test_pools:first_of_them"),
+    *("test_pools:crowded", "test_pools:sleeping", "test_pools:children"),
+    *("test_pool_programs:child", "test_pool_programs:handle"),
 }
 """Functions of tests that are bodies of workflows, and show it in no decorator."""
 IMPORT_SECONDS: Final = 0.150

@@ -8,7 +8,8 @@ import multiprocessing.pool
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
@@ -23,6 +24,7 @@ from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.engine import turns
 from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld
+from operon.stores.memory import Clock, MemoryStore
 
 elsewhere = Operon("elsewhere")
 
@@ -241,33 +243,50 @@ class TestWaiting:
         with app, pytest.raises(BadValue, match="timeout= for work"):
             flow()
 
-    def test_runs_that_share_a_pool_do_not_wait_for_one_another(
-        self, make: MakeApp, monkeypatch: pytest.MonkeyPatch
+    def test_recorded_work_waits_for_no_thread_of_a_pool(
+        self, make: MakeApp, monkeypatch: pytest.MonkeyPatch, database: Any
     ) -> None:
-        """Replays that have all threads of a pool between them, and wait for work that has none, end all the same."""
-        monkeypatch.setattr(turns, "CROWDED", 0.1)
-        app, ran = make(), list[tuple[int, int]]()
+        """A replay on a smaller pool, or one whose threads others have, has the work that comes next done beside it."""
+        monkeypatch.setattr(turns, "CROWDED", 0.05)
+        database, ran, size = MemoryStore(Clock(time.time)), list[int](), 2
+        first, gate, both = threading.Event(), threading.Event(), threading.Barrier(3)
 
-        @app.step
-        def step(of: int, n: int) -> int:
-            ran.append((of, n))
-            return n
+        def declare(app: Operon) -> Any:
+            @app.step(name="step")
+            def step(n: int) -> int:
+                ran.append(n)
+                if n == 0:
+                    first.wait(20)
+                return n
 
-        with ThreadPoolExecutor(2) as pool:
+            def work(n: int) -> int:
+                total = step(n)
+                operon.now()  # what came before is durable
+                first.set()
+                if not gate.is_set():
+                    both.wait(20)
+                    gate.wait(20)
+                return total + step(n + 10)
 
-            def work(of: int, n: int) -> int:
-                first = step(of, n)
-                operon.sleep(0.05 + n / 100)
-                return first + step(of, n + 10)
+            @app.workflow(name="flow")
+            def flow() -> int:
+                with ThreadPoolExecutor(size) as pool:
+                    return sum(pool.map(work, range(2)))
 
-            @app.workflow
-            def flow(of: int) -> int:
-                return sum(future.result() for future in [pool.submit(work, of, n) for n in range(4)])
+            return flow
 
-            with app:
-                handles = [operon.start(flow, n) for n in range(6)]
-                assert [handle.result(60) for handle in handles] == [52] * 6
-        assert sorted(ran) == [(of, n) for of in range(6) for n in (0, 1, 2, 3, 10, 11, 12, 13)]
+        app = make(database=database)
+        flow = declare(app)
+        app.launch()
+        operon.start(flow.using(key="w"))
+        both.wait(20)
+        crash(app)
+        gate.set()
+        app, size = make(database=database, lease=0.5), 1
+        flow = declare(app)
+        with app:
+            assert operon.retrieve("w", flow).result(30) == 22
+        assert ran.count(0) == ran.count(1) == 1
 
 
 def bare(work: Callable[[], Any]) -> None:
@@ -296,8 +315,21 @@ def thread_pool(work: Callable[[], Any]) -> None:
         pool.apply(work)
 
 
+others_pools: list[multiprocessing.pool.ThreadPool] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def others() -> Iterator[None]:
+    """Have a pool that was made by nobody's body."""
+    with multiprocessing.pool.ThreadPool(1) as pool:
+        others_pools.append(pool)
+        yield
+    others_pools.clear()
+
+
 def thread_pool_of_others(work: Callable[[], Any]) -> None:
-    OTHERS.map(lambda _: work(), [1])
+    (pool,) = others_pools
+    pool.map(lambda _: work(), [1])
 
 
 def initializer(work: Callable[[], Any]) -> None:
@@ -311,7 +343,6 @@ def callback(work: Callable[[], Any]) -> None:
 
 
 SHARED = ThreadPoolExecutor(1)
-OTHERS = multiprocessing.pool.ThreadPool(1)
 STRAY = [bare, taken_along, timer, grandchild, thread_pool, thread_pool_of_others, initializer, callback]
 
 
@@ -475,9 +506,10 @@ class TestUntouched:
 
     def test_a_body_that_fails_waits_for_no_thread(self, make: MakeApp) -> None:
         """The threads that it leaves behind are told at their next verb."""
-        app, go, left = make(), threading.Event(), threading.Event()
+        app, begun, go, left = make(), threading.Event(), threading.Event(), threading.Event()
 
         def hang() -> None:
+            begun.set()
             go.wait(20)
             try:
                 operon.now()
@@ -488,6 +520,7 @@ class TestUntouched:
         @app.workflow
         def flow() -> None:
             SHARED.submit(hang)
+            begun.wait(20)
             raise ValueError("fails")
 
         with app:

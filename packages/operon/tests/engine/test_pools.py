@@ -7,6 +7,7 @@ replayed, as in `test_branches`.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from functools import partial
@@ -54,6 +55,19 @@ def completed_before(world: World) -> None:
     operon.sleep(0.02)
     for future in as_completed(futures):
         do(world, f"after {future.result()[0]}")
+
+
+def computing(world: World) -> None:
+    """Nothing is recorded of them but their end."""
+
+    def spin(name: str) -> str:
+        for _ in range(world.rng.randrange(2000)):
+            os.sched_yield()
+        return name
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in as_completed([pool.submit(spin, name) for name in "abcd"]):
+            do(world, f"after {future.result()}")
 
 
 def first_of_them(world: World) -> None:
@@ -174,6 +188,7 @@ PROGRAMS: list[Program] = [
     mapped,
     completed,
     completed_before,
+    computing,
     first_of_them,
     crowded,
     nested,

@@ -15,6 +15,7 @@ import anyio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+import operon
 from engine.test_branches import World, run, timeless
 from operon import aio
 from operon.core.rows import WorkflowRow
@@ -34,7 +35,7 @@ class Node:
         return f"{self.kind}{self.number}({', '.join(map(repr, self.inside))})"
 
 
-LEAVES = ("step", "sleep", "hang", "now", "random", "child", "handle", "plain")
+LEAVES = ("step", "sleep", "hang", "now", "random", "child", "handle", "plain", "thread", "napping")
 BRANCHES = (
     *("sequence", "timeout", "wait_for", "gather", "group", "first", "wait", "shield", "cancel", "failing"),
     *("completed", "deadline", "scope", "cancelled_group", "shielded_scope"),
@@ -103,6 +104,16 @@ class Play:
     async def hang(self, node: Node, _: str) -> None:
         async with asyncio.timeout(0.003 + node.number * 0.004):
             await self.world.hang("h")
+
+    async def thread(self, node: Node, where: str) -> None:
+        self.told(where, await asyncio.to_thread(self.world.press, f"t{node.number}"))
+
+    async def napping(self, node: Node, where: str) -> None:
+        def nap() -> str:
+            operon.sleep(node.number * 0.004)
+            return self.world.press("nap")
+
+        self.told(where, await asyncio.to_thread(nap))
 
     async def now(self, _: Node, where: str) -> None:
         self.told(where, str(await aio.now()))

@@ -1,4 +1,7 @@
-"""Asking about workflows: describe, steps, find, count, retrieve; and cancel."""
+"""Asking about workflows: describe, steps, find, count, retrieve; and cancel.
+
+What a workflow's body is told is recorded: a replay is told the same, whatever has become of them since.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from msgspec import Struct
+from msgspec import json as structs
 from msgspec.structs import replace
 
 from operon.core import context, records
+from operon.core.codec.signature import digest
 from operon.core.commands import Awaited, Cancel, Count, Describe, Executors, Find, Load, Op, ask
 from operon.core.function import Declared
 from operon.core.given import instant, labels, text, whole
 from operon.core.host import Host
 from operon.core.ids import possible
 from operon.core.journal import note, recall, settle
+from operon.core.once import looking
 from operon.core.operations import History
 from operon.core.results import Handle, erased, unknown
 from operon.core.rows import Entry, Filter, Kind, Outcome, WorkflowRow
@@ -38,8 +45,12 @@ def retrieve(host: Host, workflow_id: str, function: Declared | None = None) -> 
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
-    row = yield from _row(workflow_id)
-    return Handle(host, workflow_id, function.function if function is not None else host.function(row.name))
+
+    def name() -> Op[str]:
+        return (yield from _row(workflow_id)).name
+
+    known = yield from looking(host, "retrieve", workflow_id, str, name)
+    return Handle(host, workflow_id, function.function if function is not None else host.function(known))
 
 
 def describe(host: Host, workflow_id: str) -> Op[WorkflowRecord]:
@@ -48,11 +59,23 @@ def describe(host: Host, workflow_id: str) -> Op[WorkflowRecord]:
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
-    record = records.record(host, (yield from _row(workflow_id)))
-    if record.executor is None:
-        return record
-    peer = next((each for each in (yield from ask(Executors())) if each.id == record.executor), None)
-    return record if peer is None else dataclasses.replace(record, host=peer.host.partition(":")[0], pid=peer.pid)
+
+    def look() -> Op[Described]:
+        row = yield from _row(workflow_id)
+        peers = () if row.executor is None else (yield from ask(Executors()))
+        peer = next((each for each in peers if each.id == row.executor), None)
+        return Described(row) if peer is None else Described(row, peer.host.partition(":")[0], peer.pid)
+
+    seen = yield from looking(host, "describe", workflow_id, Described, look)
+    return dataclasses.replace(records.record(host, seen.row), host=seen.host, pid=seen.pid)
+
+
+class Described(Struct, frozen=True):
+    """A workflow, and who runs it."""
+
+    row: WorkflowRow
+    host: str | None = None
+    pid: int | None = None
 
 
 def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
@@ -61,11 +84,23 @@ def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
     """
-    row = yield from _row(workflow_id)
-    entries = yield from ask(Load(workflow_id))
-    if row.status.ended:
-        return History(host, row, entries).records()
-    return History(host, row, entries, (yield from ask(Awaited(workflow_id)))).records()
+
+    def look() -> Op[Seen]:
+        row = yield from _row(workflow_id)
+        entries = yield from ask(Load(workflow_id))
+        return Seen(row, entries, () if row.status.ended else (yield from ask(Awaited(workflow_id))), host.now())
+
+    seen = yield from looking(host, "steps", workflow_id, Seen, look)
+    return History(host, seen.row, seen.entries, seen.awaits, seen.now).records()
+
+
+class Seen(Struct, frozen=True):
+    """A workflow's journal, what the workflow is parked for, and when that was looked at."""
+
+    row: WorkflowRow
+    entries: tuple[Entry, ...]
+    awaits: tuple[str, ...]
+    now: float
 
 
 def find(
@@ -104,7 +139,8 @@ def find(
         limit=whole("limit", limit, least=1),
         after=None if after is None else (after.created_at.timestamp(), after.id),
     )
-    return [records.record(host, row) for row in (yield from ask(Find(page)))]
+    rows = yield from looking(host, "find", _digest(page), tuple[WorkflowRow, ...], lambda: ask(Find(page)))
+    return [records.record(host, row) for row in rows]
 
 
 def count(
@@ -120,9 +156,12 @@ def count(
     queue: str | None = None,
 ) -> Op[int]:
     """Count workflows; takes what `find` takes."""
-    del host
     wanted = _wanted(_texts(name=name, parent=parent, user=user, queue=queue), status, (since, until), attributes)
-    return (yield from ask(Count(wanted)))
+    return (yield from looking(host, "count", _digest(wanted), int, lambda: ask(Count(wanted))))
+
+
+def _digest(wanted: Filter) -> str:
+    return digest(structs.encode(wanted).decode())
 
 
 def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:

@@ -21,6 +21,10 @@ class Step(Struct, frozen=True):
     position: str
     attempt: int
     idempotency_key: str
+    workflow_id: str | None = None
+    """That, and on whose behalf, where no run says it: in a transaction that is a workflow of its own."""
+    user: str | None = None
+    roles: tuple[str, ...] = ()
 
 
 class Here:
@@ -110,16 +114,23 @@ def within_workflow(verb: str) -> Branch:
 
 
 @contextmanager
+def doing(what: Step) -> Generator[None]:
+    """Run the function of a step, or of a transaction."""
+    token = step.set(what)
+    try:
+        yield
+    finally:
+        step.reset(token)
+
+
+@contextmanager
 def outside(name: str, key: str) -> Generator[None]:
     """Run a step that no workflow is around: once, unrecorded, under a key that is nobody else's."""
     if step.get() is not None or branch.get() is not None:
         yield
         return
-    token = step.set(Step(name, "", 1, key))
-    try:
+    with doing(Step(name, "", 1, key)):
         yield
-    finally:
-        step.reset(token)
 
 
 def copied() -> Context:
@@ -133,17 +144,14 @@ def snapshot() -> Where:
     In a step outside a workflow the id is None and the key is fresh.
 
     Raises:
-        NotInWorkflow: this is neither a workflow nor a step.
+        NotInWorkflow: this is neither a workflow nor a step or a transaction.
     """
-    here, doing = branch.get(), step.get()
-    if here is None and doing is None:
-        raise NotInWorkflow("context() was called outside of any workflow or step.")
-    row = here.run.row if here is not None else None
-    return Where(
-        workflow_id=row.id if row else None,
-        step=doing.name if doing else None,
-        attempt=doing.attempt if doing else 1,
-        idempotency_key=doing.idempotency_key if doing else (row.id if row else ""),
-        user=row.user if row else None,
-        roles=row.roles if row else (),
-    )
+    here, now = branch.get(), step.get()
+    row = None if here is None else here.run.row
+    if now is None:
+        if row is None:
+            raise NotInWorkflow("context() was called outside of any workflow, step or transaction.")
+        return Where(row.id, None, 1, row.id, row.user, row.roles)
+    if row is None or now.workflow_id is not None:
+        return Where(now.workflow_id, now.name, now.attempt, now.idempotency_key, now.user, now.roles)
+    return Where(row.id, now.name, now.attempt, now.idempotency_key, row.user, row.roles)

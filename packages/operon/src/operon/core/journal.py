@@ -106,6 +106,8 @@ class Run:
         self.riding: dict[str, Entry] = {}
         """Written with whatever is written next, and lost without harm."""
         self.instants: dict[str, float] = {}
+        self.children: set[str] = set()
+        """What it has started, as far as the code has come: their records are kept as long as its own."""
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
         """What the body raised, if that is its outcome: for whoever logs it."""
@@ -234,7 +236,7 @@ class Run:
 
     def knows(self, path: str) -> bool:
         """Whether anything of this branch, or of one below, is recorded."""
-        return any(key == path.rstrip("/") or key.startswith(path) for key in self.reach)
+        return any(position.startswith(path) for position in self.journal)
 
     def skip(self, path: str) -> None:
         """Note that nothing of this branch will be asked for any more."""
@@ -273,11 +275,6 @@ class Branch:
         """Claim the position of the next timer that this branch sets."""
         self._timers += 1
         return f"{self.path}t{self._timers}"
-
-    @property
-    def used(self) -> bool:
-        """Whether anything has come to pass in it."""
-        return bool(self._steps or self._forks or self._timers)
 
     def moment(self, now: float) -> float:
         """Tell the time, which goes on only when the code is told something; recorded where it is another than before.

@@ -18,6 +18,26 @@ from operon.errors import NotInWorkflow, OperonError
 T = TypeVar("T")
 
 
+def looking(host: Host, verb: str, digest: str, answers: type[T], look: Callable[[], Op[T]]) -> Op[T]:
+    """Look at something; in a workflow's body once, so that a replay sees what the first run saw.
+
+    Args:
+        host: the app.
+        verb: names the step.
+        digest: of the arguments.
+        answers: the type of what is seen, plain data that is recorded as JSON.
+        look: looks.
+
+    Raises:
+        PayloadTooLarge: it is too much to be recorded.
+        Divergence: the journal has something else here.
+    """
+    branch = context.current()
+    if branch is None or branch.run.cleaning(host.clock()):
+        return (yield from look())
+    return (yield from once(host, verb, digest, answers, lambda _: look()))
+
+
 def once(host: Host, verb: str, digest: str, answers: type[T], work: Callable[[str], Op[T]]) -> Op[T]:
     """Do something; in a workflow's body as a recorded step, whose error is recorded, too.
 
@@ -49,11 +69,12 @@ def once(host: Host, verb: str, digest: str, answers: type[T], work: Callable[[s
     blank = Entry(position, 0, Kind.STEP, verb, digest, version=host.version)
     try:
         answer = yield from work(f"{run.id}.{position}")
+        output = host.codec.policy.check_size(json.encode(answer), f"what {verb}() answers")
     except OperonError as error:
         run.check()
         text = host.codec.encode_error(error, home="operon", where=f"{verb}()")
         yield from note(run, replace(blank, ordinal=run.number(), error=text))
         raise
     run.check()
-    yield from note(run, replace(blank, ordinal=run.number(), output=json.encode(answer).decode()))
+    yield from note(run, replace(blank, ordinal=run.number(), output=output))
     return answer

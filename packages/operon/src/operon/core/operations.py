@@ -26,6 +26,7 @@ class History:
         row: the workflow.
         entries: its journal, by ordinal.
         awaits: the ids of those it is parked for.
+        now: when it was looked at.
     """
 
     def __init__(
@@ -33,14 +34,15 @@ class History:
         host: Host,
         row: WorkflowRow,
         entries: Sequence[Entry],
-        awaits: Sequence[str] = (),
+        awaits: Sequence[str],
+        now: float,
     ) -> None:
         self._host = host
         self._row = row
         self._entries = entries
         self._awaits = awaits
         self._function = host.function(row.name)
-        self._now = host.now()
+        self._now = now
         self._wakes = {each.position.removesuffix(WAKE): each for each in entries if each.position.endswith(WAKE)}
         self._ends: dict[str, float] = {}
         """Of each branch, when its latest operation ended."""

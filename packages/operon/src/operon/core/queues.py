@@ -7,13 +7,16 @@ from datetime import timedelta
 from itertools import zip_longest
 from typing import Any, TypeAlias, TypeVar
 
+from msgspec import json
 from msgspec.structs import replace
 
 from operon.core import context
+from operon.core.codec.signature import digest
 from operon.core.commands import Op, Queues, SetQueue, StartMany, ask
 from operon.core.function import Declared, Using
 from operon.core.given import MOST, seconds, shown
 from operon.core.host import Host
+from operon.core.once import once
 from operon.core.results import Handle
 from operon.core.results import start as start_one
 from operon.core.rows import Limits, QueueRow
@@ -159,9 +162,13 @@ def change(host: Host, command: SetQueue) -> Op[None]:
     Raises:
         NotFound: there is none of this name.
     """
-    if not (yield from ask(command)):
-        raise NotFound(f"There is no queue {command.name!r}: an app declares it with app.queue({command.name!r}).")
-    host.nudge()
+
+    def work(_: str) -> Op[None]:
+        if not (yield from ask(command)):
+            raise NotFound(f"There is no queue {command.name!r}: an app declares it with app.queue({command.name!r}).")
+        host.nudge()
+
+    yield from once(host, "queue", digest(json.encode(command).decode()), type(None), work)
 
 
 def named(host: Host, queue: str) -> Op[QueueRow]:

@@ -19,7 +19,7 @@ from operon.core.ids import possible
 from operon.core.journal import Run, Wait, interrupted, note, read, recall, settle
 from operon.core.records import at, read_error
 from operon.core.rows import Entry, Kind, Outcome
-from operon.core.starting import Begun, begin, is_descendant, placed
+from operon.core.starting import Begun, begin, placed
 from operon.core.states import Status
 from operon.core.verbs import alarm
 from operon.errors import (
@@ -179,7 +179,7 @@ def result(host: Host, handle: Handle[R_co], timeout: float | timedelta | None, 
         interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
         raise
     # A child's record is kept as long as its parent's, and a replay reads it there; others' may be deleted.
-    copied = "null" if is_descendant(run, handle.id) else json.encode(replace(outcome, shares=())).decode()
+    copied = "null" if handle.id in run.children else json.encode(replace(outcome, shares=())).decode()
     yield from note(run, replace(blank, ordinal=run.number(), output=copied))
     return _within(run, blank, handle, outcome)
 

@@ -19,6 +19,8 @@ from operon.core.states import status_of
 from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, OperonError, Suspended
 
 T = TypeVar("T")
+JOINED = '"joined"'
+"""What the record of a start says of a workflow that was there already: another's, with a life of its own."""
 
 
 class Execute(Command[Outcome | None], frozen=True):
@@ -164,7 +166,7 @@ def _child(
     if recorded is not None and (error := recorded.error) is not None:
         raise read(run, recorded, lambda: host.codec.decode_error(error, home="operon"))
     if recorded is not None:
-        return Begun(recorded.child or "")
+        return _known(run, recorded)
     yield from settle(run)
     blank = Entry(position, 0, Kind.START, function.name, digest, version=host.version)
     try:
@@ -187,7 +189,18 @@ def _child(
         text = host.codec.encode_error(error, home="operon", where=f"the start of {function.name}")
         yield from note(run, replace(blank, ordinal=run.number(), error=text))
         raise
-    yield from placed(begun, note(run, replace(blank, ordinal=run.number(), child=begun.id)))
+    output = JOINED if begun.joined else None
+    yield from placed(begun, note(run, replace(blank, ordinal=run.number(), child=begun.id, output=output)))
+    if not begun.joined:
+        run.children.add(begun.id)
+    return begun
+
+
+def _known(run: Run, started: Entry) -> Begun:
+    """Give the child that a record names."""
+    begun = Begun(started.child or "", joined=started.output == JOINED)
+    if not begun.joined:
+        run.children.add(begun.id)
     return begun
 
 
@@ -209,11 +222,6 @@ def derived(run: Run, position: str) -> str:
     if len(name) <= 200:
         return name
     return f"{(run.row.root or run.id)[:120]}~{blake2b(name.encode(), digest_size=16).hexdigest()}"
-
-
-def is_descendant(run: Run, workflow_id: str) -> bool:
-    """Whether an id is one that only what this run starts, or what that starts, gets."""
-    return workflow_id.startswith((f"{run.id}.", f"{(run.row.root or run.id)[:120]}~"))
 
 
 def _started(
@@ -257,10 +265,13 @@ def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:
     key = row.dedupe if answer.id is not None else row.id
     if on_duplicate == "reject":
         raise Duplicate(f"{key!r} is taken by {answer.name}, {answer.outcome.status}; use another key, or join it.")
-    if (answer.name, answer.digest) != (row.name, row.digest) and on_duplicate != "first":
-        other = "with other arguments" if answer.name == row.name else f"for {answer.name}"
+    if answer.name not in declared.function.names:
         raise KeyConflict(
-            f"The key {key!r} of this call of {row.name} already started a workflow {other}. "
+            f"The key {key!r} of this call of {row.name} already started a workflow for {answer.name}: use another key."
+        )
+    if answer.digest != row.digest and on_duplicate != "first":
+        raise KeyConflict(
+            f"The key {key!r} of this call of {row.name} already started it with other arguments. "
             f'Use a key of its own, or on_duplicate="first" to take whatever is there.'
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -26,7 +27,8 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     branch = context.within_workflow("step")
     name = using.name or function.name
     position = branch.advance()
-    digest = function.signature.digest((args, kwargs))
+    text = function.signature.encode(args, kwargs)
+    digest = function.signature.digest(text)
     recorded = yield from recall(branch, position, Kind.STEP, name, digest)
     if recorded is not None:
         return replay(branch.run, function, recorded)
@@ -37,7 +39,11 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     attempts = Attempts(
         host, branch, function, Entry(position, 0, Kind.STEP, name, digest, version=host.version), retry
     )
-    return (yield from attempts.until_done(Invoke(fn, args, kwargs, timeout)))
+
+    def call() -> Invoke[Any]:
+        return Invoke(fn, *function.signature.fresh(text, args, kwargs), timeout)
+
+    return (yield from attempts.until_done(call))
 
 
 def replay(run: Run, function: Function, entry: Entry) -> Any:
@@ -58,8 +64,8 @@ class Attempts:
         self.retry = retry
         self.position = blank.position
 
-    def until_done(self, invoke: Invoke[Any]) -> Op[Any]:
-        """Try until the step succeeds or its retries are used up; either is recorded."""
+    def until_done(self, call: Callable[[], Invoke[Any]]) -> Op[Any]:
+        """Try until the step succeeds or its retries are used up; either is recorded. Each attempt makes its call."""
         failures = self.run.failures.get(self.position, ())
         attempt = len(failures) + 1
         if failures:
@@ -67,7 +73,7 @@ class Attempts:
         while True:
             begun = self.host.clock()
             try:
-                value = yield from self._once(invoke, attempt)
+                value = yield from self._once(call(), attempt)
                 output, value = self.function.round_trip(value)
             except Exception as error:
                 self.run.check()
@@ -76,7 +82,7 @@ class Attempts:
                 if final is not None:
                     text, rebuilt = self.function.round_trip_error(final)
                     yield from note(self.run, self._entry(attempt, elapsed, error=text))
-                    raise rebuilt from final.__cause__
+                    raise rebuilt from rebuilt.__cause__
                 yield from self._record_failure(attempt, elapsed, error)
                 attempt += 1
             else:
@@ -93,16 +99,14 @@ class Attempts:
 
     def _once(self, invoke: Invoke[Any], attempt: int) -> Op[Any]:
         here = context.Step(self.blank.name, self.position, attempt, f"{self.run.id}:{self.position}")
-        token = context.step.set(here)
         try:
-            value = yield invoke
+            with context.doing(here):
+                value = yield invoke
         except BaseException as error:
             self.run.check()
             if not isinstance(error, Exception):
                 interrupted(self.run, replace(self._entry(attempt, 0.0), kind=Kind.CANCELLED), error)
             raise
-        finally:
-            context.step.reset(token)
         self.run.check()
         return value
 

@@ -37,10 +37,12 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
         branch.run.check()
         function.admit(branch.run.row.user, branch.run.row.roles)
         return (yield from in_workflow(host, branch, function, _bound(declared, args, kwargs), (args, kwargs)))
-    if cleaning or (function.rules.read_only and declared.options.key is None):
-        work = _work(function, _bound(declared, args, kwargs))
-        return (yield from _of(function).transact(function, work, None)).value
     options = declared.options
+    if cleaning or (function.rules.read_only and options.key is None):
+        where = context.Step(function.name, "", 1, host.new_id(), user=options.user, roles=options.roles or ())
+        work = _work(function, _bound(declared, args, kwargs))
+        with context.doing(where):
+            return (yield from _of(function).transact(function, work, None)).value
     if (
         options.delay
         or options.queue
@@ -65,7 +67,8 @@ def in_workflow(
     """Run a transaction as a step: its record commits with the user's rows."""
     run = branch.run
     position = branch.advance()
-    digest = function.signature.digest(arguments)
+    text = function.signature.encode(*arguments)
+    digest = function.signature.digest(text)
     recorded = yield from recall(branch, position, Kind.TRANSACTION, function.name, digest)
     if recorded is not None:
         return replay(run, function, recorded)
@@ -73,8 +76,9 @@ def in_workflow(
     blank = Entry(position, 0, Kind.TRANSACTION, function.name, digest, version=host.version)
     ledger = StepLedger(host, run, replace(blank, isolation=function.rules.isolation))
     try:
-        work = _work(function, invoke)
-        done = yield from _of(function).transact(function, work, None if function.rules.read_only else ledger)
+        work = _work(function, invoke, text)
+        with context.doing(context.Step(function.name, position, 1, f"{run.id}:{position}")):
+            done = yield from _of(function).transact(function, work, None if function.rules.read_only else ledger)
     except StoreUnavailable as error:
         # It may have committed all the same: whoever takes the workflow up finds the record, or runs it again.
         raise run.die(Suspended(f"{run.id} was left: {error}")) from error
@@ -82,7 +86,7 @@ def in_workflow(
         run.check()
         text, rebuilt = function.round_trip_error(error)
         yield from note(run, replace(blank, ordinal=ledger.number(), error=text, elapsed=ledger.elapsed()))
-        raise rebuilt from error.__cause__
+        raise rebuilt from rebuilt.__cause__
     except BaseException as error:
         interrupted(run, replace(blank, ordinal=ledger.number(), kind=Kind.CANCELLED), error)
         raise
@@ -102,12 +106,16 @@ def _hand_over(run: Run, ledger: StepLedger, blank: Entry, done: Done) -> Op[Non
         run.given(ordinal)
 
 
-def _work(function: Function, invoke: Invoke[Any]) -> Work:
-    def body(tx: object) -> Any:
-        return invoke.fn(tx, *invoke.args, **invoke.kwargs)
+def _work(function: Function, invoke: Invoke[Any], text: str | None = None) -> Work:
+    signature, rules = function.signature, function.rules
 
-    rules = function.rules
-    decode = function.signature.decode_result
+    def body(tx: object) -> Any:
+        args, kwargs = invoke.args, invoke.kwargs
+        if text is not None:  # it is recorded: in each attempt the same, whatever the one before did to them
+            args, kwargs = signature.fresh(text, args, kwargs)
+        return invoke.fn(tx, *args, **kwargs)
+
+    decode = signature.decode_result
     return Work(function.name, body, function.round_trip, decode, rules.isolation, rules.read_only)
 
 
@@ -235,16 +243,18 @@ def attempt(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
     isolation = function.rules.isolation
     blank = Entry("1", 1, Kind.TRANSACTION, function.name, row.digest, version=host.version, isolation=isolation)
     ledger = AloneLedger(host, row, blank, keyed=declared.options.key is not None)
-    work = _work(function, _bound(declared, args, kwargs))
+    work = _work(function, _bound(declared, args, kwargs), row.input)
+    where = context.Step(function.name, "1", 1, f"{row.id}:1", row.id, row.user, row.roles)
     try:
-        return (yield from _of(function).transact(function, work, ledger)).value
+        with context.doing(where):
+            return (yield from _of(function).transact(function, work, ledger)).value
     except StoreUnavailable:
         raise
     except Exception as error:
         text, rebuilt = function.round_trip_error(error)
         refused = AloneLedger(host, row, blank, keyed=ledger.keyed, failure=text)
         yield from _of(function).transact(function, _nothing(function), refused)
-        raise rebuilt from error.__cause__
+        raise rebuilt from rebuilt.__cause__
 
 
 def _nothing(function: Function) -> Work:

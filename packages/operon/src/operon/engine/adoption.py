@@ -77,10 +77,10 @@ def _submit(original: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
             return original(pool, ordinary(fn) if initialized else fn, *args, **kwargs)
         if any(kind.__module__ == "concurrent.futures.interpreter" for kind in type(pool).__mro__):
             return _sent(original, pool, "in another interpreter", fn, args, kwargs)
-        piece: Piece[Any] = Piece(here, fn)
+        piece: Piece[Any] = Piece(here, functools.partial(fn, *args, **kwargs))
         try:
             with own_threads(initialized=initialized):
-                return piece.give(original(pool, piece, *args, **kwargs))
+                return piece.give(original(pool, piece))
         except BaseException:
             piece.refused()
             raise

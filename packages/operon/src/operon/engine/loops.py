@@ -66,9 +66,9 @@ class Loop:
         return not self._closed if self._loop is None else not self._loop.is_closed()
 
     def here(self) -> bool:
-        """Whether it is this loop that runs on this thread; or none yet, where a coroutine is only made."""
+        """Whether it is this loop that runs on this thread; or none, where a coroutine is only made."""
         running = asyncio._get_running_loop()  # noqa: SLF001 - the cheap spelling of get_running_loop
-        return running is None or running is self._loop
+        return running is self._loop or running is None or self._closed
 
     def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
         """Run a body as a task in a context of its own; from any thread."""

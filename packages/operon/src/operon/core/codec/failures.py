@@ -15,6 +15,7 @@ from msgspec import json
 from operon.core.codec.form import Policy, unreadable
 from operon.core.codec.kinds import class_of
 from operon.core.codec.refusal import Refusal
+from operon.core.codec.secret import Cipher
 from operon.core.codec.tagged import Packer, Unpacker
 from operon.core.codec.trust import Trust, class_name
 from operon.errors import PayloadTooLarge, StepFailed
@@ -74,22 +75,28 @@ class _Dumper:
     """Takes exceptions apart."""
 
     def __init__(self, trust: Trust, policy: Policy) -> None:
-        self._trust = trust
-        self._policy = policy
+        self.trust = trust
+        self.policy = policy
         self._loader = _Loader(trust, policy)
+        self._open: set[int] = set()
 
     def dump(self, error: Exception, level: int = 0) -> dict[str, object]:
         """Return the tree of an exception, or of the `StepFailed` in its place."""
+        if id(error) in self._open:
+            raise Refusal("contains itself")
+        self._open.add(id(error))
         try:
             node = self._node(error, level)
             self._loader.load(node)
         except Exception:  # whatever its builtin base says to arguments it does not expect
             _warn(type(error), "cannot be rebuilt as itself, and is StepFailed; name it in raises=(...)")
             return self._node(replaced(error), level=1)
+        finally:
+            self._open.discard(id(error))
         return node
 
     def _node(self, error: Exception, level: int) -> dict[str, object]:
-        name = self._trust.name(type(error))
+        name = self.trust.name(type(error))
         if name is None or level > _LEVELS:
             raise Refusal("is of a class that may not be named, or too deep inside others")
         node: dict[str, object] = {
@@ -97,37 +104,47 @@ class _Dumper:
             "type": name,
             "message": _message(error),
             "args": [self._argument(error, argument, level) for argument in error.args],
-            "state": self._state(error),
+            "state": self._state(error, level),
         }
-        if level == 0 and isinstance(error.__cause__, Exception):
+        if isinstance(error.__cause__, Exception) and id(error.__cause__) not in self._open:
             node["cause"] = self.dump(error.__cause__, level + 1)
         return node
 
     def _argument(self, error: Any, argument: Any, level: int) -> object:
-        if isinstance(argument, Exception):
-            return self.dump(argument, level + 1)
-        if _holds_errors(class_of(error)) and argument is error.args[1]:
-            return [self.dump(item, level + 1) for item in error.exceptions]
         try:
-            return self._pack(argument)
+            return self._pack(argument, level)
         except Refusal:
             _warn(class_of(error), f"has an argument of type {type(argument).__name__}, which is recorded as text")
             return _message(argument)
 
-    def _state(self, error: Exception) -> dict[str, object]:
+    def _state(self, error: Exception, level: int) -> dict[str, object]:
         state: dict[str, object] = {}
         for name, value in _attributes(error).items():
             try:
-                state[name] = self._pack(value)
+                state[name] = self._pack(value, level)
             except Refusal:
                 _warn(type(error), f"loses its attribute .{name} of type {type(value).__name__}")
         return state
 
-    def _pack(self, value: object) -> object:
+    def _pack(self, value: object, level: int) -> object:
         try:
-            return Packer(self._trust, self._policy.cipher).pack(value)
+            return _Packer(self, level).pack(value)
         except RecursionError:
             raise Refusal("is nested too deeply") from None
+
+
+class _Packer(Packer):
+    """Packs what lies in an exception; that may be others, at any depth."""
+
+    def __init__(self, dumper: _Dumper, level: int) -> None:
+        super().__init__(dumper.trust, dumper.policy.cipher)
+        self._dumper = dumper
+        self._level = level
+
+    def _tagged(self, cls: type, value: Any) -> object:
+        if isinstance(value, Exception):
+            return self._dumper.dump(value, self._level + 1)
+        return super()._tagged(cls, value)
 
 
 class _Loader:
@@ -135,7 +152,7 @@ class _Loader:
 
     def __init__(self, trust: Trust, policy: Policy) -> None:
         self._trust = trust
-        self._unpacker = Unpacker(trust, policy.cipher)
+        self._unpacker = _Unpacker(self, trust, policy.cipher)
 
     def load(self, node: Mapping[str, Any]) -> Exception:
         """Return the exception of a tree.
@@ -146,7 +163,7 @@ class _Loader:
         cls = self._trust.find(node["type"])
         if cls is None or not issubclass(cls, Exception):
             return self._unknown(node)
-        made = _make(cls, tuple(self._argument(argument) for argument in node["args"]))
+        made = _make(cls, tuple(self._unpacker.unpack(argument) for argument in node["args"]))
         members = _members(cls)
         for name, recorded in node["state"].items():
             value = self._unpacker.unpack(recorded)
@@ -158,14 +175,6 @@ class _Loader:
             BaseException.__setattr__(made, "__cause__", self.load(node["cause"]))
         return made
 
-    def _argument(self, node: Any) -> object:
-        cls = class_of(node)
-        if cls is dict and node.get("$") == "error":
-            return self.load(node)
-        if cls is list:
-            return [self._argument(item) for item in node]
-        return self._unpacker.unpack(node)
-
     def _unknown(self, node: Mapping[str, Any]) -> Exception:
         name = str(node["type"])[:_EXCERPT]
         if not self._trust.home:
@@ -173,8 +182,15 @@ class _Loader:
         raise Refusal(f"it names {name!r}, which is not loaded, or not in raises=")
 
 
-def _holds_errors(cls: type[Exception]) -> bool:
-    return issubclass(cls, ExceptionGroup)
+class _Unpacker(Unpacker):
+    """Unpacks what lies in an exception."""
+
+    def __init__(self, loader: _Loader, trust: Trust, cipher: Cipher | None) -> None:
+        super().__init__(trust, cipher)
+        self._loader = loader
+
+    def _tagged(self, tag: object, node: Mapping[str, Any]) -> object:
+        return self._loader.load(node) if tag == "error" else super()._tagged(tag, node)
 
 
 def _make(cls: type[Exception], args: tuple[object, ...]) -> Exception:

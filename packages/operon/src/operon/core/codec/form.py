@@ -23,11 +23,15 @@ from operon.core.codec.secret import Secret
 from operon.core.codec.tagged import MARK, Packer, Unpacker
 from operon.core.codec.trust import Trust, class_name
 from operon.errors import NotDeserializable, NotSerializable, PayloadTooLarge
+from operon.types import Context, ScheduleRecord, Status, StepRecord, Unreadable, User, WorkflowRecord
 
 if TYPE_CHECKING:
     from operon.core.codec.secret import Cipher
 
 _SHOWN_STEPS = 8
+_PUBLIC = (Status, User, Unreadable, WorkflowRecord, ScheduleRecord, StepRecord, Context)
+_OURS: dict[str, type] = {class_name(cls): cls for cls in _PUBLIC}
+"""What the verbs give, so that a step or a workflow may return it."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -71,7 +75,9 @@ class Form:
         self._hint = hint
         self._policy = policy
         self._trust = Trust(
-            home, policy.packages, {**{class_name(cls): cls for cls in types if family_of(cls)}, **policy.moved}
+            home,
+            policy.packages,
+            _OURS | {class_name(cls): cls for cls in types if family_of(cls)} | dict(policy.moved),
         )
         self._unpacker = Unpacker(self._trust, policy.cipher)
         self._is_any = hint in ANYTHING

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import types
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from functools import cached_property
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 from msgspec import json
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from operon.core.codec.form import Form
 
 _DIGEST_SIZE = 16
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, Decimal, UUID, date, datetime, time, timedelta})
+"""Types whose values nobody can change."""
 _UNORDERED_PAIRS = ("dict", "counter")
 
 
@@ -75,6 +80,26 @@ class Signature:
         if misfit := self._misfit(record.keys()):
             raise unreadable(f"the arguments of {self._name}()", Refusal(misfit))
         return self._arrange({name: self._forms[name].decode(bytes(raw).decode()) for name, raw in record.items()})
+
+    def fresh(
+        self, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a call whose record this is: what could be changed is made anew of the record.
+
+        So a function that changes its arguments changes nothing of its caller's, who would not see that in a replay.
+        """
+        if ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
+            return args, dict(kwargs)
+        record = _read_record(text)
+        given = self._bind(args, kwargs)
+        return self._arrange(
+            {
+                name: self._forms[name].decode(bytes(record[name]).decode())
+                if name in record and type(value) not in ATOMS
+                else value
+                for name, value in given.items()
+            }
+        )
 
     def digest(self, call: str | tuple[Sequence[object], Mapping[str, object]]) -> str:
         """Return 32 hexadecimal digits that are the same for equal calls, in every process and Python version.

@@ -41,7 +41,7 @@ def replace(session: Session, command: c.Start) -> Started:
     for _ in range(TURNS):
         try:
             with session.connection.transaction():
-                for holder in session.rows("holder", dedupe=row.dedupe, nonce=row.nonce):
+                for holder in session.rows("holder", dedupe=row.dedupe, id=row.id):
                     cancel(session, holder["id"])
                 started = writes.start(session, row) or writes.fetch(session, row)
                 return _own(started)
