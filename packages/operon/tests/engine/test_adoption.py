@@ -23,7 +23,7 @@ from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.engine import turns
-from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld
+from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld, WrongColour
 from operon.stores.memory import Clock, MemoryStore
 
 elsewhere = Operon("elsewhere")
@@ -217,12 +217,16 @@ class TestWaiting:
 
         def limited(pool: ThreadPoolExecutor, work: Callable[..., Any]) -> object:
             future: Future[Any] = pool.submit(work)
+
+            def again(_: int) -> object:
+                return work()
+
             calls: dict[str, Callable[[], object]] = {
                 "result": lambda: future.result(30),
                 "exception": lambda: future.exception(30),
                 "wait": lambda: wait([future], 30),
                 "as_completed": lambda: list(as_completed([future], 30)),
-                "map": lambda: list(pool.map(lambda _: work(), [1], timeout=30)),
+                "map": lambda: list(pool.map(again, [1], timeout=30)),
             }
             return calls[kind]()
 
@@ -564,7 +568,7 @@ def test_a_loop_inside_a_blocking_body_is_refused(make: MakeApp) -> None:
     def flow() -> list[int]:
         return asyncio.run(inner())
 
-    with app, pytest.raises(operon.errors.WrongColour, match="async"):
+    with app, pytest.raises(WrongColour, match="async"):
         flow()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -166,7 +166,7 @@ def test_what_is_put_around_may_raise_anything(make: MakeApp, n: int) -> None:
     times: list[int] = []
 
     @contextmanager
-    def around() -> Iterator[None]:
+    def around() -> Generator[None]:
         times.append(1)
         if len(times) == 1:
             raise made(n)

@@ -49,8 +49,8 @@ class Patches:
                     self._put(pools.Pool, name, _scatter)
 
     def _put(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = vars(owner)[name]
-        mine = functools.wraps(original)(make(original))
+        original: Callable[..., Any] = vars(owner)[name]
+        mine: Callable[..., Any] = functools.update_wrapper(make(original), original)
         self._own.append((owner, name, original, mine))
         setattr(owner, name, mine)
 
