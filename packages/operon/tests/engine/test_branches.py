@@ -14,7 +14,7 @@ import random
 import time
 from asyncio import as_completed as bare_as_completed
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -261,7 +261,7 @@ def run(
         return len(seen)
 
     body: Any = awaited if inspect.iscoroutinefunction(program) else blocking
-    flow: Any = app.workflow(name="program")(body)
+    flow = cast("Any", app.workflow(name="program")(body))
 
     store.open()
     dead = store.ask(Enlist(Process("app", "elsewhere", 1, "x", "1", 60)))

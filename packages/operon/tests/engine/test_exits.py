@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -134,6 +134,43 @@ def test_what_async_work_raises_is_a_failure_that_replays(make: MakeApp, databas
     names = {text.partition(" ")[0] for text in told[0]}
     assert names == {"StepFailed", "RuntimeError", "StopAsyncIteration"}
     assert len(ran) == len(told[0])
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_step_that_cancels_its_own_task_does_so_in_a_replay(make: MakeApp, *, asked: bool) -> None:
+    """Nobody else cancels the recorded step again, so the replay does not wait for that."""
+    app, told = make(), list[str]()
+
+    @app.step
+    async def leave() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if asked:  # else it raises as if somebody had, where somebody has, long ago
+            task.cancel()
+            await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    @app.workflow
+    async def flow() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        if not asked:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        try:
+            await leave()
+        except asyncio.CancelledError:
+            told.append("cancelled")
+        while task.cancelling():
+            task.uncancel()
+        await aio.sleep(0.3)
+        return "done"
+
+    with app:
+        assert operon.start(flow).result(30) == "done"
+    assert told == ["cancelled"] * len(told)
+    assert len(told) > 1
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

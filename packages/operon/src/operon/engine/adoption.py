@@ -49,8 +49,8 @@ class Patches:
                     self._put(pools.Pool, name, _scatter)
 
     def _put(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original: Callable[..., Any] = vars(owner)[name]
-        mine: Callable[..., Any] = functools.update_wrapper(make(original), original)
+        original = cast("Callable[..., Any]", vars(owner)[name])
+        mine = functools.update_wrapper(make(original), original)
         self._own.append((owner, name, original, mine))
         setattr(owner, name, mine)
 
