@@ -23,6 +23,7 @@ from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.engine import turns
+from operon.engine.adoption import Patches
 from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld, WrongColour
 from operon.stores.memory import Clock, MemoryStore
 
@@ -475,6 +476,27 @@ class TestUntouched:
                 assert [it.name for it in operon.steps("w")] == [pay.name]
         assert begun == ["x"]
 
+    def test_standing_twice_before_a_pool_adopts_once(self, make: MakeApp) -> None:
+        """Where somebody has stood between ours and ours, a piece is one branch all the same."""
+        app, again = make(), Patches()
+
+        @app.step
+        def step(n: int) -> int:
+            return n
+
+        @app.workflow
+        def flow() -> int:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(step, 1).result()
+
+        with app:
+            again.install()
+            try:
+                assert operon.start(flow.using(key="w")).result(20) == 1
+            finally:
+                again.remove()
+            assert [it.position for it in operon.steps("w")] == ["1/1"]
+
     def test_a_thread_of_nobodys_body_is_a_caller(self, make: MakeApp) -> None:
         """A thread that was started before, or elsewhere, starts workflows of its own."""
         app, done = make(), list[object]()
@@ -587,6 +609,10 @@ with one:
     with two:
         assert not set(now()) & set(before)
     assert not set(now()) & set(before)
-assert now() == before
+    from multiprocessing.pool import Pool, ThreadPool
+    apply = Pool.apply_async
+    with ThreadPool(1) as pool:
+        assert Pool.apply_async is not apply
+assert now() == before and Pool.apply_async is apply
 """
     ran(sys.executable, "-c", program, check=True)
