@@ -8,7 +8,7 @@ DATABASE ?= sqlite
 CRASH    := packages/operon/tests
 SIMULATE := packages/operon/tests/simulate.py
 BENCH    := $(wildcard benchmarks/*.py)
-WORKERS  ?= 2
+WORKERS  ?= 3
 
 # PYTHON=/path/to/python3 overrides the search, UV= (empty) makes pip do the work even where uv is there.
 PYTHON ?=

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from children import ran
 from terminal import Project
 
 APP = "from operon import Operon\n{name} = Operon({title!r})\n"
@@ -142,3 +144,28 @@ def test_migrate_works_on_postgres(project: Project, postgres_url: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert postgres_url.rpartition("@")[2] in ended.stdout
     assert postgres_url.partition("@")[0] not in ended.stdout, "the password is nobody's business"
+
+
+@pytest.mark.parametrize("odd", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "0", "LC_ALL": "POSIX"}], ids=str)
+def test_a_terminal_that_lacks_a_character_is_shown_its_number(project: Project, odd: dict[str, str]) -> None:
+    """Whatever the locale, a command says what it has to say, and serves; a character that is missing is escaped."""
+    project.write(
+        "app.py",
+        "from operon import Operon\napp = Operon('app')\n\n"
+        "@app.workflow\ndef greet(name: str) -> str:\n    return 'Gr\\u00fc\\u00dfe'\n",
+    )
+    with project.start("run", "--no-http", **odd) as server:
+        assert "\\u25cf app" in server.until(" app ")
+        started = project.operon("workflows", "start", "greet", "name=Ada", "--wait", "60", **odd)
+    assert (started.returncode, started.stdout.splitlines()[-1]) == (0, '"Gr\\xfc\\xdfe"')
+    assert "Gr\\xfc\\xdfe" in project.operon("workflows", "list", **odd).stdout
+
+
+def test_a_command_whose_output_is_closed_does_its_work(project: Project) -> None:
+    """`>&-`, as a service manager or a cron job may have it."""
+    hello(project)
+    assert project.operon("migrate").returncode == 0
+    for command in ("workflows list", "executors", "workflows show none"):
+        line = f"exec {sys.executable} -m operon {command} >&- 2>&-"
+        ended = ran("/bin/sh", "-c", line, cwd=project.directory, env=project.environment)
+        assert ended.returncode == (command == "workflows show none")

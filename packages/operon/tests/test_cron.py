@@ -24,6 +24,7 @@ ZONES = (
     "Pacific/Chatham", "Pacific/Norfolk", "UTC",
 )  # fmt: skip
 BEGIN, END = datetime(2023, 11, 1, tzinfo=UTC).timestamp(), datetime(2026, 11, 20, tzinfo=UTC).timestamp()
+DAY = 86_400.0
 STEP = timedelta(minutes=15)
 """Every zone's clock is put back and forward by a multiple of it, at a multiple of it."""
 
@@ -55,10 +56,18 @@ class Moment:
     new: list[datetime]
 
 
-def walk(zone: str) -> list[Moment]:
-    tz, at, moments = ZoneInfo(zone), BEGIN, list[Moment]()
+def changes(zone: str) -> list[float]:
+    """The days on which the clocks of a zone are put back or forward."""
+    tz = ZoneInfo(zone)
+    days = [BEGIN + DAY * number for number in range(int((END - BEGIN) // DAY))]
+    offsets = [datetime.fromtimestamp(day, tz).utcoffset() for day in days]
+    return [day for day, old, new in zip(days, offsets, offsets[1:], strict=False) if old != new]
+
+
+def walk(zone: str, begin: float, end: float) -> list[Moment]:
+    tz, at, moments = ZoneInfo(zone), begin, list[Moment]()
     furthest = datetime.fromtimestamp(at, tz).replace(tzinfo=None, fold=0) - STEP
-    while at < END:
+    while at < end:
         wall = datetime.fromtimestamp(at, tz).replace(tzinfo=None, fold=0)
         new = [furthest + STEP * number for number in range(1, (wall - furthest) // STEP + 1)]
         moments.append(Moment(at, wall, new))
@@ -77,30 +86,31 @@ def once(walked: list[Moment], matches: Matches) -> list[float]:
     return [moment.at for moment in walked if any(map(matches, moment.new))]
 
 
-def meant(expression: str, zone: str) -> list[float]:
-    return list(takewhile(lambda at: at < END, Cron(expression, zone).after(BEGIN - 1)))
+def meant(expression: str, zone: str, begin: float = BEGIN, end: float = END) -> list[float]:
+    return list(takewhile(lambda at: at < end, Cron(expression, zone).after(begin - 1)))
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_what_is_meant_is_what_a_walk_over_the_wall_clock_finds(zone: str) -> None:
-    """Twenty zones, three years: once a wall-clock time where hours are named, each time it is shown where not."""
-    walked = walk(zone)
-    for expression, matches in NAMED.items():
-        assert meant(expression, zone) == once(walked, matches), expression
-    for expression, matches in EVERY_HOUR.items():
-        assert meant(expression, zone) == shown(walked, matches), expression
+    """Once a wall-clock time where hours are named, each time it is shown where not.
+
+    Twenty zones, every change of their clocks in three years, with some days about it, and a month and a half.
+    """
+    about = [(BEGIN, BEGIN + 45 * DAY), *((change - 4 * DAY, change + 5 * DAY) for change in changes(zone))]
+    for begin, end in about:
+        walked = walk(zone, begin, end)
+        for expression, matches in NAMED.items():
+            assert meant(expression, zone, begin, end) == once(walked, matches), expression
+        for expression, matches in EVERY_HOUR.items():
+            assert meant(expression, zone, begin, end) == shown(walked, matches), expression
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_wherever_one_begins_to_look_the_next_is_the_same(zone: str) -> None:
     """The state of a schedule is one instant: from any other instant on, the same ones follow."""
-    tz = ZoneInfo(zone)
-    days = range(int(BEGIN), int(END), 86_400)
-    offsets = [datetime.fromtimestamp(day, tz).utcoffset() for day in days]
-    changes = [day for day, old, new in zip(days, offsets, offsets[1:], strict=False) if old != new]
     for expression in ("*/15 * * * *", "*/15 1-3 * * *", "30 */2 * * *"):
         cron = Cron(expression, zone)
-        for change in changes:
+        for change in changes(zone):
             begin, end = change - 3_600.0, change + 200_000.0
             whole = list(takewhile(end.__gt__, cron.after(begin - 86_400)))
             while begin < change + 100_000:

@@ -469,6 +469,15 @@ def test_who_replaces_cancels_the_holder_and_all_below_and_is_started(world: Wor
     assert world.start("c", dedupe="free", replace=True).created
 
 
+def test_a_replacement_that_is_asked_again_cancels_nobody_who_came_after_it(world: World) -> None:
+    """Its answer was lost, and another replaced it meanwhile: to cancel that one would leave nobody."""
+    command = start("b", dedupe="d", replace=True)
+    world.ask(command)
+    world.start("c", dedupe="d", replace=True)
+    assert world.ask(command).created, "it was started, as it was asked"
+    assert (world.status("b"), world.status("c")) == ("cancelled", "queued")
+
+
 def test_a_replacement_that_is_refused_cancels_nobody(world: World) -> None:
     parent = world.run("parent")
     world.end(parent)

@@ -8,7 +8,8 @@ import multiprocessing.pool
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
@@ -22,7 +23,9 @@ from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.engine import turns
-from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld
+from operon.engine.adoption import Patches
+from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld, WrongColour
+from operon.stores.memory import Clock, MemoryStore
 
 elsewhere = Operon("elsewhere")
 
@@ -215,12 +218,16 @@ class TestWaiting:
 
         def limited(pool: ThreadPoolExecutor, work: Callable[..., Any]) -> object:
             future: Future[Any] = pool.submit(work)
+
+            def again(_: int) -> object:
+                return work()
+
             calls: dict[str, Callable[[], object]] = {
                 "result": lambda: future.result(30),
                 "exception": lambda: future.exception(30),
                 "wait": lambda: wait([future], 30),
                 "as_completed": lambda: list(as_completed([future], 30)),
-                "map": lambda: list(pool.map(lambda _: work(), [1], timeout=30)),
+                "map": lambda: list(pool.map(again, [1], timeout=30)),
             }
             return calls[kind]()
 
@@ -241,33 +248,50 @@ class TestWaiting:
         with app, pytest.raises(BadValue, match="timeout= for work"):
             flow()
 
-    def test_runs_that_share_a_pool_do_not_wait_for_one_another(
-        self, make: MakeApp, monkeypatch: pytest.MonkeyPatch
+    def test_recorded_work_waits_for_no_thread_of_a_pool(
+        self, make: MakeApp, monkeypatch: pytest.MonkeyPatch, database: Any
     ) -> None:
-        """Replays that have all threads of a pool between them, and wait for work that has none, end all the same."""
-        monkeypatch.setattr(turns, "CROWDED", 0.1)
-        app, ran = make(), list[tuple[int, int]]()
+        """A replay on a smaller pool, or one whose threads others have, has the work that comes next done beside it."""
+        monkeypatch.setattr(turns, "CROWDED", 0.05)
+        database, ran, size = MemoryStore(Clock(time.time)), list[int](), 2
+        first, gate, both = threading.Event(), threading.Event(), threading.Barrier(3)
 
-        @app.step
-        def step(of: int, n: int) -> int:
-            ran.append((of, n))
-            return n
+        def declare(app: Operon) -> Any:
+            @app.step(name="step")
+            def step(n: int) -> int:
+                ran.append(n)
+                if n == 0:
+                    first.wait(20)
+                return n
 
-        with ThreadPoolExecutor(2) as pool:
+            def work(n: int) -> int:
+                total = step(n)
+                operon.now()  # what came before is durable
+                first.set()
+                if not gate.is_set():
+                    both.wait(20)
+                    gate.wait(20)
+                return total + step(n + 10)
 
-            def work(of: int, n: int) -> int:
-                first = step(of, n)
-                operon.sleep(0.05 + n / 100)
-                return first + step(of, n + 10)
+            @app.workflow(name="flow")
+            def flow() -> int:
+                with ThreadPoolExecutor(size) as pool:
+                    return sum(pool.map(work, range(2)))
 
-            @app.workflow
-            def flow(of: int) -> int:
-                return sum(future.result() for future in [pool.submit(work, of, n) for n in range(4)])
+            return flow
 
-            with app:
-                handles = [operon.start(flow, n) for n in range(6)]
-                assert [handle.result(60) for handle in handles] == [52] * 6
-        assert sorted(ran) == [(of, n) for of in range(6) for n in (0, 1, 2, 3, 10, 11, 12, 13)]
+        app = make(database=database)
+        flow = declare(app)
+        app.launch()
+        operon.start(flow.using(key="w"))
+        both.wait(20)
+        crash(app)
+        gate.set()
+        app, size = make(database=database, lease=0.5), 1
+        flow = declare(app)
+        with app:
+            assert operon.retrieve("w", flow).result(30) == 22
+        assert ran.count(0) == ran.count(1) == 1
 
 
 def bare(work: Callable[[], Any]) -> None:
@@ -296,8 +320,21 @@ def thread_pool(work: Callable[[], Any]) -> None:
         pool.apply(work)
 
 
+others_pools: list[multiprocessing.pool.ThreadPool] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def others() -> Iterator[None]:
+    """Have a pool that was made by nobody's body."""
+    with multiprocessing.pool.ThreadPool(1) as pool:
+        others_pools.append(pool)
+        yield
+    others_pools.clear()
+
+
 def thread_pool_of_others(work: Callable[[], Any]) -> None:
-    OTHERS.map(lambda _: work(), [1])
+    (pool,) = others_pools
+    pool.map(lambda _: work(), [1])
 
 
 def initializer(work: Callable[[], Any]) -> None:
@@ -311,7 +348,6 @@ def callback(work: Callable[[], Any]) -> None:
 
 
 SHARED = ThreadPoolExecutor(1)
-OTHERS = multiprocessing.pool.ThreadPool(1)
 STRAY = [bare, taken_along, timer, grandchild, thread_pool, thread_pool_of_others, initializer, callback]
 
 
@@ -440,6 +476,27 @@ class TestUntouched:
                 assert [it.name for it in operon.steps("w")] == [pay.name]
         assert begun == ["x"]
 
+    def test_standing_twice_before_a_pool_adopts_once(self, make: MakeApp) -> None:
+        """Where somebody has stood between ours and ours, a piece is one branch all the same."""
+        app, again = make(), Patches()
+
+        @app.step
+        def step(n: int) -> int:
+            return n
+
+        @app.workflow
+        def flow() -> int:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(step, 1).result()
+
+        with app:
+            again.install()
+            try:
+                assert operon.start(flow.using(key="w")).result(20) == 1
+            finally:
+                again.remove()
+            assert [it.position for it in operon.steps("w")] == ["1/1"]
+
     def test_a_thread_of_nobodys_body_is_a_caller(self, make: MakeApp) -> None:
         """A thread that was started before, or elsewhere, starts workflows of its own."""
         app, done = make(), list[object]()
@@ -475,9 +532,10 @@ class TestUntouched:
 
     def test_a_body_that_fails_waits_for_no_thread(self, make: MakeApp) -> None:
         """The threads that it leaves behind are told at their next verb."""
-        app, go, left = make(), threading.Event(), threading.Event()
+        app, begun, go, left = make(), threading.Event(), threading.Event(), threading.Event()
 
         def hang() -> None:
+            begun.set()
             go.wait(20)
             try:
                 operon.now()
@@ -488,6 +546,7 @@ class TestUntouched:
         @app.workflow
         def flow() -> None:
             SHARED.submit(hang)
+            begun.wait(20)
             raise ValueError("fails")
 
         with app:
@@ -531,7 +590,7 @@ def test_a_loop_inside_a_blocking_body_is_refused(make: MakeApp) -> None:
     def flow() -> list[int]:
         return asyncio.run(inner())
 
-    with app, pytest.raises(operon.errors.WrongColour, match="async"):
+    with app, pytest.raises(WrongColour, match="async"):
         flow()
 
 
@@ -550,6 +609,10 @@ with one:
     with two:
         assert not set(now()) & set(before)
     assert not set(now()) & set(before)
-assert now() == before
+    from multiprocessing.pool import Pool, ThreadPool
+    apply = Pool.apply_async
+    with ThreadPool(1) as pool:
+        assert Pool.apply_async is not apply
+assert now() == before and Pool.apply_async is apply
 """
     ran(sys.executable, "-c", program, check=True)

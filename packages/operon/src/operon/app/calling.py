@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from operon.core import context
@@ -28,15 +29,16 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     from operon.engine.strays import own_threads
 
     here, around, done = context.body(), context.copied(), Future[R]()
-    work: Callable[P, R] = fn
+    work: Callable[[], R] = partial(fn, *args, **kwargs)
     if here is not None:
-        piece = Piece[R](here, fn)
+        piece = Piece[R](here, work)
+        piece.take()
         piece.give(done)
         work = piece
 
     def run() -> None:
         try:
-            value = around.run(work, *args, **kwargs)
+            value = around.run(work)
         except BaseException as error:
             done.set_exception(error)
         else:

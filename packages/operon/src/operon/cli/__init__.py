@@ -11,7 +11,7 @@ from cyclopts.config import Dict
 
 from operon.cli.complaint import Complaint
 from operon.cli.configuration import settings
-from operon.cli.screen import complain
+from operon.cli.screen import complain, prepare
 from operon.errors import OperonError
 
 COMMANDS: Final = {
@@ -30,6 +30,7 @@ INTERRUPTED: Final = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code: 0, 1 if it failed, 2 if it was called wrongly."""
+    prepare()
     try:
         return int(commands()(sys.argv[1:] if arguments is None else arguments) or 0)
     except CycloptsError as error:

@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
@@ -30,6 +32,16 @@ NARROW: Final = {"status", "created", "took", "lease"}
 """Columns that are never folded."""
 WIDE: Final = 240
 """Columns where nobody looks: a pipe must not lose the end of a line."""
+
+
+def prepare() -> None:
+    """Let everything be said on stdout and stderr: escaped where their encoding lacks it, to nobody where closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def console(*, stderr: bool = False) -> Console:

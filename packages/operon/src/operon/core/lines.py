@@ -64,8 +64,6 @@ class Lines:
         """Something was given to a pool."""
         self.pieces: dict[Any, None] = {}
         """What was, and has not ended; in the order in which it was given."""
-        self.queued: set[str] = set()
-        """The branches of those that have not begun."""
         self.endings: list[Callable[[], None]] = []
         """To be called when all have ended."""
         self._awake: set[Branch] = set()

@@ -18,7 +18,7 @@ from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
 from operon.engine import turns
 from operon.engine.drivers import busy
-from operon.engine.strays import Elsewhere
+from operon.engine.strays import Elsewhere, own_threads
 from operon.errors import BadValue
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _local = threading.local()
 class Piece(Generic[R]):
     """One piece of work of a body on another thread; a callable, which the thread calls."""
 
-    def __init__(self, parent: Branch, fn: Callable[..., R]) -> None:
+    def __init__(self, parent: Branch, fn: Callable[[], R]) -> None:
         self.parent = parent
         self.run: Run = parent.run
         self.engine = cast("Engine", self.run.host)
@@ -42,6 +42,8 @@ class Piece(Generic[R]):
         self.told = False
         self.waiting: list[Branch] = []
         """Who waits for its future."""
+        self.queued = True
+        """No thread has taken it yet."""
         self._begun = False
         self._given = threading.Event()
         run = self.run
@@ -52,7 +54,6 @@ class Piece(Generic[R]):
             if not _on_loop():
                 run.lines.wakes(parent)
             run.lines.pieces[self] = None
-            run.lines.queued.add(self.branch.path)
 
     def give(self, future: Future[R]) -> Future[R]:
         """Let whoever has the future hear of the end in its turn."""
@@ -71,12 +72,37 @@ class Piece(Generic[R]):
         self.close(0)
         self._given.set()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
-        """Do it, on a thread of the pool."""
+    def take(self) -> bool:
+        """Let one thread have it, the pool's or the one that does it instead."""
+        with self.run.monitor:
+            mine, self.queued = self.queued, False
+            return mine
+
+    def hasten(self) -> None:
+        """Do it on a thread of its own, if it waits for one of its pool's."""
+        if self.future.running() or not self.take():
+            return
+        thread = threading.Thread(target=self._instead, name="operon-piece", daemon=True)
+        with own_threads():
+            thread.start()
+
+    def _instead(self) -> None:
+        """Do what a thread of the pool would."""
+        future = self.future
+        if not Future[R].set_running_or_notify_cancel(future):
+            return
+        try:
+            value = self()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    def __call__(self) -> R:
+        """Do it, on whatever thread."""
         self._given.wait()
+        self.take()
         run = self.run
-        with run.monitor:
-            run.lines.queued.discard(self.branch.path)
         if not self.branch.cleaning(self.engine.clock()):
             run.check()
         self._let_recorded_come_first()
@@ -87,7 +113,7 @@ class Piece(Generic[R]):
         with _standing(self.parent, self.branch), busy(self.engine):
             run.lines.wakes(self.branch)
             try:
-                return self.fn(*args, **kwargs)
+                return self.fn()
             finally:
                 run.lines.sleeps(self.branch)
 
@@ -123,7 +149,6 @@ class Piece(Generic[R]):
         run = self.run
         run.lines.sleeps(self.branch)
         with run.monitor:
-            run.lines.queued.discard(self.branch.path)
             run.lines.pieces.pop(self, None)
             run.monitor.notify_all()
             calls, run.lines.endings = ([], run.lines.endings) if run.lines.pieces else (run.lines.endings, [])
@@ -177,8 +202,12 @@ class Adopted(Future[R]):
             with self._condition:
                 self._state = _base.PENDING
             super().cancel()
-            self.set_running_or_notify_cancel()
+            super().set_running_or_notify_cancel()
         return True
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Say whether a thread of the pool is to do it: not if another one does."""
+        return (self.cancelled() or self.piece.take()) and super().set_running_or_notify_cancel()
 
     def add_done_callback(self, fn: Callable[[Future[R]], object]) -> None:
         """Call this at the end, on whatever thread; it is no part of the workflow."""

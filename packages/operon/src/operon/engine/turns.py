@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from operon.core.journal import Branch, Run
 from operon.engine.repose import Repose
-from operon.errors import Divergence, Suspended
+from operon.errors import Divergence
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
@@ -24,8 +24,8 @@ PATIENCE = 0.05
 """Seconds that a thread which executes code of the body is waited for."""
 STUCK = 60.0
 """Seconds after which a record whose turn does not come is a divergence in completion order."""
-CROWDED = 5.0
-"""Seconds after which a run is left whose next record is that of work for which its pool has no thread."""
+CROWDED = 1.0
+"""Seconds after which work that has the next record is begun, though its pool has no thread for it."""
 
 
 def take(engine: Engine, run: Run, ordinal: int, line: Branch | None) -> None:
@@ -68,9 +68,8 @@ def _until(engine: Engine, run: Run, come: Callable[[], bool], ordinal: int) -> 
         waited = engine.clock() - begun
         if waited >= STUCK:
             raise run.die(never(run, ordinal))
-        if waited >= CROWDED and _queued(run):
-            why = f"{run.id} was left: others have all threads of a pool on which it waits for its own work."
-            raise engine.kill(run, Suspended(why))
+        if waited >= CROWDED:
+            _hasten(run)
         run.monitor.wait(min(STUCK - waited, CROWDED))
         run.check()
 
@@ -80,11 +79,13 @@ def never(run: Run, ordinal: int) -> Divergence:
     return Divergence(f"{run.id}: the turn of record {ordinal} never came; branches met in another order.")
 
 
-def _queued(run: Run) -> bool:
-    """Whether the next record is one of a branch for which there was no thread yet."""
+def _hasten(run: Run) -> None:
+    """Have a piece begun that has the next record, and for which its pool has no thread."""
     first = run.first()
     position = next((entry.position for entry in run.journal.values() if entry.ordinal == first), "")
-    return any(position.startswith(path) for path in run.lines.queued)
+    for piece in tuple(run.lines.pieces):
+        if piece.queued and position.startswith(piece.branch.path):
+            piece.hasten()
 
 
 def _tasks_at_rest(engine: Engine, run: Run) -> None:

@@ -42,7 +42,7 @@ def replace(session: Session, command: c.Start) -> Started:
     for _ in range(TURNS):
         try:
             with session.connection.transaction():
-                holders = session.rows("holder", dedupe=row.dedupe, nonce=row.nonce)
+                holders = session.rows("holder", dedupe=row.dedupe, id=row.id)
                 replaced = tuple(guard for holder in holders for guard in cancel(session, holder["id"]))
                 started = writes.start(session, row) or writes.fetch(session, row)
                 return structs.replace(_own(started), replaced=replaced)

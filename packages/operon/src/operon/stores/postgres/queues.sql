@@ -122,5 +122,7 @@ with q as (
 select extract(epoch from min(at) - clock_timestamp())::float8 as seconds
 from instant where at > clock_timestamp();
 
--- holder: who has a dedupe, unless it is my own insert, whose answer was lost
-select id from operon.workflows where dedupe = :dedupe::text and status < 4 and nonce <> :nonce::bigint;
+-- holder: who has a dedupe and is to make room; nobody, if the id that is to be started is there: then nothing starts
+select id from operon.workflows
+where dedupe = :dedupe::text and status < 4
+    and not exists (select from operon.workflows where id = :id::text);

@@ -65,7 +65,7 @@ def answer(db: Connection, command: c.Command[Any], now: float) -> Any:
 def _start(db: Connection, command: c.Start, now: float) -> Started:
     new = command.row
     replaced: tuple[Guard, ...] = ()
-    if new.replace and (holder := db.one("holder", dedupe=new.dedupe)) and holder["nonce"] != new.nonce:
+    if new.replace and (holder := db.one("holder", dedupe=new.dedupe, id=new.id)):
         replaced = _cancel(db, c.Cancel(holder["id"]), now)
     if db.changes("start", **_new(new), now=now):
         status = Status.QUEUED if new.executor is None else Status.RUNNING

@@ -106,5 +106,7 @@ where queue = :queue and (:partition is null or partition = :partition)
 order by at desc
 limit 1 offset :rate - 1;
 
--- holder: who has a dedupe
-select id, nonce from operon_workflows where dedupe = :dedupe and status < 4;
+-- holder: who has a dedupe and is to make room; nobody, if the id that is to be started is there: then nothing starts
+select id from operon_workflows
+where dedupe = :dedupe and status < 4
+  and not exists (select 1 from operon_workflows where id = :id);
