@@ -152,7 +152,9 @@ class MemoryStore:
             there = self.workflows[new.id] = Workflow(first_row(new, self.clock()))
             if new.parent:
                 self.children[new.parent.workflow_id].append(new.id)
-            return Started(created=True, outcome=_outcome(there.row), name=new.name, digest=new.digest, replaced=replaced)
+            return Started(
+                created=True, outcome=_outcome(there.row), name=new.name, digest=new.digest, replaced=replaced
+            )
         row = there.row
         return Started(row.nonce == new.nonce, _outcome(row), row.name, row.digest)
 
