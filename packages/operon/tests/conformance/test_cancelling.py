@@ -69,7 +69,7 @@ def test_all_that_descends_is_cancelled_with_it_even_below_what_has_ended(world:
 
 
 def test_whoever_cancels_is_told_the_claims_of_the_tree_that_are_over(world: World) -> None:
-    """Also if another had cancelled it before: what runs here may not have been told yet. What ended otherwise is not."""
+    """Also if another had cancelled it before: who runs it may not have been told yet. What ended otherwise is not."""
     root, child = world.run("root"), None
     child = world.run("child", parent=root)
     world.end(world.run("done", parent=root))

@@ -1,4 +1,4 @@
-"""Who hears of a cancellation or a deadline in the process that runs a workflow: nothing begins after it, and all hear."""
+"""Who hears of a cancellation or a deadline where a workflow runs: nothing begins after it, and all hear."""
 
 from __future__ import annotations
 

@@ -40,7 +40,6 @@ from operon.engine.threads import Threads
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.errors import (
-    Cancelled,
     DeclarationError,
     ForkedProcess,
     NotLaunched,
