@@ -227,8 +227,8 @@ class TestAwaits:
             await asyncio.sleep(0)
             return f"{what} undone"
 
-        step = app.step(ever, name="step")
-        child = app.workflow(ever, name="child")
+        step = app.step(name="step")(ever)
+        child = app.workflow(name="child")(ever)
 
         async def group() -> None:
             async with asyncio.TaskGroup() as tasks:
@@ -293,7 +293,7 @@ class TestAwaits:
             await asyncio.to_thread(inside.wait, PATIENCE)
             await asyncio.Event().wait()
 
-        step = app.step(ever, name="step")
+        step = app.step(name="step")(ever)
 
         async def part(name: str, work: Callable[[], Awaitable[object]]) -> None:
             try:
