@@ -40,7 +40,6 @@ Suspended, Cancelled            (BaseException) a workflow leaves its function e
 
 from __future__ import annotations
 
-from asyncio.exceptions import CancelledError
 from typing import ClassVar
 
 
@@ -200,8 +199,8 @@ class Suspended(BaseException):
     """A long wait leaves the workflow's function; it is replayed when the wait is over."""
 
 
-class Cancelled(CancelledError):
+class Cancelled(BaseException):
     """The workflow was cancelled; steps called while it is handled still run.
 
-    It is a cancellation to asyncio, too: an async body that awaits something else than a verb hears its base class.
+    To asyncio it is a `CancelledError`, so that task groups and their like know what it is.
     """

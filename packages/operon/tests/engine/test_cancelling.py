@@ -19,6 +19,11 @@ from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
 from operon.stores.memory import MemoryStore
 
 
+async def forever() -> None:
+    """Wait for what never comes."""
+    await asyncio.get_running_loop().create_future()
+
+
 class Gate:
     """Where the body of a test stands until it is let go on."""
 
@@ -124,7 +129,7 @@ class TestNothingBegins:
         async def flow() -> None:
             try:
                 inside.set()
-                await asyncio.Event().wait()
+                await forever()
             except Cancelled:
                 heard.set()
                 raise
@@ -172,7 +177,7 @@ class TestNothingBegins:
         @app.workflow
         async def aflow() -> None:
             try:
-                await asyncio.Event().wait()
+                await forever()
             finally:
                 begun.append("heard")
 
@@ -220,7 +225,7 @@ class TestAwaits:
 
         async def ever() -> None:
             inside.set()
-            await asyncio.Event().wait()
+            await forever()
 
         @app.step
         async def undo(what: str) -> str:
@@ -265,7 +270,7 @@ class TestAwaits:
                 heard.extend(await asyncio.gather(undo("a"), undo("b")))
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0):
-                        await asyncio.Event().wait()
+                        await forever()
                 heard.append(await undo("c"))
                 raise
 
@@ -291,7 +296,7 @@ class TestAwaits:
 
         async def ever() -> None:
             await asyncio.to_thread(inside.wait, PATIENCE)
-            await asyncio.Event().wait()
+            await forever()
 
         step = app.step(name="step")(ever)
 
@@ -333,7 +338,7 @@ class TestAwaits:
 
         async def aside() -> None:
             try:
-                await asyncio.Event().wait()
+                await forever()
             except Cancelled:
                 heard.append("aside")
                 left.set()
@@ -344,7 +349,7 @@ class TestAwaits:
             task = asyncio.create_task(aside())
             try:
                 inside.set()
-                await asyncio.Event().wait()
+                await forever()
             finally:
                 await undo()
                 heard.append(f"body {task.done()}")

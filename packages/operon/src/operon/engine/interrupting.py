@@ -22,13 +22,21 @@ REMEMBERED = 100_000
 """Claims that were revoked, and may belong to what is about to begin here."""
 
 
+class CancelledInTask(Cancelled, CancelledError):
+    """What is raised: asyncio's own class comes with the engine only, and not with `import operon`."""
+
+
+CancelledInTask.__qualname__ = CancelledInTask.__name__ = Cancelled.__name__
+CancelledInTask.__module__ = Cancelled.__module__
+
+
 def kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
     """End a run from outside: what it waits for raises the first cause given, and so does its next verb.
 
     That it is cancelled, a body on the loop hears at its await, whatever it awaits.
     """
     fresh = run.dead is None
-    first = run.die(cause)
+    first = run.die(CancelledInTask(*cause.args) if isinstance(cause, Cancelled) else cause)
     if not isinstance(first, Cancelled):
         engine.waits.abandon(run, first)
         engine.loop.cancel(run)
