@@ -23,7 +23,8 @@ from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.engine import turns
-from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld
+from operon.engine.adoption import Patches
+from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld, WrongColour
 from operon.stores.memory import Clock, MemoryStore
 
 elsewhere = Operon("elsewhere")
@@ -217,12 +218,16 @@ class TestWaiting:
 
         def limited(pool: ThreadPoolExecutor, work: Callable[..., Any]) -> object:
             future: Future[Any] = pool.submit(work)
+
+            def again(_: int) -> object:
+                return work()
+
             calls: dict[str, Callable[[], object]] = {
                 "result": lambda: future.result(30),
                 "exception": lambda: future.exception(30),
                 "wait": lambda: wait([future], 30),
                 "as_completed": lambda: list(as_completed([future], 30)),
-                "map": lambda: list(pool.map(lambda _: work(), [1], timeout=30)),
+                "map": lambda: list(pool.map(again, [1], timeout=30)),
             }
             return calls[kind]()
 
@@ -471,6 +476,27 @@ class TestUntouched:
                 assert [it.name for it in operon.steps("w")] == [pay.name]
         assert begun == ["x"]
 
+    def test_standing_twice_before_a_pool_adopts_once(self, make: MakeApp) -> None:
+        """Where somebody has stood between ours and ours, a piece is one branch all the same."""
+        app, again = make(), Patches()
+
+        @app.step
+        def step(n: int) -> int:
+            return n
+
+        @app.workflow
+        def flow() -> int:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(step, 1).result()
+
+        with app:
+            again.install()
+            try:
+                assert operon.start(flow.using(key="w")).result(20) == 1
+            finally:
+                again.remove()
+            assert [it.position for it in operon.steps("w")] == ["1/1"]
+
     def test_a_thread_of_nobodys_body_is_a_caller(self, make: MakeApp) -> None:
         """A thread that was started before, or elsewhere, starts workflows of its own."""
         app, done = make(), list[object]()
@@ -564,7 +590,7 @@ def test_a_loop_inside_a_blocking_body_is_refused(make: MakeApp) -> None:
     def flow() -> list[int]:
         return asyncio.run(inner())
 
-    with app, pytest.raises(operon.errors.WrongColour, match="async"):
+    with app, pytest.raises(WrongColour, match="async"):
         flow()
 
 
@@ -583,6 +609,10 @@ with one:
     with two:
         assert not set(now()) & set(before)
     assert not set(now()) & set(before)
-assert now() == before
+    from multiprocessing.pool import Pool, ThreadPool
+    apply = Pool.apply_async
+    with ThreadPool(1) as pool:
+        assert Pool.apply_async is not apply
+assert now() == before and Pool.apply_async is apply
 """
     ran(sys.executable, "-c", program, check=True)

@@ -14,12 +14,12 @@ import random
 import time
 from asyncio import as_completed as bare_as_completed
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
-from operon import Operon, aio
+from operon import Handle, Operon, aio
 from operon.core.commands import Advance, Bury, Describe, Enlist, Find, Load, Start
 from operon.core.rows import Entry, Filter, Kind, NewWorkflow, Outcome, Process, WorkflowRow
 from operon.core.states import Status
@@ -261,11 +261,11 @@ def run(
         return len(seen)
 
     body: Any = awaited if inspect.iscoroutinefunction(program) else blocking
-    flow = app.workflow(name="program")(body)
+    flow = cast("Any", app.workflow(name="program")(body))
 
     store.open()
     dead = store.ask(Enlist(Process("app", "elsewhere", 1, "x", "1", 60)))
-    digest = flow.function.signature.digest("{}")
+    digest: str = flow.function.signature.digest("{}")
     store.ask(Start(NewWorkflow("w", "program", "{}", digest, 1, executor=dead)))
     if past:
         assert store.ask(Advance("w", 1, past)).written
@@ -277,7 +277,7 @@ def run(
 
     async def main() -> None:
         async with app:
-            handle = await aio.retrieve("w", flow)
+            handle: Handle[int] = await aio.retrieve("w", flow)
             assert await handle.wait(30) <= len(seen)
 
     with asyncio.Runner(loop_factory=loops) as runner:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -136,6 +136,43 @@ def test_what_async_work_raises_is_a_failure_that_replays(make: MakeApp, databas
     assert len(ran) == len(told[0])
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_step_that_cancels_its_own_task_does_so_in_a_replay(make: MakeApp, *, asked: bool) -> None:
+    """Nobody else cancels the recorded step again, so the replay does not wait for that."""
+    app, told = make(), list[str]()
+
+    @app.step
+    async def leave() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if asked:  # else it raises as if somebody had, where somebody has, long ago
+            task.cancel()
+            await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    @app.workflow
+    async def flow() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        if not asked:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        try:
+            await leave()
+        except asyncio.CancelledError:
+            told.append("cancelled")
+        while task.cancelling():
+            task.uncancel()
+        await aio.sleep(0.3)
+        return "done"
+
+    with app:
+        assert operon.start(flow).result(30) == "done"
+    assert told == ["cancelled"] * len(told)
+    assert len(told) > 1
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_what_a_body_raises_is_its_failure(make: MakeApp, *, asynchronous: bool) -> None:
     """A body that raises no `Exception` has failed: it is not left running, nor run again."""
@@ -166,7 +203,7 @@ def test_what_is_put_around_may_raise_anything(make: MakeApp, n: int) -> None:
     times: list[int] = []
 
     @contextmanager
-    def around() -> Iterator[None]:
+    def around() -> Generator[None]:
         times.append(1)
         if len(times) == 1:
             raise made(n)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from functools import partial
 
@@ -122,12 +122,15 @@ def failing(world: World) -> None:
         do(world, name)
         raise RuntimeError(name)
 
+    def first_fails(name: str) -> str:
+        return fail(name) if name == "c" else world.press(name)
+
     with ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(fail, "a"), pool.submit(do, world, "b")]
         for future in futures:
             world.seen.append(repr(future.exception()))
         try:
-            list(pool.map(lambda name: fail(name) if name == "c" else world.press(name), "cdefg"))
+            list(pool.map(first_fails, "cdefg"))
         except RuntimeError as error:
             world.seen.append(repr(error))
     do(world, "end")
@@ -160,7 +163,7 @@ def left_behind(world: World) -> None:
 async def gathered(world: World) -> None:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(2) as pool:
-        executed = [loop.run_in_executor(pool, line, world, name) for name in "ab"]
+        executed: list[Awaitable[object]] = [loop.run_in_executor(pool, line, world, name) for name in "ab"]
         await asyncio.gather(*executed, asyncio.to_thread(line, world, "c"), world.line("d"))
     await world.do("end")
 

@@ -56,9 +56,10 @@ class CatchUp(Command[None], frozen=True):
 
 
 class Stall(Command[None], frozen=True):
-    """Wait to be cancelled, as this operation was the first time."""
+    """Wait to be cancelled, as this operation was the first time, and be so in its turn if nobody else does it."""
 
     run: Run
+    ordinal: int
 
 
 class Wait(Command[dict[str, Outcome]], frozen=True):
@@ -356,7 +357,7 @@ def _catch_up(run: Run, cancelled: Entry, *, strict: bool) -> Op[None]:
 def _hand_out(run: Run, entry: Entry) -> Op[None]:
     """Give a record to the code, in its turn; a cancelled operation waits to be cancelled again."""
     try:
-        yield Stall(run) if entry.kind is Kind.CANCELLED else Turn(run, entry.ordinal)
+        yield Stall(run, entry.ordinal) if entry.kind is Kind.CANCELLED else Turn(run, entry.ordinal)
     finally:
         run.given(entry.ordinal)
 

@@ -32,6 +32,7 @@ class Patches:
         self._count = 0
         self._own: list[tuple[Any, str, Any, Any]] = []
         """Where, what was there, and what stands before it."""
+        self._pools = False
 
     def install(self) -> None:
         """Stand before them, once for all apps."""
@@ -44,13 +45,24 @@ class Patches:
             self._put(ProcessPoolExecutor, "submit", _send)
             self._put(threading.Thread, "start", _start)
             self._put(_base, "_create_and_install_waiters", _watch)
-            if (pools := sys.modules.get("multiprocessing.pool")) is not None:
+        self.see_pools()
+
+    def see_pools(self) -> None:
+        """Stand before the pools of `multiprocessing`, too, once that is loaded: there is none before."""
+        pools = sys.modules.get("multiprocessing.pool")
+        if pools is None or self._pools:
+            return
+        with self._lock:
+            if self._count and not self._pools:
+                self._pools = True
                 for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
                     self._put(pools.Pool, name, _scatter)
 
     def _put(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = vars(owner)[name]
-        mine = functools.wraps(original)(make(original))
+        if name not in vars(owner):  # what is not public may go
+            return
+        original = cast("Callable[..., Any]", vars(owner)[name])
+        mine = functools.update_wrapper(make(original), original)
         self._own.append((owner, name, original, mine))
         setattr(owner, name, mine)
 
@@ -64,6 +76,7 @@ class Patches:
                 if vars(owner)[name] is mine:
                     setattr(owner, name, original)
             self._own.clear()
+            self._pools = False
 
 
 patches = Patches()
@@ -73,6 +86,8 @@ def _submit(original: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
     def submit(pool: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         here = context.body()
         initialized = getattr(pool, "_initializer", None) is not None
+        if isinstance(fn, Piece):  # somebody stood between two of ours
+            return original(pool, fn)
         if here is None:
             return original(pool, ordinary(fn) if initialized else fn, *args, **kwargs)
         if any(kind.__module__ == "concurrent.futures.interpreter" for kind in type(pool).__mro__):
@@ -102,7 +117,7 @@ def _shutdown(original: Callable[..., None]) -> Callable[..., None]:
 
 def _send(original: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
     def submit(pool: Executor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if context.body() is None:
+        if context.body() is None or isinstance(fn, Elsewhere):
             return original(pool, fn, *args, **kwargs)
         return _sent(original, pool, "in another process", fn, args, kwargs)
 
@@ -136,6 +151,7 @@ def _scatter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _start(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
     def start(thread: threading.Thread) -> None:
+        patches.see_pools()  # each begins with a thread
         about_to_start(thread)
         original(thread)
 

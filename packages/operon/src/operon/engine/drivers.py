@@ -431,8 +431,12 @@ async def _at_rest(engine: Engine, repose: Repose) -> None:
 
 
 async def _astall(engine: Engine, command: Stall) -> None:
-    del engine, command
-    await asyncio.get_running_loop().create_future()
+    run = command.run
+    if not run.its_turn(command.ordinal):
+        await _its_turn(engine, run, command.ordinal)
+    await _at_rest(engine, Repose(run, asyncio.current_task()))
+    run.check()
+    raise asyncio.CancelledError  # it cancelled itself: whoever else would have, has by now
 
 
 async def _await(engine: Engine, command: Wait) -> Any:

@@ -89,7 +89,7 @@ class Piece(Generic[R]):
     def _instead(self) -> None:
         """Do what a thread of the pool would."""
         future = self.future
-        if not Future.set_running_or_notify_cancel(future):
+        if not Future[R].set_running_or_notify_cancel(future):
             return
         try:
             value = self()
