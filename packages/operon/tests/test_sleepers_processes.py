@@ -88,7 +88,6 @@ def asleep(client: Client, function: Any, seconds: float) -> set[str]:
     return herd if asleep == HERD else set()
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["sleeper", "asleeper"])
 def test_a_herd_wakes_once_over_two_processes(url: str, kind: str, tmp_path: Path) -> None:
     """None is lost and none is awake twice, whoever claims it; who has no room leaves them to the other.
