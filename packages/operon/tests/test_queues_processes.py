@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
-import pytest
 
 from children import Child, started
 from engine.test_workflows import poll
@@ -138,7 +137,6 @@ class Fleet:
         assert in_a_second <= 60
 
 
-@pytest.mark.timeout(120)
 def test_processes_exceed_no_limit_at_any_instant(postgres_url: str, tmp_path: Path) -> None:
     with Fleet(postgres_url, tmp_path / "fleet.py") as fleet:
         fleet.fill(JOBS)
@@ -149,7 +147,6 @@ def test_processes_exceed_no_limit_at_any_instant(postgres_url: str, tmp_path: P
     assert processes > 1, "more than one process had a share"
 
 
-@pytest.mark.timeout(120)
 def test_no_limit_is_exceeded_while_processes_die_and_come_back(postgres_url: str, tmp_path: Path) -> None:
     """One is killed and one is stopped while they run what they may; both hold places until they are taken for dead."""
     with Fleet(postgres_url, tmp_path / "fleet.py") as fleet:

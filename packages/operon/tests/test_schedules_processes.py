@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from children import started
 from engine.test_workflows import poll
@@ -56,7 +55,6 @@ from operon.workflows w where w.name = 'every'
 """
 
 
-@pytest.mark.timeout(120)
 def test_processes_that_fire_every_second_fire_each_second_once(postgres_url: str, tmp_path: Path) -> None:
     """One of them is killed in the middle: nothing is fired twice, and no second is left out."""
     program = tmp_path / "fleet.py"

@@ -115,11 +115,11 @@ def test_a_process_that_may_not_migrate_says_what_is_missing(sqlite_path: Path) 
         store.open(migrate=False)
 
 
-def test_a_copy_does_not_go_on_with_the_originals_work(sqlite_path: Path, tmp_path: Path) -> None:
+def test_a_copy_does_not_go_on_with_the_originals_work(sqlite_path: Path) -> None:
     """Until a person says so, and then it is a database of its own."""
     with opened(sqlite_path) as world:
         world.start("w")
-    copy = tmp_path / "copy.db"
+    copy = sqlite_path.with_name("copy.db")
     shutil.copy(sqlite_path, copy)
     with pytest.raises(ForeignDatabase, match="adopt"):
         SqliteStore(str(copy)).open()
@@ -130,10 +130,10 @@ def test_a_copy_does_not_go_on_with_the_originals_work(sqlite_path: Path, tmp_pa
             assert world.status("w") == "queued"
 
 
-def test_a_file_that_was_renamed_is_the_same(sqlite_path: Path, tmp_path: Path) -> None:
+def test_a_file_that_was_renamed_is_the_same(sqlite_path: Path) -> None:
     with opened(sqlite_path):
         pass
-    with opened(sqlite_path.rename(tmp_path / "renamed.db")) as world:
+    with opened(sqlite_path.rename(sqlite_path.with_name("renamed.db"))) as world:
         assert world.start("w").created
 
 
@@ -222,14 +222,14 @@ def test_patience_ends_and_the_write_has_not_happened(sqlite_path: Path) -> None
         assert world.start("w").created
 
 
-def test_a_file_has_one_writers_lock_by_whatever_path_it_is_named(sqlite_path: Path, tmp_path: Path) -> None:
+def test_a_file_has_one_writers_lock_by_whatever_path_it_is_named(sqlite_path: Path) -> None:
     sqlite_path.touch()
-    link = tmp_path / "link.db"
+    link = sqlite_path.with_name("link.db")
     link.symlink_to(sqlite_path)
     relative = os.path.relpath(sqlite_path)
-    one, *others = [SqliteStore(str(path)) for path in (sqlite_path, link, relative, f"{tmp_path}/./test.db")]
+    one, *others = [SqliteStore(str(path)) for path in (sqlite_path, link, relative, f"{sqlite_path.parent}/./test.db")]
     assert all(other.writer is one.writer for other in others)
-    assert SqliteStore(str(tmp_path / "other.db")).writer is not one.writer
+    assert SqliteStore(str(sqlite_path.with_name("other.db"))).writer is not one.writer
 
 
 def test_the_users_transaction_and_the_store_take_turns(sqlite_path: Path) -> None:

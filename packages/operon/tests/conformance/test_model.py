@@ -155,7 +155,7 @@ def test_sqlite_answers_as_memory_does(tmp_path: Path) -> None:
         world.store.open()
         return world
 
-    compare(lambda: Comparison(fresh, lambda answer: answer), examples=25)
+    compare(lambda: Comparison(fresh, lambda answer: answer), examples=16)
 
 
 def test_postgres_answers_as_memory_does(request: pytest.FixtureRequest) -> None:

@@ -22,6 +22,7 @@ from children import PATIENCE, ran
 from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Operon, aio
+from operon.core import context
 from operon.engine import turns
 from operon.engine.adoption import Patches
 from operon.errors import BadValue, Cancelled, NotInWorkflow, StepFailed, WorkflowCancelled, WorkflowHeld, WrongColour
@@ -301,8 +302,8 @@ def bare(work: Callable[[], Any]) -> None:
 
 
 def taken_along(work: Callable[[], Any]) -> None:
-    context = contextvars.copy_context()
-    bare(lambda: context.run(work))
+    taken = contextvars.copy_context()
+    bare(lambda: taken.run(work))
 
 
 def timer(work: Callable[[], Any]) -> None:
@@ -497,6 +498,38 @@ class TestUntouched:
                 again.remove()
             assert [it.position for it in operon.steps("w")] == ["1/1"]
 
+    def test_threads_that_the_engine_begins_are_nobodys(self, make: MakeApp) -> None:
+        """Whatever begins them: work of the engine's that a body's end brings about runs where verbs do their work."""
+        app = make(threads=8)
+        seen: list[bool] = []
+
+        @app.workflow
+        def child() -> bool:
+            return context.stray.get() is not None
+
+        def look() -> None:
+            thread = threading.Thread(target=lambda: seen.append(context.stray.get() is not None), name="theirs")
+            thread.start()
+            thread.join(PATIENCE)
+
+        @app.workflow
+        def flow() -> list[bool]:
+            handles = [operon.start(child) for _ in range(4)]
+            return [*operon.gather(*handles)]
+
+        with app:
+            engine: Any = app._engine
+            release = engine.release
+
+            def released(*place: Any) -> None:
+                release(*place)
+                look()
+
+            engine.release = released
+            assert [operon.start(flow).result(20) for _ in range(3)] == [[False] * 4] * 3
+        assert seen
+        assert not any(seen)
+
     def test_a_thread_of_nobodys_body_is_a_caller(self, make: MakeApp) -> None:
         """A thread that was started before, or elsewhere, starts workflows of its own."""
         app, done = make(), list[object]()
@@ -603,6 +636,7 @@ def now(): return [ThreadPoolExecutor.submit, ThreadPoolExecutor.shutdown, Proce
                    threading.Thread.start, _base._create_and_install_waiters]
 before = now()
 from operon import Operon, aio
+from operon.core import context
 assert now() == before
 one, two = Operon("one", database="memory:"), Operon("two", database="memory:")
 with one:

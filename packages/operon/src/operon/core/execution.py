@@ -33,6 +33,7 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     Must be driven in a context of its own.
     """
     context.branch.set(run.root)
+    context.driving.set(True)  # but in the body
     try:
         outcome = yield from _outcome(host, run, function)
         try:

@@ -73,6 +73,20 @@ def _driven(engine: Engine, op: Op[T]) -> T:
 
 
 @contextmanager
+def own_code(invoke: Invoke[Any]) -> Generator[None]:
+    """Run a body, whose code is its own, though it is called by what drives its life."""
+    if not invoke.body:
+        yield
+        return
+    token = context.driving.set(False)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # whoever closes a coroutine that was left has a context of its own
+            context.driving.reset(token)
+
+
+@contextmanager
 def verb() -> Generator[Branch | None]:
     """Do what is not the body's own code, though it is done in its name."""
     line = context.current()
@@ -86,7 +100,8 @@ def verb() -> Generator[Branch | None]:
         interrupting.told(line)
         raise
     finally:
-        context.driving.reset(token)
+        with suppress(ValueError):  # whoever closes a coroutine that was left has a context of its own
+            context.driving.reset(token)
 
 
 async def adrive(engine: Engine, op: Op[T]) -> T:
@@ -157,7 +172,7 @@ def _ask(engine: Engine, command: Command[Any]) -> Any:
 
 
 def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with busy(engine):
+    with busy(engine), own_code(invoke):
         if invoke.timeout is not None:
             return _limited(engine, invoke)
         if invoke.body:
@@ -295,7 +310,8 @@ async def _submit(engine: Engine, command: Command[Any]) -> Any:
 
 
 async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with busy(engine, waits=invoke.body, task=asyncio.current_task()), left_by_its_loop(engine, invoke):
+    task = asyncio.current_task()
+    with busy(engine, waits=invoke.body, task=task), left_by_its_loop(engine, invoke), own_code(invoke):
         value = invoke.fn(*invoke.args, **invoke.kwargs)
         if not inspect.isawaitable(value):
             return value

@@ -85,6 +85,8 @@ def ordinary(fn: Callable[P, R]) -> Callable[P, R]:
 
 def about_to_start(thread: threading.Thread) -> None:
     """Look at a thread that is being started: if a body starts it, or another stray, verbs are refused on it."""
+    if thread.name.startswith("operon-"):  # ours, begun when first needed, by whoever that is
+        return
     here, stray = context.body(), context.stray.get() or getattr(_local, "stray", None)
     if here is not None:
         stray = Stray("on a thread that its body started", here.run)
