@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError, current_task, get_running_loop
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from inspect import iscoroutine
@@ -47,19 +47,32 @@ def kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
     return first
 
 
-def expire(engine: Engine, run: Run) -> None:
-    """Stop a workflow that passed its deadline: its outcome is recorded first, then its body is interrupted."""
-    if run.dead is not None:
-        return
+def expire(engine: Engine, run: Run, then: Callable[[], None] = lambda: None) -> None:
+    """Stop a workflow that passed its deadline: its outcome is recorded first, then its body is interrupted.
 
+    A parent that has the same deadline comes first, so that it hears of its own, and not of its child's.
+    """
+    parent = engine.runs.get(run.row.parent or "")
+    if parent is not None and parent.dead is None and parent.row.deadline == run.row.deadline:
+        expire(engine, parent, lambda: _expire(engine, run, then))
+    else:
+        _expire(engine, run, then)
+
+
+def _expire(engine: Engine, run: Run, then: Callable[[], None]) -> None:
     def recorded(answer: Future[Advanced]) -> None:
         if answer.exception() is None:
             kill(engine, run, Cancelled(f"{run.id} passed its deadline."))
             engine.waits.ended(run.id, outcome)
+        then()
 
     outcome = timed_out(engine, run)
-    with suppress(Suspended):  # it has left by itself meanwhile
-        engine.pens.of(run).submit(outcome).add_done_callback(recorded)
+    try:
+        written = engine.pens.of(run).submit(outcome)
+    except Suspended:  # it has left by itself meanwhile
+        then()
+    else:
+        written.add_done_callback(recorded)
 
 
 def revoke(engine: Engine, guards: Iterable[Guard]) -> None:

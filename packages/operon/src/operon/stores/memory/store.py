@@ -248,7 +248,8 @@ class MemoryStore:
             if not workflow.row.status.ended:
                 _end(workflow, Outcome(Status.CANCELLED), now)
                 workflow.row = replace(workflow.row, claim=workflow.row.claim + 1)
-        return tuple(Guard(it.row.id, it.row.claim - 1) for it in there if it.row.status is Status.CANCELLED)
+        guards = (Guard(it.row.id, it.row.claim - 1) for it in there if it.row.status is Status.CANCELLED)
+        return tuple(sorted(guards, key=lambda guard: guard.workflow_id))
 
     # ── Queues ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

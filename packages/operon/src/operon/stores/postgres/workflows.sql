@@ -93,7 +93,7 @@ with recursive tree as (
     union
     select w.id from operon.workflows w join tree on w.parent = tree.id where :children::boolean
 )
-select id, claim - 1 as claim from operon.workflows where status = 6 and id in (select id from tree);
+select id, claim - 1 as claim from operon.workflows where status = 6 and id in (select id from tree) order by id;
 
 -- wake: make ready the parked workflows that await one of these
 with sleeper as materialized (

@@ -99,7 +99,7 @@ with recursive tree (id) as (
   union
   select child.id from operon_workflows child join tree on child.parent = tree.id where :children
 )
-select id, claim - 1 from operon_workflows where status = 6 and id in (select id from tree);
+select id, claim - 1 from operon_workflows where status = 6 and id in (select id from tree) order by id;
 
 -- hand_back: return to the queue what an executor runs, each under its claim; with no :guards, all it has
 update operon_workflows set status = 0, executor = null, ready_at = :now, output = null, error = null
