@@ -125,7 +125,7 @@ class Laws:
                 raise LawBroken(f"{process} wrote to {command.workflow_id} under claim {command.claim} without it.")
         elif row.executor not in process.executors:
             raise LawBroken(f"{process} wrote to {command.workflow_id}, which is executor {row.executor}'s.")
-        if isinstance(command.end, Outcome) and not self._same(command):
+        if isinstance(command.end, Outcome) and not self._same(command) and not _is_late(command.end):
             self._durable(command.workflow_id, command.claim, "its end")
 
     def _same(self, command: Advance) -> bool:
@@ -231,3 +231,8 @@ class Laws:
     def stranded(self) -> tuple[str, ...]:
         """What has not ended."""
         return tuple(key for key, it in self._store.workflows.items() if not it.row.status.ended)
+
+
+def _is_late(end: Outcome) -> bool:
+    """Whether it is a deadline's word, which comes while the code goes on, and says nothing of it."""
+    return "WorkflowTimedOut" in (end.error or "")
