@@ -488,7 +488,9 @@ def cancelling_stops_nothing_here(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def timers_of_a_body_are_the_loops(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(BodyTimers, "_body", lambda self: None)
+    def body(self: BodyTimers) -> None: ...
+
+    patch.setattr(BodyTimers, "_body", body)
 
 
 @mutant
