@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -71,8 +72,7 @@ def seen(environment: dict[str, str], before: Callable[[], None] | None) -> dict
 def test_starter_of_the_suite_changes_nothing_for_its_tests() -> None:
     """What a program of a test finds is always the same: signals, environment, zone, language, umask, stdin."""
     usual, odd = seen(dict(os.environ), None), seen({**os.environ, **ODD}, disturbed)
-    environment = odd["environment"]
-    assert isinstance(environment, dict)
+    environment = cast("dict[str, str]", odd["environment"])
     assert environment.pop("OPERON_TEST_PG") == "15", "what chooses the Postgres stays"
     assert odd == usual
     assert usual["ignored"] == ["SIGPIPE", "SIGXFSZ"], "as Python has it"

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from operon.core import asking, rows, steps
 from operon.core import commands as c
-from operon.core import rows, steps
 from operon.core.commands import Op, ask
-from operon.core.journal import Run, write
+from operon.core.journal import WAKE, Run
 from operon.core.rows import Advanced, Claimed, Entry, Guard, Kind, Outcome, Park, Pulse, Started
 from operon.core.states import Status
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
+from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.stores.memory import MemoryStore
 from operon.stores.memory import queues as lines
@@ -471,13 +472,38 @@ def who_is_slow_is_buried_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
-def a_run_that_was_left_goes_on_after_its_commit(patch: pytest.MonkeyPatch) -> None:
-    def settle(run: Run) -> Op[None]:
-        run.check()
-        if run.pending or run.writing:
-            yield from write(run)
+def looking_is_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    def looking(host: Any, verb: str, digest: str, answers: Any, look: Callable[[], Op[Any]]) -> Op[Any]:
+        return (yield from look())
 
-    patch.setattr(steps, "settle", settle)
+    patch.setattr(asking, "looking", looking)
+
+
+@mutant
+def cancelling_stops_nothing_here(patch: pytest.MonkeyPatch) -> None:
+    def revoke(self: Engine, guards: Any) -> None: ...
+
+    patch.setattr(Engine, "revoke", revoke)
+
+
+@mutant
+def timers_of_a_body_are_the_loops(patch: pytest.MonkeyPatch) -> None:
+    def body(self: BodyTimers) -> None: ...
+
+    patch.setattr(BodyTimers, "_body", body)
+
+
+@mutant
+def the_firing_of_a_timer_is_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    fire = BodyTimers._fire
+
+    def forget(self: BodyTimers, timer: Any) -> None:
+        timer.run.journal.setdefault(
+            timer.position + WAKE, Entry(timer.position + WAKE, timer.ordinal, Kind.WAKE, "timer")
+        )
+        fire(self, timer)
+
+    patch.setattr(BodyTimers, "_fire", forget)
 
 
 @mutant

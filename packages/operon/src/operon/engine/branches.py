@@ -10,7 +10,7 @@ import contextvars
 import sys
 import threading
 import zlib
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -105,7 +105,7 @@ class _InOrder:
 
     def as_completed(self, fs: Any, *, timeout: float | None = None) -> Any:
         """In a body, begin what is given in the order in which it is given."""
-        if context.current() is not None and isinstance(fs, Iterable):
+        if context.current() is not None and hasattr(fs, "__iter__"):
             fs = [asyncio.ensure_future(it) for it in dict.fromkeys(fs)]
         return _AS_COMPLETED(fs, timeout=timeout)
 
@@ -134,8 +134,6 @@ def _refuse_disorder() -> None:
 def _ended(branch: Branch, task: asyncio.Future[Any]) -> None:
     """Note that a branch asks for nothing more; that its run was left is nobody's to retrieve."""
     branch.ended(task)
-    left = None if task.cancelled() else task._exception  # noqa: SLF001 - `exception()` retrieves it
-    if isinstance(left, BaseExceptionGroup):  # of a task group in it
-        left = None if left.split((Suspended, Cancelled))[1] else left.exceptions[0]
-    if isinstance(left, BaseExceptionGroup | Suspended | Cancelled):
+    left: BaseException | None = None if task.cancelled() else task._exception  # noqa: SLF001 - `exception()` retrieves it
+    if left is not None and BaseExceptionGroup("", [left]).split((Suspended, Cancelled))[1] is None:
         task.exception()

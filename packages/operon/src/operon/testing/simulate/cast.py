@@ -13,6 +13,7 @@ from operon.app.queues import Queue
 from operon.core import context
 from operon.core.journal import Run
 from operon.errors import Cancelled
+from operon.testing.simulate.deciding import deciding
 
 
 class Stage(Protocol):
@@ -79,7 +80,8 @@ def declare(cast: Cast) -> Mapping[str, Any]:
     play = Play(cast)
     flows = [*lines(cast.app, play), *waiting(cast.app, play), stubborn(cast.app, play), branches(cast.app, play)]
     named = {it.function.name: it for it in flows}
-    return named | {it.function.name: it for it in trees(cast, play, named["plain"], named["sleeper"])}
+    others = (*trees(cast, play, named["plain"], named["sleeper"]), *deciding(cast.app, play, named["plain"]))
+    return named | {it.function.name: it for it in others}
 
 
 class Play:
@@ -101,7 +103,12 @@ class Play:
                 raise Flaky(value)
             return value
 
-        self._work, self._flaky = work, flaky
+        @cast.app.step(name="note")
+        async def note(what: str) -> str:
+            del what
+            return await self._effect()
+
+        self._work, self._flaky, self._note = work, flaky, note
 
     async def _effect(self) -> str:
         doing = context.step.get()
@@ -117,6 +124,10 @@ class Play:
     async def tried(self, failures: int) -> str:
         """Do a step that fails so many times."""
         return self.cast.on.sees(self.cast.run(), await self._flaky(failures))
+
+    async def noted(self, what: str) -> str:
+        """Do a step that is given what the body was told."""
+        return self.cast.on.sees(self.cast.run(), await self._note(what))
 
     async def slept(self, seconds: float) -> None:
         """Sleep."""

@@ -25,8 +25,10 @@ from operon.testing.simulate.verdicts import LawBroken
 if TYPE_CHECKING:
     from operon.testing.simulate.world import World
 
-LASTING = ("endless",)
+LASTING = ("endless", "restless")
 """What ends only when it is cancelled."""
+DECIDING = ("hurried", "watcher", "restless")
+"""What decides by what it is told, or goes on until it is told to stop."""
 BRIEF = ("plain", "sleeper", "thinker", "retrying")
 """What is put in line."""
 
@@ -42,11 +44,13 @@ class Clients:
 
     def plan(self) -> None:
         """Choose what will be asked, and when."""
-        flows = list(self._world.cast(0).flows)
+        flows = [it for it in self._world.cast(0).flows if it not in DECIDING]
         for number in range(self._chance.randrange(3, 7)):
             self._plan_start(f"w{number}", self._chance.choice(flows))
         for number in range(self._chance.randrange(3)):
             self._plan_line(f"q{number}", self._chance.choice(list(self._world.cast(0).queues)))
+        for number in range(self._chance.randrange(3)):
+            self._plan_start(f"d{number}", self._chance.choice(DECIDING))
 
     def _when(self) -> float:
         """Most begin early, so that much goes wrong with them; some late, when not much else happens."""
@@ -135,10 +139,20 @@ class Clients:
             self._world.agenda.after(5.0, lambda: self._see_to_it(key))
 
     def _cancel(self, key: str) -> None:
-        process = self._world.somebody()
+        """Cancel: half of the time where it runs, for there it is to stop at once."""
+        at_home = [
+            it for it in self._world.processes if it.alive and not it.paused and it.engine and key in it.engine.runs
+        ]
+        process = at_home[0] if at_home and self._chance.random() < 0.5 else self._world.somebody()
         if process is not None and process.engine is not None:
             self._world.note(process, f"cancels {key}")
-            process.spawn(self._done(process, asking.cancel(process.engine, key)))
+            process.spawn(self._stopped(process, key))
+
+    async def _stopped(self, process: Process, key: str) -> None:
+        """Cancel; once that has returned, this process begins no further step of it."""
+        assert process.engine is not None
+        if await self._done(process, asking.cancel(process.engine, key)):
+            self._world.laws.stopped(process.engine, key)
 
     def _change(self, command: SetQueue) -> None:
         process = self._world.somebody()
@@ -152,9 +166,11 @@ class Clients:
             self._change(SetQueue(queue, paused=False))
         self._world.agenda.after(3.0, lambda: self._resume(queue))
 
-    async def _done(self, process: Process, op: Any) -> None:
+    async def _done(self, process: Process, op: Any) -> bool:
         assert process.engine is not None
         try:
             await process.engine.adrive(op)
         except (StoreError, NotFound, NotLaunched) as error:
             self._world.note(process, f"hears {type(error).__name__}")
+            return False
+        return True

@@ -36,6 +36,8 @@ class Laws:
         """The last ordinal that each run's body has seen."""
         self._naps: dict[Run, int] = {}
         """How often each run has slept."""
+        self._stopped: set[tuple[int, str]] = set()
+        """The engines that were told that a workflow is cancelled, and which."""
         self.acknowledged: dict[str, None] = {}
         """Starts that a client was told of."""
 
@@ -156,6 +158,8 @@ class Laws:
         """See a step begin: its run is the only one of its claim, and what came before it is durable."""
         if isinstance(run.dead, Suspended):
             raise LawBroken(f"{run.id} was left, {run.dead}, and begins the step at {position}.")
+        if run.dead is None and (id(run.host), run.id) in self._stopped:
+            raise LawBroken(f"{run.id} was cancelled here, and begins the step at {position}.")
         row = self._store.workflows[run.id].row
         if row.status is Status.WAITING and row.claim == run.guard.claim:
             raise LawBroken(f"{run.id} is parked, and begins the step at {position}.")
@@ -167,6 +171,11 @@ class Laws:
         if position in self._store.workflows[run.id].journal:
             raise LawBroken(f"{run.id}: the step at {position} is recorded, and began again.")
         self._durable(run.id, run.guard.claim, f"the step at {position}", position.rpartition("/")[0])
+
+    def stopped(self, engine: object, workflow_id: str) -> None:
+        """See a cancellation return: from here on this process begins nothing more of the workflow but its clean-up."""
+        if self._store.workflows[workflow_id].row.status is Status.CANCELLED:
+            self._stopped.add((id(engine), workflow_id))
 
     def sees(self, run: Run, position: str, value: str) -> None:
         """See a step's value arrive in the body: it is what the journal says, or will say."""

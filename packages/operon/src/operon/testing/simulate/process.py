@@ -137,7 +137,7 @@ class Process(Machine):
         """Let something happen to this process in so many of the world's seconds."""
         self.agenda.after(seconds, call, self)
 
-    def spawn(self, body: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, body: Coroutine[Any, Any, object]) -> None:
         """Run a client's code here, outside of any workflow."""
         self.body.create_task(body, context=contextvars.Context())
 
