@@ -38,7 +38,7 @@ def awake() -> None:
 
 def alone() -> bool:
     with open(sys.argv[2]) as file:
-        return len({line.split()[1] for line in file if line.endswith("\n")}) < 2
+        return len({line.split()[1] for line in file if line.endswith("\\n")}) < 2
 
 
 @app.workflow
