@@ -170,4 +170,4 @@ def test_every_session_says_what_it_is_for(world: World, postgres_url: str) -> N
         rows = connection.execute(
             "select distinct application_name from pg_stat_activity where application_name like 'operon%' order by 1"
         ).fetchall()
-    assert [name for (name,) in rows] == ["operon engine", "operon heartbeat", "operon lane"]
+    assert [name for (name,) in rows] == ["operon change", "operon heartbeat", "operon lane"]

@@ -30,6 +30,7 @@ OperonError
 ├── TransactionEnded            commit or rollback inside a transaction
 └── StoreError                  the database
     ├── StoreUnavailable        out of reach for now; it is safe to try again
+    │   └── RowLocked           a transaction elsewhere keeps a row locked
     ├── SchemaMismatch          migrated by another version
     ├── ForeignDatabase         a copy or restore of another database
     └── StoreReadOnly           declared read-only, and asked to write
@@ -181,6 +182,10 @@ class StoreUnavailable(StoreError):
     """The database is out of reach for now; trying again is safe."""
 
     transient: ClassVar[bool] = True
+
+
+class RowLocked(StoreUnavailable):
+    """A transaction elsewhere keeps a row locked; nothing was written, and trying again is safe."""
 
 
 class SchemaMismatch(StoreError):

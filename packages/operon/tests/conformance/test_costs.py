@@ -49,7 +49,7 @@ class Meter:
             with self._store._opened().writing():
                 self._store._opened().execute(LINE_SQLITE, values)
             return
-        with self._store._pool.session() as session:
+        with self._store._services.session() as session:
             session.connection.execute(LINE, values)
 
     def cost(self, queue: str | None) -> int:
@@ -92,7 +92,7 @@ def _pages(store: PostgresStore, command: Claim) -> int:
     statement = "admit" if command.queues else "claim"
     if command.queues:
         values |= {"queues": list(names), "places": list(places)}
-    with store._pool.session() as session, session.connection.transaction(force_rollback=True):
+    with store._services.session() as session, session.connection.transaction(force_rollback=True):
         explained = f"explain (analyze, buffers, format json) {sql.pyformat(POSTGRES[statement])}".encode()
         (row,) = session.connection.execute(explained, values).fetchall()
     plan: Any = row["QUERY PLAN"][0]["Plan"]

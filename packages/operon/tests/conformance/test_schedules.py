@@ -258,6 +258,14 @@ def test_replace_cancels_the_one_before_with_its_children(world: World) -> None:
     assert fire(world, firing("c", overlap="replace")) == Fired(("c",))
 
 
+def test_replace_cancels_nothing_for_an_instant_that_was_fired_before(world: World) -> None:
+    """The clock was put back, or the schedule resumed: the run that goes on is the very one that would replace it."""
+    planned(world)
+    fire(world, firing("a", overlap="replace"))
+    assert fire(world, firing("a", overlap="replace")) == Fired(("a",))
+    assert world.status("a") == "queued"
+
+
 def test_replace_leaves_alone_what_one_that_has_ended_has_started(world: World) -> None:
     planned(world)
     fire(world, firing("a"))

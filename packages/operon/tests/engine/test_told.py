@@ -5,13 +5,28 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from engine.conftest import MakeApp, until
-from operon import Operon, context, count, describe, find, retrieve, sleep, start, steps
-from operon.core.commands import Load, Queues
+from operon import (
+    Operon,
+    cancel,
+    context,
+    count,
+    delete,
+    describe,
+    enqueue,
+    find,
+    retrieve,
+    schedules,
+    sleep,
+    start,
+    steps,
+)
+from operon.core.commands import Load, Queues, Seed
+from operon.core.rows import Limits
 from operon.errors import KeyConflict, NotFound, PayloadTooLarge
 
 NAP = 0.2
@@ -32,6 +47,29 @@ LOOKS: dict[str, Callable[[str], object]] = {
     "count": lambda it: (it, count(status="succeeded")),
     "retrieve": missing,
 }
+
+
+class Gate:
+    """A workflow that others wait for, and are replayed after: it ends when it is told to."""
+
+    def __init__(self, app: Operon) -> None:
+        self._opened = threading.Event()
+
+        @app.step
+        def wait() -> None:
+            assert self._opened.wait(30)
+
+        @app.workflow(name="gate")
+        def gate() -> None:
+            wait()
+
+        self._workflow = gate
+
+    def start(self) -> None:
+        start(self._workflow.using(key="gate"))
+
+    def open(self) -> None:
+        self._opened.set()
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -208,6 +246,260 @@ def test_each_transaction_has_a_key_of_its_own(make: MakeApp) -> None:
         assert alone == ["k", one.name, "k:1", "bob", ["admin"]]
         assert start(one.using(key="s", user="eve")).result(timeout=30) == ["s", one.name, "s:1", "eve", []]
         assert look() == look.name
+
+
+class Lots(Exception):
+    """Holds other errors wherever an error can."""
+
+    def __init__(self, what: str, errors: list[Exception]) -> None:
+        super().__init__(what, {"it": errors[0]})
+        self.errors = errors
+
+
+def fail(error: Exception) -> NoReturn:
+    raise error
+
+
+def cause() -> Exception:
+    error = Lots("all", [ValueError("one"), KeyError("two")])
+    error.add_note("a note")
+    error.__cause__ = OSError(2, "missing")
+    return error
+
+
+def handled() -> Exception:
+    try:
+        fail(KeyError("inner"))
+    except KeyError:
+        try:
+            fail(ValueError("outer"))
+        except ValueError as error:
+            return error
+
+
+def hushed() -> Exception:
+    error = handled()
+    error.__suppress_context__ = True
+    return error
+
+
+def group() -> Exception:
+    return ExceptionGroup("some", [cause(), handled(), ExceptionGroup("more", [hushed()])])
+
+
+def circular() -> Exception:
+    error = ValueError("mine")
+    error.__cause__ = error
+    return error
+
+
+RAISED: dict[str, Callable[[], Exception]] = {each.__name__: each for each in (cause, handled, hushed, group, circular)}
+
+
+def spelled(error: BaseException | None, depth: int = 0) -> Any:
+    """Tell all that code can see of an error, but its traceback."""
+    if error is None or depth > 4:
+        return None
+    inside: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return [
+        *(type(error).__name__, f"{error}", f"{error.args}", f"{vars(error)}", error.__suppress_context__),
+        *(spelled(each, depth + 1) for each in (error.__cause__, error.__context__, *inside)),
+    ]
+
+
+def told_of(call: Callable[[], object]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return spelled(error)
+
+
+@pytest.mark.parametrize("kind", RAISED)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_errors_in_errors_are_from_the_first_run_on_what_a_replay_makes_of_them(make: MakeApp, kind: str) -> None:
+    """A step, a transaction and a child: their errors have the causes, contexts, notes and parts of the record."""
+    app = make()
+    told: list[Any] = []
+
+    @app.step
+    def step() -> None:
+        fail(RAISED[kind]())
+
+    @app.transaction
+    def transaction(tx: sqlite3.Connection) -> None:
+        fail(RAISED[kind]())
+
+    @app.workflow
+    def child() -> None:
+        fail(RAISED[kind]())
+
+    @app.workflow
+    def flow() -> None:
+        seen = [told_of(each) for each in (step, transaction, child)]
+        try:
+            fail(RuntimeError("first"))
+        except RuntimeError:
+            seen += [told_of(each) for each in (step, transaction, child)]
+        told.append(seen)
+        sleep(NAP)
+
+    with app:
+        start(flow).result(timeout=30)
+    first, replay = told
+    assert first == replay
+    assert first[0] == first[1] == first[2]
+
+
+def test_errors_of_verbs_are_from_the_first_run_on_what_a_replay_makes_of_them(make: MakeApp) -> None:
+    """What was not there, or taken, when the body asked, was not there, or taken, for a replay, in the same words."""
+    app = make()
+    told: list[Any] = []
+
+    @app.workflow
+    def other(n: int) -> int:
+        return n
+
+    @app.workflow
+    def flow() -> None:
+        looks: list[Callable[[], object]] = [
+            lambda: cancel("later"),
+            lambda: delete("later"),
+            lambda: enqueue("line", other, 1).id,
+            lambda: schedules.describe("plan").name,
+            lambda: schedules.create("other", "0 0 1 1 *", other.bind(1), queue="line").name,
+            lambda: start(other.using(key="taken"), 2).id,
+            lambda: start(other.using(key="taken", on_duplicate="reject"), 2).id,
+            lambda: start(other.using(delay=3600), 1).result(timeout=0),
+        ]
+        told.append([told_of(look) for look in looks])
+        retrieve("gate").result()
+
+    gate = Gate(app)
+    with app:
+        gate.start()
+        other.using(key="taken")(1)
+        handle = start(flow)
+        until(lambda: describe(handle.id).status == "waiting", "it never slept")
+        other.using(key="later")(1)
+        schedules.create("plan", "0 0 1 1 *", other.bind(1))
+        _engine(app).store.ask(Seed("line", Limits(), "app"))
+        enqueue("line", other, 1)
+        delete("taken")
+        gate.open()
+        handle.result(timeout=30)
+    first, replay = told
+    assert first == replay
+    assert [each[0] for each in first] == [*["NotFound"] * 5, "KeyConflict", "Duplicate", "StillRunning"]
+
+
+def test_what_a_body_cancelled_may_be_gone_at_its_replay(make: MakeApp) -> None:
+    """A cancellation is recorded like what is looked at: that its workflow was deleted since changes nothing."""
+    app = make()
+    runs: list[None] = []
+
+    @app.workflow
+    def other() -> None:
+        sleep(3600)
+
+    @app.workflow
+    def flow() -> None:
+        cancel("it")
+        runs.append(None)
+        retrieve("gate").result()
+
+    gate = Gate(app)
+    with app:
+        gate.start()
+        start(other.using(key="it"))
+        handle = start(flow)
+        until(lambda: describe(handle.id).status == "waiting", "it never slept")
+        delete("it")
+        gate.open()
+        handle.result(timeout=30)
+    assert len(runs) == 2
+
+
+def test_a_body_has_defaults_of_its_own(make: MakeApp) -> None:
+    """What a run puts into a list that is the default of a parameter, no other run finds there, and no replay."""
+    app = make()
+    told: list[list[int]] = []
+
+    @app.workflow
+    def flow(n: int, /, items: list[int] = [], *, named: dict[str, list[int]] = {"it": []}) -> None:  # noqa: B006
+        items.append(n)
+        named["it"].append(n)
+        told.append([*items, *named["it"]])
+        sleep(NAP)
+
+    with app:
+        start(flow, 1).result(timeout=30)
+        start(flow, 2).result(timeout=30)
+        assert told == [[1, 1], [1, 1], [2, 2], [2, 2]]
+        assert describe(find(name=flow.name)[0].id).input == {"n": 2}
+
+
+def test_a_child_is_its_parents_though_somebody_chose_its_id(make: MakeApp) -> None:
+    """Ids of children are made of the parent's; a key of the user's that reads like one names another workflow."""
+    app = make()
+    done: list[tuple[str | None, int]] = []
+
+    @app.workflow
+    def other(n: int) -> int:
+        done.append((describe(context().workflow_id or "").parent, n))
+        return n
+
+    @app.workflow
+    def flow() -> list[int]:
+        return [other(7), start(other, 8).result(), other(9)]
+
+    with app:
+        other.using(key="flow.1")(7)
+        other.using(key="flow.2")(70)
+        assert flow.using(key="flow")() == [7, 8, 9]
+    assert done == [(None, 7), (None, 70), ("flow", 7), ("flow", 8), ("flow", 9)]
+
+
+def test_each_workflow_triggers_a_schedule_anew(make: MakeApp) -> None:
+    """What a workflow triggers is no other's, though that had its id once, or ids and names read alike."""
+    app = make()
+
+    @app.workflow
+    def other() -> None: ...
+
+    @app.workflow
+    def flow(name: str) -> str:
+        return schedules.trigger(name).id
+
+    with app:
+        for name in ("n", "n:m"):
+            schedules.create(name, "0 0 1 1 *", other)
+        ids = [flow.using(key="m:y")("n"), flow.using(key="y")("n:m")]
+        delete("m:y")
+        ids.append(flow.using(key="m:y")("n"))
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_its_caller_handles_is_no_error_of_a_transaction(make: MakeApp) -> None:
+    """A transaction that refuses is not tried again because its caller had lost a connection before."""
+    app = make()
+    runs: list[None] = []
+
+    @app.transaction
+    def refuse(tx: sqlite3.Connection) -> None:
+        runs.append(None)
+        raise ValueError("no")
+
+    class Lost(Exception):
+        sqlstate = "40001"
+
+    with app:
+        try:
+            fail(Lost())
+        except Lost:
+            with pytest.raises(ValueError, match="no"):
+                refuse()
+    assert len(runs) == 1
 
 
 def _engine(app: Operon) -> Any:

@@ -15,19 +15,18 @@ from msgspec import Struct
 from msgspec import json as structs
 from msgspec.structs import replace
 
-from operon.core import context, records
 from operon.core import host as hosts
+from operon.core import records
 from operon.core.codec.signature import digest
 from operon.core.commands import Awaited, Cancel, Count, Describe, Executors, Find, Load, Op, ask
 from operon.core.function import Declared
 from operon.core.given import instant, labels, text, whole
 from operon.core.host import Host
 from operon.core.ids import possible
-from operon.core.journal import note, recall, settle
-from operon.core.once import looking
+from operon.core.once import looking, once
 from operon.core.operations import History
 from operon.core.results import Handle, erased, unknown
-from operon.core.rows import Entry, Filter, Kind, Outcome, WorkflowRow
+from operon.core.rows import Entry, Filter, Outcome, WorkflowRow
 from operon.core.states import Status
 from operon.errors import BadValue
 from operon.types import StepRecord, WorkflowRecord
@@ -173,20 +172,14 @@ def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:
 
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.
+        NotInWorkflow: a transaction is open.
     """
-    yield from _row(workflow_id)
-    branch = context.current()
-    if branch is None:
+
+    def work(_: str) -> Op[None]:
+        yield from _row(workflow_id)
         hosts.cancelled(host, (yield from ask(Cancel(workflow_id, children))))
-        return
-    position = branch.advance()
-    if (yield from recall(branch, position, Kind.STEP, "cancel", workflow_id)) is not None:
-        return
-    yield from settle(branch.run)
-    hosts.cancelled(host, (yield from ask(Cancel(workflow_id, children))))
-    branch.run.check()
-    entry = Entry(position, branch.run.number(), Kind.STEP, "cancel", workflow_id, "null", version=host.version)
-    yield from note(branch.run, entry)
+
+    yield from once(host, "cancel", workflow_id, type(None), work)
 
 
 def _row(workflow_id: str) -> Op[WorkflowRow]:

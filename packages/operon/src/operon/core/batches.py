@@ -100,13 +100,13 @@ class BatchSignature(Signature):
         super().__init__(batch.fn, batch.codec, skip=batch.hidden)
         self._batch = batch
 
-    def decode(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def decode(self, text: str, *, own: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Signature.decode`."""
         gathered: dict[str, list[Raw]] = {name: [] for name in self._parameters}
         for item in items(text):
             for name, value in json.decode(item.input, type=dict[str, Raw]).items():
                 gathered.setdefault(name, []).append(value)
-        return super().decode(json.encode(gathered).decode())
+        return super().decode(json.encode(gathered).decode(), own=own)
 
     def encode_result(self, value: object) -> str:
         """Return the outcome of each item.

@@ -165,6 +165,10 @@ class Fires(Struct, frozen=True):
     schedules: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
 
+    def includes(self, row: ScheduleRow) -> bool:
+        """Whether this one is among them."""
+        return row.plan.name in self.schedules if row.declared else row.plan.call.name in self.functions
+
 
 class Enlist(Command[int], frozen=True):
     """Enter this process as a new executor with a fresh id and a lease."""
@@ -219,6 +223,17 @@ class HandBack(Command[int], frozen=True):
 
     executor: int
     guards: tuple[Guard, ...] | None = None
+
+
+class Rewind(Command[None], frozen=True):
+    """Go on where the store's clock was put back, by at most so many seconds; done twice, it is as if done once.
+
+    What was ready is ready. Leases that were given before last for `ttl` more, or as long as they were meant to. Who
+    was admitted by a rate was admitted by now.
+    """
+
+    back: float
+    ttl: float
 
 
 class Retire(Command[None], frozen=True):

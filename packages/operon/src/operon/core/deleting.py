@@ -8,10 +8,11 @@ from operon.core import context
 from operon.core.commands import Delete, Describe, Op, ask
 from operon.core.host import Host
 from operon.core.ids import possible
-from operon.core.journal import Branch, note, read, recall, settle, write
+from operon.core.journal import Branch, note, recall, settle, write
+from operon.core.once import failed, trying
 from operon.core.results import unknown
 from operon.core.rows import Entry, Kind, Obstacle
-from operon.errors import NotEnded, OperonError
+from operon.errors import NotEnded
 
 
 def delete(host: Host, workflow_id: str) -> Op[None]:
@@ -37,22 +38,17 @@ def _recorded(host: Host, branch: Branch, workflow_id: str) -> Op[None]:
     position = branch.advance()
     recorded = yield from recall(branch, position, Kind.STEP, "delete", workflow_id)
     if recorded is not None:
-        if (error := recorded.error) is not None:
-            raise read(run, recorded, lambda: host.codec.decode_error(error, home="operon"))
-        return
+        return failed(host, run, recorded)
     yield from settle(run)
     blank = Entry(position, 0, Kind.STEP, "delete", workflow_id, version=host.version)
-    begun = position in run.failures
-    try:
-        if not begun:
+
+    def work() -> Op[None]:
+        if position not in run.failures:
             yield from _there(workflow_id)
             yield from write(run, replace(blank, position=f"{position}#1", kind=Kind.ATTEMPT))
         yield from _deleted(workflow_id, begun=True)
-    except OperonError as error:
-        run.check()
-        text = host.codec.encode_error(error, home="operon", where="delete()")
-        yield from note(run, replace(blank, ordinal=run.number(), error=text))
-        raise
+
+    yield from trying(host, run, blank, "delete()", work())
     run.check()
     yield from note(run, replace(blank, ordinal=run.number(), output="null"))
 

@@ -79,7 +79,7 @@ def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
 
 
 def _body(run: Run, function: Function) -> Invoke[object]:
-    args, kwargs = function.signature.decode(run.row.input)
+    args, kwargs = function.signature.decode(run.row.input, own=function.kind == "workflow")
     if run.row.instance is None or function.home is None:
         return Invoke(function.fn, args, kwargs, body=True)
     fn = function.fn.__get__(function.home.instance(run.row.instance))

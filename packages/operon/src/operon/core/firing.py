@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from msgspec import Raw, json
+from msgspec.structs import replace
 
 from operon.core.codec.signature import digest
-from operon.core.commands import Fire, Op, ask
+from operon.core.commands import Fire, KeepSchedule, Op, ask
 from operon.core.cron import Cron, zone
 from operon.core.host import Host
 from operon.core.rows import NewWorkflow
@@ -33,6 +34,13 @@ def fire(host: Host, row: ScheduleRow, now: float, tolerance: float) -> Op[None]
         host.nudge(cancelled=True)
     if fired is not None and fired.started:
         host.nudge()
+
+
+def rewound(row: ScheduleRow, now: float) -> Op[None]:
+    """Plan the next instant anew, the clock having been put back: what was fired before is joined, by its id."""
+    next_at = None if row.paused else Cron(row.plan.cron, row.plan.tz).next(now)
+    if next_at is not None and (row.next_at is None or row.next_at > next_at):
+        yield from ask(KeepSchedule(replace(row, next_at=next_at, turn=row.turn + 1)))
 
 
 def due(row: ScheduleRow, now: float, tolerance: float) -> tuple[Instants, float | None]:

@@ -153,9 +153,7 @@ class Function:
 
     def round_trip_error(self, error: BaseException) -> tuple[str, BaseException]:
         """Give the recorded form of an error, and what a replay will raise."""
-        text = self.codec.encode_error(error, home=self.module, raises=self._raises, where=self.where)
-        rebuilt = self.decode_error(text)
-        return text, rebuilt.with_traceback(error.__traceback__)
+        return self.codec.round_trip_error(error, home=self.module, raises=self._raises, where=self.where)
 
     def decode_error(self, text: str) -> BaseException:
         """Rebuild a recorded error."""

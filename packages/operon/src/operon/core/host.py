@@ -58,6 +58,10 @@ class Host(Protocol):
         """Estimate the store's clock."""
         ...
 
+    def observe(self, now: float) -> None:
+        """Learn from an answer what the store's clock shows."""
+        ...
+
     def new_id(self) -> str:
         """Make an id that no other workflow has; later ones sort behind."""
         ...

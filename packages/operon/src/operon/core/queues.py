@@ -20,7 +20,7 @@ from operon.core.once import once
 from operon.core.results import Handle
 from operon.core.results import start as start_one
 from operon.core.rows import Limits, QueueRow
-from operon.core.starting import compare, new_row, tell
+from operon.core.starting import compare, known, new_row, tell
 from operon.errors import BadValue, NotFound
 
 T = TypeVar("T")
@@ -94,7 +94,6 @@ def enqueue(
     Raises:
         NotFound: there is no such queue; nothing was recorded.
     """
-    yield from known(host, queue)
     return (yield from start_one(host, queued(declared, queue), args, kwargs))
 
 
@@ -107,7 +106,6 @@ def enqueue_many(
         NotFound: there is no such queue; nothing was recorded.
         BadValue: one of them says on_duplicate="replace".
     """
-    yield from known(host, queue)
     plain = [(queued(declared, queue), args, kwargs) for declared, args, kwargs in calls]
     if any(declared.options.on_duplicate == "replace" for declared, _, _ in plain):
         raise BadValue('on_duplicate="replace" is for enqueue(), one at a time.')
@@ -117,6 +115,7 @@ def enqueue_many(
         for declared, args, kwargs in plain:
             handles.append((yield from start_one(host, declared, args, kwargs)))
         return handles
+    yield from known(host, queue)
     rows = [new_row(host, declared, args, kwargs) for declared, args, kwargs in plain]
     answers = (yield from ask(StartMany(tuple(rows)))) if rows else ()
     tell(host, *((declared.function, row) for (declared, _, _), row in zip(plain, rows, strict=True)))
@@ -140,20 +139,6 @@ class Queued:
 def queued(declared: Declared, queue: str) -> Queued:
     """Say of a call that it goes through a queue."""
     return Queued(declared, replace(declared.options, queue=queue))
-
-
-def known(host: Host, queue: str) -> Op[None]:
-    """See that a queue exists; one that was seen is not asked for again, for queues are never removed.
-
-    Raises:
-        NotFound: it does not.
-    """
-    if queue in host.queues:
-        return
-    host.queues.update(row.name for row in (yield from ask(Queues())))
-    if queue not in host.queues:
-        there = ", ".join(sorted(host.queues)) or "none"
-        raise NotFound(f"There is no queue {queue!r}; there is {there}. Declare it: app.queue({queue!r}), and launch.")
 
 
 def change(host: Host, command: SetQueue) -> Op[None]:

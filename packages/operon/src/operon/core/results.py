@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from datetime import timedelta
-from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import json
@@ -17,6 +16,7 @@ from operon.core.given import seconds
 from operon.core.host import Host
 from operon.core.ids import possible
 from operon.core.journal import Run, Wait, interrupted, note, read, recall, settle
+from operon.core.once import failed, trying
 from operon.core.records import at, read_error
 from operon.core.rows import Entry, Kind, Outcome
 from operon.core.starting import Begun, begin, placed
@@ -159,21 +159,21 @@ def result(host: Host, handle: Handle[R_co], timeout: float | timedelta | None, 
     position = branch.advance()
     recorded = yield from recall(branch, position, Kind.RESULT, "result", handle.id, strict=True)
     if recorded is not None:
-        if (text := recorded.error) is not None:
-            raise read(run, recorded, partial(host.codec.decode_error, text, home="operon"))
+        failed(host, run, recorded)
         seen = read(run, recorded, lambda: json.decode(recorded.output or "null", type=Outcome | None))
         return _within(run, recorded, handle, seen or (yield from look(handle.id)))
     yield from settle(run)
     blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
-    try:
+
+    def final() -> Op[Outcome]:
         outcome = (yield from _known(begun)) or (yield from ended(host, run, handle.id, until))
         if outcome.status is Status.HELD or outcome.erased is not None:
             handle.decode(outcome)
-    except OperonError as error:
-        # What may be otherwise tomorrow is part of the history: not there, not ended yet, held.
-        run.check()
-        text = host.codec.encode_error(error, home="operon", where="a result")
-        yield from note(run, replace(blank, ordinal=run.number(), error=text))
+        return outcome
+
+    try:
+        outcome = yield from trying(host, run, blank, "a result", final())
+    except OperonError:
         raise
     except BaseException as error:
         interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)

@@ -31,10 +31,10 @@ from operon.core.function import Declared, Using
 from operon.core.given import instant
 from operon.core.host import Host
 from operon.core.ids import checked
-from operon.core.once import once
-from operon.core.queues import known, queued
+from operon.core.once import looking, once
+from operon.core.queues import queued
 from operon.core.results import Handle
-from operon.core.starting import new_row
+from operon.core.starting import known, new_row
 from operon.core.timetable import PREFIX, CatchUp, Overlap, Plan, ScheduleRow, Template
 from operon.errors import BadValue, DeclarationError, KeyConflict, NotFound
 from operon.types import ScheduleRecord
@@ -153,8 +153,7 @@ def declare(host: Host, definitions: Sequence[Definition]) -> Op[None]:
     now = yield from _now()
     there = {row.plan.name: row for row in (yield from ask(Schedules()))}
     for given in definitions:
-        if given.queue is not None:
-            yield from known(host, given.queue)
+        yield from known(host, given.queue)
         wanted = plan(host, given, now)
         row = there.get(given.name)
         while (declared := (yield from _declared(host, wanted, row, now))) is not None:
@@ -201,10 +200,9 @@ def create(host: Host, given: Definition, *, over: bool) -> Op[ScheduleRecord]:
         NotFound: there is no such queue.
     """
     given.check()
-    if given.queue is not None:
-        yield from known(host, given.queue)
 
     def work(_: str) -> Op[ScheduleRow]:
+        yield from known(host, given.queue)
         now = yield from _now()
         wanted = plan(host, given, now)
         while True:
@@ -292,7 +290,7 @@ def trigger(host: Host, name: str) -> Op[Handle[Any]]:
     def work(fresh: str) -> Op[tuple[str, str]]:
         row = yield from _row(name)
         now = yield from _now()
-        key = f"{PREFIX}{name}:{fresh if len(fresh) <= 40 else _digest(fresh)}"
+        key = f"{PREFIX}{name}:{fresh}"
         yield from ask(Start(workflow(host, row.plan, now, key)))
         host.nudge()
         return key, row.plan.call.name
@@ -332,11 +330,7 @@ def backfill(host: Host, name: str, since: datetime, until: datetime) -> Op[list
 
 def listing(host: Host) -> Op[list[ScheduleRecord]]:
     """Give every schedule, by name."""
-
-    def work(_: str) -> Op[tuple[ScheduleRow, ...]]:
-        return (yield from ask(Schedules()))
-
-    rows = yield from once(host, "schedules.list", "", tuple[ScheduleRow, ...], work)
+    rows = yield from looking(host, "schedules.list", "", tuple[ScheduleRow, ...], lambda: ask(Schedules()))
     return [record(host, row) for row in rows]
 
 
@@ -346,7 +340,7 @@ def describe(host: Host, name: str) -> Op[ScheduleRecord]:
     Raises:
         NotFound: there is no such schedule.
     """
-    row = yield from once(host, "schedules.describe", _digest(name), ScheduleRow, lambda _: _row(name))
+    row = yield from looking(host, "schedules.describe", _digest(name), ScheduleRow, lambda: _row(name))
     return record(host, row)
 
 

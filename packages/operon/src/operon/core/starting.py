@@ -9,14 +9,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from operon.core import context
-from operon.core.commands import Command, Invoke, Op, Start, ask
+from operon.core.commands import Command, Describe, Invoke, Op, Queues, Start, ask
 from operon.core.function import Declared, Function, Using
 from operon.core.host import Host, cancelled
 from operon.core.ids import checked
-from operon.core.journal import Branch, Run, note, read, recall, settle
+from operon.core.journal import Branch, Run, note, recall, settle
+from operon.core.once import failed, trying
 from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Started, workflow_parameters
 from operon.core.states import status_of
-from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, OperonError, Suspended
+from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, NotFound, Suspended
 
 T = TypeVar("T")
 JOINED = '"joined"'
@@ -75,6 +76,7 @@ def begin(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
         return (yield from _join(host, declared, args, kwargs, transaction))
     if branch is not None:
         return (yield from _child(host, branch, declared, args, kwargs, inline=inline))
+    yield from known(host, declared.options.queue)
     row = new_row(host, declared, args, kwargs)
     return (yield from _started(host, declared, row, inline=inline))
 
@@ -155,6 +157,20 @@ def _instance(declared: Declared) -> str | None:
     return declared.function.home.instance_name(declared.instance)
 
 
+def known(host: Host, queue: str | None) -> Op[None]:
+    """See that the queue exists, if one is meant; one that was seen is not asked for again, for none is ever removed.
+
+    Raises:
+        NotFound: it does not.
+    """
+    if queue is None or queue in host.queues:
+        return
+    host.queues.update(row.name for row in (yield from ask(Queues())))
+    if queue not in host.queues:
+        there = ", ".join(sorted(host.queues)) or "none"
+        raise NotFound(f"There is no queue {queue!r}; there is {there}. Declare it: app.queue({queue!r}), and launch.")
+
+
 def _child(
     host: Host, branch: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], *, inline: bool
 ) -> Op[Begun]:
@@ -163,13 +179,14 @@ def _child(
     position = branch.advance()
     digest = function.signature.digest((args, kwargs))
     recorded = yield from recall(branch, position, Kind.START, function.name, digest)
-    if recorded is not None and (error := recorded.error) is not None:
-        raise read(run, recorded, lambda: host.codec.decode_error(error, home="operon"))
     if recorded is not None:
+        failed(host, run, recorded)
         return _known(run, recorded)
     yield from settle(run)
     blank = Entry(position, 0, Kind.START, function.name, digest, version=host.version)
-    try:
+
+    def work() -> Op[Begun]:
+        yield from known(host, declared.options.queue)
         row = replace(
             new_row(host, declared, args, kwargs),
             id=checked(declared.options.key) if declared.options.key is not None else derived(run, position),
@@ -183,12 +200,9 @@ def _child(
                 row,
                 nonce=int.from_bytes(blake2b(f"{run.id}:{run.row.nonce}:{position}".encode(), digest_size=7).digest()),
             )
-        begun = yield from _started(host, declared, row, inline=inline, run=run, here=not claimable)
-    except OperonError as error:
-        run.check()
-        text = host.codec.encode_error(error, home="operon", where=f"the start of {function.name}")
-        yield from note(run, replace(blank, ordinal=run.number(), error=text))
-        raise
+        return (yield from _started(host, declared, row, inline=inline, run=run, here=not claimable))
+
+    begun = yield from trying(host, run, blank, f"the start of {function.name}", work())
     output = JOINED if begun.joined else None
     yield from placed(begun, note(run, replace(blank, ordinal=run.number(), child=begun.id, output=output)))
     if not begun.joined:
@@ -219,8 +233,10 @@ def placed(begun: Begun, op: Op[T]) -> Op[T]:
 def derived(run: Run, position: str) -> str:
     """Give the id of the child at a position: the same one at every replay; short, however deep the tree."""
     name = f"{run.id}.{position}"
-    if len(name) <= 200:
-        return name
+    return name if len(name) <= 200 else _hashed(run, name)
+
+
+def _hashed(run: Run, name: str) -> str:
     return f"{(run.row.root or run.id)[:120]}~{blake2b(name.encode(), digest_size=16).hexdigest()}"
 
 
@@ -249,6 +265,9 @@ def _started(
         cancelled(host, answer.replaced)
     if answer.refused and run is not None:
         raise run.die(Suspended(f"{run.id} is no longer run here."))
+    if run is not None and declared.options.key is None and (yield from _taken(run, row, answer)):
+        row = replace(row, id=_hashed(run, row.id), executor=None)
+        return (yield from _started(host, declared, row, inline=inline, run=run, here=here))
     compare(declared, row, answer)
     outcome = answer.outcome if answer.outcome.status.ended else None
     place = Place(function, row) if answer.created and executor is not None else None
@@ -257,6 +276,14 @@ def _started(
     elif answer.created and place is None:
         tell(host, (function, row))
     return Begun(answer.id or row.id, outcome, not answer.created, place)
+
+
+def _taken(run: Run, row: NewWorkflow, answer: Started) -> Op[bool]:
+    """Whether somebody has given the id that this child would have to a workflow of his own."""
+    if answer.created or answer.id is not None:
+        return False
+    there = yield from ask(Describe(row.id))
+    return there is not None and there.parent != run.id
 
 
 def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:
@@ -281,6 +308,7 @@ def compare(declared: Declared, row: NewWorkflow, answer: Started) -> None:
 def _join(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any], transaction: Any) -> Op[Begun]:
     """Start within an open transaction of the caller: it starts when that commits, and never was if it rolls back."""
     opened = host.within(transaction)
+    yield from known(host, declared.options.queue)
     row = new_row(host, declared, args, kwargs)
     if row.replace:
         raise BadValue('on_duplicate="replace" cancels another workflow, which a start within a transaction cannot.')

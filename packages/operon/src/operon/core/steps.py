@@ -79,15 +79,15 @@ class Attempts:
                 self.run.check()
                 elapsed = self.host.clock() - begun
                 final = self._final(attempt, error)
-                if final is not None:
-                    text, rebuilt = self.function.round_trip_error(final)
-                    yield from note(self.run, self._entry(attempt, elapsed, error=text))
-                    raise rebuilt from rebuilt.__cause__
-                yield from self._record_failure(attempt, elapsed, error)
-                attempt += 1
+                text, told = self.function.round_trip_error(error if final is None else final)
             else:
                 yield from note(self.run, self._entry(attempt, self.host.clock() - begun, output=output))
                 return value
+            if final is not None:
+                yield from note(self.run, self._entry(attempt, elapsed, error=text))
+                raise told
+            yield from self._record_failure(attempt, elapsed, text)
+            attempt += 1
 
     def _final(self, attempt: int, error: Exception) -> Exception | None:
         """Give the error that the step ends with; None if it is tried again. That `retry_on` fails ends it, too."""
@@ -111,8 +111,7 @@ class Attempts:
         self.run.check()
         return value
 
-    def _record_failure(self, attempt: int, elapsed: float, error: Exception) -> Op[None]:
-        text, _ = self.function.round_trip_error(error)
+    def _record_failure(self, attempt: int, elapsed: float, text: str) -> Op[None]:
         delay = self.retry.delay(attempt, self.host.random)
         entry = self._entry(attempt, elapsed, error=text)
         mark = f"{self.position}#{attempt}"

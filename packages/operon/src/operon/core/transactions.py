@@ -85,15 +85,16 @@ def in_workflow(
         raise run.die(Suspended(f"{run.id} was left: {error}")) from error
     except Exception as error:
         run.check()
-        text, rebuilt = function.round_trip_error(error)
-        yield from note(run, replace(blank, ordinal=ledger.number(), error=text, elapsed=ledger.elapsed()))
-        raise rebuilt from rebuilt.__cause__
+        text, told = function.round_trip_error(error)
     except BaseException as error:
         interrupted(run, replace(blank, ordinal=ledger.number(), kind=Kind.CANCELLED), error)
         raise
-    yield from _hand_over(run, ledger, blank, done)
-    run.check()
-    return done.value
+    else:
+        yield from _hand_over(run, ledger, blank, done)
+        run.check()
+        return done.value
+    yield from note(run, replace(blank, ordinal=ledger.number(), error=text, elapsed=ledger.elapsed()))
+    raise told
 
 
 def _hand_over(run: Run, ledger: StepLedger, blank: Entry, done: Done) -> Op[None]:
@@ -252,10 +253,10 @@ def attempt(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
     except StoreUnavailable:
         raise
     except Exception as error:
-        text, rebuilt = function.round_trip_error(error)
-        refused = AloneLedger(host, row, blank, keyed=ledger.keyed, failure=text)
-        yield from _of(function).transact(function, _nothing(function), refused)
-        raise rebuilt from rebuilt.__cause__
+        text, told = function.round_trip_error(error)
+    refused = AloneLedger(host, row, blank, keyed=ledger.keyed, failure=text)
+    yield from _of(function).transact(function, _nothing(function), refused)
+    raise told
 
 
 def _nothing(function: Function) -> Work:

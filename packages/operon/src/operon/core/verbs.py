@@ -55,6 +55,8 @@ def _clocked(
     output = None if until is None else repr(until)
     entry = Entry(position, run.number(), kind, name, output=output, after=after, version=host.version)
     yield from write(run, entry)
+    if after is not None:
+        host.observe(run.instants[position] - after)
     yield Turn(run, entry.ordinal)
     run.given(entry.ordinal)
     return position, run.instants.pop(position) if until is None else until

@@ -49,12 +49,16 @@ SQLITE = {
 """What SQLite's result codes are in the standard's terms."""
 
 
-def sqlstate(error: BaseException) -> str | None:
+def sqlstate(error: BaseException, beside: BaseException | None = None) -> str | None:
     """Find the standard's code of a database error, in it or in what it was raised from.
 
     That a connection was lost says less than why, where both are told.
+
+    Args:
+        error: what was raised.
+        beside: what the caller was handling, which has nothing to do with it.
     """
-    codes = [code for cause in _causes(error) if (code := _code(cause)) is not None]
+    codes = [code for cause in _causes(error, beside) if (code := _code(cause)) is not None]
     return next((code for code in codes if not code.startswith("08")), codes[0] if codes else None)
 
 
@@ -71,8 +75,10 @@ def _code(error: BaseException) -> str | None:
     return SQLITE.get(result) or SQLITE.get(result & 0xFF) if isinstance(result, int) else None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+def _causes(error: BaseException | None, beside: BaseException | None) -> Iterator[BaseException]:
+    seen: list[BaseException | None] = [beside]
+    while error is not None and not any(error is each for each in seen):
+        seen.append(error)
         yield error
         original: object = getattr(error, "orig", None)  # SQLAlchemy's
         if isinstance(original, BaseException):

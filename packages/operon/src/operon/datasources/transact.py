@@ -6,6 +6,7 @@ what it says. One text for both colours; it must not know any driver.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
@@ -37,13 +38,14 @@ def transact(adapter: Adapter, work: Work, ledger: Ledger | None, queries: Mappi
     ledger = None if work.read_only else ledger
     tries = dict.fromkeys(Fault, 0)
     humble = False
+    beside = sys.exception()
     while True:
         attempt = Attempt(adapter, work, ledger, queries, humble=humble)
         try:
             with transacting(attempt):
                 return (yield from attempt.make())
         except Exception as error:
-            why = attempt.diagnose(error)
+            why = attempt.diagnose(error, sqlstate(error, beside))
             if why is None:
                 raise
             cause = error
@@ -129,7 +131,7 @@ class Attempt:
         if len(rows) != 1 or (rows[0] and rows[0][0] is False):  # `lock` answers in a row that it was refused
             raise statement.otherwise()
 
-    def diagnose(self, error: Exception) -> Fault | None:
+    def diagnose(self, error: Exception, code: str | None) -> Fault | None:
         """Say why to try again; None if the error is to be raised as it is.
 
         Raises:
@@ -139,7 +141,6 @@ class Attempt:
             return None
         if self.tempted:
             raise ended() from error
-        code = sqlstate(error)
         if code == "25006" and self.work.read_only:
             raise StoreReadOnly(
                 f"{self.work.name} is declared read_only=True, and wrote: take the option away, or the write."

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from operon.core.commands import Due, Fires, Op, ask
-from operon.core.firing import fire
-from operon.errors import StoreError
+from operon.core.commands import Due, Fires, Op, Schedules, ask
+from operon.core.firing import fire, rewound
+from operon.errors import RowLocked, StoreError
 
 if TYPE_CHECKING:
     from operon.core.rows import Pulse
@@ -48,6 +48,21 @@ class Calendar:
         """Learn of the next instant from a heartbeat."""
         self.at = None if pulse.planned is None or not self._open else self._clock.monotonic() + pulse.planned
 
+    def rewind(self) -> Op[None]:
+        """Let what this process fires wait for the next instant, the store's clock having been put back."""
+        fires = self.fires()
+        if fires == Fires():
+            return
+        now = (yield from ask(Due(fires, 0))).now
+        for row in (yield from ask(Schedules())):
+            if fires.includes(row):
+                try:
+                    yield from rewound(row, now)
+                except StoreError:
+                    raise
+                except Exception:
+                    log.exception("The schedule %s stays as it was planned.", row.plan.name)
+
     def close(self) -> None:
         """Fire nothing more."""
         self._open = False
@@ -63,6 +78,9 @@ class Calendar:
         for row in agenda.rows:
             try:
                 yield from fire(self._engine, row, agenda.now, self._engine.settings.ttl)
+            except RowLocked:
+                log.info("The schedule %s is locked by a transaction elsewhere; it is tried again.", row.plan.name)
+                stuck += 1
             except StoreError:
                 raise
             except Exception:

@@ -52,22 +52,23 @@ def serve(engine: Engine, op: Op[T]) -> T:
 
 
 def _driven(engine: Engine, op: Op[T]) -> T:
+    answer: Any = None
+    failure: BaseException | None = None
     with verb() as line:
         try:
-            command = op.send(None)
             while True:
+                command = op.send(answer) if failure is None else op.throw(failure)
                 if line is not None and line.run.lines.threaded:
                     line.run.lines.sleeps(line)
                 try:
-                    answer = blocking(command)(engine, command)
+                    answer, failure = blocking(command)(engine, command), None
                 except BaseException as error:
-                    command = op.throw(error)
-                else:
-                    command = op.send(answer)
+                    failure = error  # thrown outside of this block, which would be the context of what is raised then
         except StopIteration as done:
             result: T = done.value
             return result
         finally:
+            failure = None  # whose traceback has this frame
             if line is not None and line.run.lines.threaded:
                 line.run.lines.wakes(line)
 
@@ -106,22 +107,24 @@ def verb() -> Generator[Branch | None]:
 
 async def adrive(engine: Engine, op: Op[T]) -> T:
     """Run an operation on this event loop, yielding to it."""
+    answer: Any = None
+    failure: BaseException | None = None
     with verb() as line:
         try:
-            command = op.send(None)
             while True:
+                command = op.send(answer) if failure is None else op.throw(failure)
                 try:
-                    answer = await awaited(command)(engine, command)
+                    answer, failure = await awaited(command)(engine, command), None
                 except BaseException as error:
-                    command = op.throw(error)
-                else:
-                    command = op.send(answer)
+                    failure = error  # likewise
         except StopIteration as done:
             result: T = done.value
             return result
         except Cancelled:
             await interrupting.told_in_turn(line)
             raise
+        finally:
+            failure = None
 
 
 def blocking(command: Command[Any]) -> Callable[[Engine, Any], Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.core.commands import (
     Beat,
@@ -21,6 +21,7 @@ from operon.core.commands import (
     Op,
     Opening,
     Retire,
+    Rewind,
     Ripen,
     Running,
     TakeOver,
@@ -33,16 +34,20 @@ from operon.engine import drivers
 from operon.engine.bell import Bell, Rest
 from operon.engine.calendar import Calendar
 from operon.engine.heart import Heart
+from operon.engine.offset import Offset
 from operon.engine.retention import Retention
 from operon.engine.strangers import Strangers
-from operon.errors import Cancelled, StoreError, Suspended, WorkflowHeld
+from operon.errors import Cancelled, RowLocked, StoreError, Suspended, WorkflowHeld
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
     from operon.engine.machine import Service
 
+T = TypeVar("T")
 log = logging.getLogger("operon")
 BEATS_A_LEASE = 5
+STILL = 1.5
+"""So many of our own beats another's beat stands still before it is dead: its next one may be a little late."""
 SWEEP = 500
 PATIENCE = 2.0
 """Seconds that closing waits for a database that does not answer."""
@@ -72,12 +77,13 @@ class Executor:
         self._felt: Pulse | None = None
         self._claiming = engine.settings.run
         self._stopped = False
-        self._suspects: dict[int, int] = {}
+        self._suspects: dict[tuple[int, int], float] = {}
+        """Whose lease has run out, each with the beat at which it stands still, and since when, by our own clock."""
         self._strays: frozenset[tuple[str, int]] = frozenset()
         self._strangers = Strangers(engine)
         self._retention = Retention(lambda: engine.program.functions, engine.settings)
         self._calendar = Calendar(engine)
-        self._offset = 0.0
+        self._offset = Offset(self._clock)
         self._service: Service | None = None
         self._heart = Heart(engine, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
         self.id = 0
@@ -88,7 +94,7 @@ class Executor:
 
     def now(self) -> float:
         """Estimate the store's clock from the last heartbeat."""
-        return self._offset + self._clock.monotonic()
+        return self._offset.now()
 
     def start(self) -> None:
         """Enlist, bury what is provably gone, and begin to beat and claim."""
@@ -98,7 +104,12 @@ class Executor:
 
     def look(self) -> None:
         """Learn the store's clock, without a lease."""
-        self._offset = self._engine.store.ask(Beat(0, 0.0)).now - self._clock.monotonic()
+        asked = self._clock.monotonic()
+        self._offset.looked(self._engine.store.ask(Beat(0, 0.0)).now, asked)
+
+    def observe(self, now: float) -> None:
+        """Learn from an answer what the store's clock shows."""
+        self._offset.observe(now)
 
     def nudge(self, delay: float = 0.0, *, news: bool = False, colours: frozenset[bool] = COLOURS) -> None:
         """Say that something will be ready in so many seconds; news is passed on if it cannot all be claimed here."""
@@ -157,26 +168,34 @@ class Executor:
 
     def _serve(self) -> Op[None]:
         while not self._stopped:
-            try:
-                yield from self._round()
-            except StoreError as error:
-                log.warning("The database did not answer (%s); trying again.", error)
-            except Exception:
-                log.exception("The executor stumbled, and goes on.")
+            yield from self._round()
             due = self._first_due()
             yield Rest(self._bell, None if due is None else due - self._clock.monotonic())
 
     def _round(self) -> Op[None]:
         pulse, self._felt = self._felt, None
         if pulse is not None:
-            yield from self._act_on(pulse)
+            for part in self._parts(pulse):
+                yield from self._attempt(part)
         if self._doubted:
             self._doubted = False
-            yield from self._dismiss()
+            yield from self._attempt(self._dismiss())
         if colours := self._ready():
             yield from self._claim(colours)
         if pulse is not None and self.alive:
-            yield from self._retention.tick(self._clock.monotonic())
+            yield from self._attempt(self._retention.tick(self._clock.monotonic()))
+
+    def _attempt(self, part: Op[T]) -> Op[T | None]:
+        """Do one part of a round: where it fails, or meets a lock, the others are done nevertheless."""
+        try:
+            return (yield from part)
+        except RowLocked as error:
+            log.info("%s It is looked at again after the next heartbeat.", error)
+        except StoreError as error:
+            log.warning("The database did not answer (%s); trying again.", error)
+        except Exception:
+            log.exception("The executor stumbled, and goes on.")
+        return None
 
     def _first_due(self) -> float | None:
         dues = (self._own_due, self._next_due, self._calendar.at)
@@ -195,15 +214,17 @@ class Executor:
             return nudged if self._claiming else frozenset()
 
     def _claim(self, colours: frozenset[bool]) -> Op[None]:
-        yield from self._calendar.fire()
+        yield from self._attempt(self._calendar.fire())
         news, self._news = self._news, False
         claimed = 0
-        yield from self._ripen()
+        yield from self._attempt(self._ripen())
         for asynchronous in sorted(colours):
-            claimed += yield from self._claim_colour(asynchronous=asynchronous)
+            claimed += (yield from self._attempt(self._claim_colour(asynchronous=asynchronous))) or 0
         queues = self._queues()
-        if queues and not self.backlog and (opening := (yield from ask(Opening(queues)))) is not None:
-            self.nudge(max(opening, SOON))
+        if queues and not self.backlog:
+            opening = yield from self._attempt(ask(Opening(queues)))
+            if opening is not None:
+                self.nudge(max(opening, SOON))
         if news and (self.backlog or not claimed):
             self._engine.store.shout("ready")
 
@@ -260,32 +281,45 @@ class Executor:
         self._feel((yield from self._beat()))
 
     def _beat(self) -> Op[Pulse]:
-        return (yield from ask(Beat(self.id, self._settings.ttl, self._calendar.fires())))
+        asked = self._clock.monotonic()
+        pulse = yield from ask(Beat(self.id, self._settings.ttl, self._calendar.fires()))
+        self._offset.looked(pulse.now, asked)
+        return pulse
 
     def _feel(self, pulse: Pulse) -> None:
         """Take in a heartbeat: what is to be done about it is the other service's work."""
-        self._offset = pulse.now - self._clock.monotonic()
         self._calendar.feel(pulse)
         self._felt = pulse
         self._bell.ring()
 
-    def _act_on(self, pulse: Pulse) -> Op[None]:
+    def _parts(self, pulse: Pulse) -> Iterator[Op[Any]]:
+        """What is to be done about a heartbeat."""
         if not pulse.alive:
-            yield from self._reborn()
+            yield self._reborn()
             return
         self._await_due(pulse)
-        yield from self._watch(pulse)
-        yield from self._reconcile(pulse)
-        yield from self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
+        if back := self._offset.put_back():
+            yield self._rewind(back)
+        yield self._watch(pulse)
+        yield self._reconcile(pulse)
+        yield self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
         if pulse.stirred:
-            yield from ask(Wake(None))
-            yield from self._take_over()
+            yield ask(Wake(None))
+            yield self._take_over()
 
     def _await_due(self, pulse: Pulse) -> None:
         ready = pulse.due is not None and pulse.due <= 0
         self._next_due = None if pulse.due is None or ready else self._clock.monotonic() + pulse.due
         if ready or (pulse.lined and self._queues()):
             self.nudge(colours=COLOURS - self.backlog)
+
+    def _rewind(self, back: float) -> Op[None]:
+        """Go on where the store's clock was put back: what was ready is ready, and the dead live no longer for it."""
+        log.warning("The database's clock was put back, by up to %.1f seconds.", back)
+        yield from ask(Rewind(back, self._settings.ttl))
+        yield from self._calendar.rewind()
+        self.nudge()
+        self._heart.hurry()
 
     def _reborn(self) -> Op[None]:
         """Stop everything: this executor was declared dead, and others run its workflows by now."""
@@ -301,9 +335,11 @@ class Executor:
         yield from self._take_over()
 
     def _watch(self, pulse: Pulse) -> Op[None]:
-        """Bury the peers whose lease has run out and whose beat stood still since our last one."""
-        still = tuple((peer, beat) for peer, beat in pulse.expired if self._suspects.get(peer) == beat)
-        self._suspects = dict(pulse.expired)
+        """Bury the peers whose lease has run out and whose beat stands still, whatever the store's clock shows."""
+        now = self._clock.monotonic()
+        self._suspects = {seen: self._suspects.get(seen, now) for seen in pulse.expired}
+        patience = STILL * self._settings.ttl / BEATS_A_LEASE
+        still = tuple(seen for seen, since in self._suspects.items() if now - since >= patience)
         if not still:
             return
         if (yield from ask(Bury(still))):

@@ -104,9 +104,8 @@ class Codec:
         Raises:
             TypeError: it is no `Exception`.
         """
-        trust = failures.trust(home, self.policy, raises)
-        text = failures.encode(error, trust, self.policy, where)
-        return text, failures.decode(text, trust, self.policy)
+        text = self.encode_error(error, home=home, raises=raises, where=where)
+        return text, self.decode_error(text, home=home, raises=raises).with_traceback(error.__traceback__)
 
     def form(self, hint: Any = Unannotated, home: str | None = "") -> Form:
         """Return what writes and reads the values of one annotation; it is made once."""

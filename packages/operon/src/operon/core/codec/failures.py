@@ -1,12 +1,14 @@
 """Exceptions as JSON text and back; it must not know what a step is.
 
 A class that may be named is rebuilt without its `__init__`: its builtin base makes it from `args`, then its attributes
-are set. Any other exception becomes `StepFailed`, which every reader knows.
+are set. Any other exception becomes `StepFailed`, which every reader knows. What it was raised from comes along, its
+traceback does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
@@ -45,12 +47,12 @@ def encode(error: BaseException, trust: Trust, policy: Policy, where: str) -> st
     if not isinstance(error, Exception):
         message = f"{where} is {type(error).__name__}, which ends the process or the run; only an Exception is recorded"
         raise TypeError(message)
-    try:
-        return policy.check_size(json.encode(_Dumper(trust, policy).dump(error)), where)
-    except PayloadTooLarge:
-        _warn(type(error), "is too large to be recorded, and is StepFailed")
-        short = replaced(error, _EXCERPT)
-        return policy.check_size(json.encode(_Dumper(trust, policy).dump(short)), where)
+    for alone in (False, True):
+        with suppress(PayloadTooLarge):
+            return policy.check_size(json.encode(_Dumper(trust, policy, alone=alone).dump(error)), where)
+    _warn(type(error), "is too large to be recorded, and is StepFailed")
+    short = replaced(error, _EXCERPT)
+    return policy.check_size(json.encode(_Dumper(trust, policy).dump(short)), where)
 
 
 def replaced(error: BaseException, longest: int | None = None) -> StepFailed:
@@ -74,9 +76,10 @@ def decode(text: str, trust: Trust, policy: Policy) -> Exception:
 class _Dumper:
     """Takes exceptions apart."""
 
-    def __init__(self, trust: Trust, policy: Policy) -> None:
+    def __init__(self, trust: Trust, policy: Policy, *, alone: bool = False) -> None:
         self.trust = trust
         self.policy = policy
+        self._alone = alone
         self._loader = _Loader(trust, policy)
         self._open: set[int] = set()
 
@@ -106,9 +109,18 @@ class _Dumper:
             "args": [self._argument(error, argument, level) for argument in error.args],
             "state": self._state(error, level),
         }
-        if isinstance(error.__cause__, Exception) and id(error.__cause__) not in self._open:
-            node["cause"] = self.dump(error.__cause__, level + 1)
-        return node
+        return node | ({} if self._alone else self._origin(error, level))
+
+    def _origin(self, error: Exception, level: int) -> dict[str, object]:
+        """Tell what an exception was raised from, as a traceback would show it."""
+        cause, handled = error.__cause__, error.__context__
+        if isinstance(cause, Exception) and id(cause) not in self._open:
+            return {"cause": self.dump(cause, level + 1)}
+        if error.__suppress_context__:
+            return {"suppress": True}
+        if isinstance(handled, Exception) and id(handled) not in self._open:
+            return {"context": self.dump(handled, level + 1)}
+        return {}
 
     def _argument(self, error: Any, argument: Any, level: int) -> object:
         try:
@@ -173,6 +185,10 @@ class _Loader:
                 vars(made)[name] = value
         if "cause" in node:
             BaseException.__setattr__(made, "__cause__", self.load(node["cause"]))
+        if "context" in node:
+            BaseException.__setattr__(made, "__context__", self.load(node["context"]))
+        if node.get("suppress"):
+            BaseException.__setattr__(made, "__suppress_context__", True)
         return made
 
     def _unknown(self, node: Mapping[str, Any]) -> Exception:

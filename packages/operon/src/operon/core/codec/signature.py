@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import types
+from copy import deepcopy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -52,6 +53,11 @@ class Signature:
         self._parameters = dict([*_parameters(fn).items()][skip:])
         self._signature = inspect.Signature([*self._parameters.values()])
         self._simple = _simple(self._parameters)
+        self._changeable = {
+            name: parameter.default
+            for name, parameter in self._parameters.items()
+            if type(parameter.default).__hash__ is None and name not in self._ignore  # as dataclasses tell it
+        }
 
     def encode(self, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
         """Return the record of a call: a JSON object of its arguments by name.
@@ -67,8 +73,12 @@ class Signature:
         }
         return self._codec.policy.check_size(json.encode(record), f"the arguments of {self._name}()")
 
-    def decode(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def decode(self, text: str, *, own: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a record, to call the function with; ignored ones are missing.
+
+        Args:
+            text: the record.
+            own: whether to add copies of defaults that could be changed: what one call puts in, no other finds there.
 
         Raises:
             NotDeserializable: they do not fit the function as it is now.
@@ -79,7 +89,9 @@ class Signature:
             raise unreadable(f"the arguments of {self._name}()", error) from None
         if misfit := self._misfit(record.keys()):
             raise unreadable(f"the arguments of {self._name}()", Refusal(misfit))
-        return self._arrange({name: self._forms[name].decode(bytes(raw).decode()) for name, raw in record.items()})
+        values = {name: self._forms[name].decode(bytes(raw).decode()) for name, raw in record.items()}
+        spare = {name: deepcopy(it) for name, it in self._changeable.items() if name not in values} if own else {}
+        return self._arrange(values | spare)
 
     def fresh(
         self, text: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -44,12 +44,7 @@ def due(store: MemoryStore, command: c.Due, now: float) -> Agenda:
 def planned(store: MemoryStore, fires: c.Fires) -> list[ScheduleRow]:
     """The schedules of these that wait for an instant, the next to come first."""
     waiting = (row for row in store.schedules.values() if not row.paused and row.next_at is not None)
-    mine = [
-        row
-        for row in waiting
-        if (row.plan.name in fires.schedules if row.declared else row.plan.call.name in fires.functions)
-    ]
-    return sorted(mine, key=lambda row: (row.next_at, row.plan.name))
+    return sorted(filter(fires.includes, waiting), key=lambda row: (row.next_at, row.plan.name))
 
 
 def fire(store: MemoryStore, command: c.Fire) -> Fired | None:
@@ -66,19 +61,20 @@ def fire(store: MemoryStore, command: c.Fire) -> Fired | None:
         if firing.overlap == "skip" and status in LIVE:
             row = skipped(row, firing)
             continue
-        if firing.overlap == "replace" and last is not None and not last.row.status.ended:
+        made = _start(store, firing, behind=row.last if firing.overlap == "queue" and status in LIVE else None)
+        if made and firing.overlap == "replace" and last is not None and not last.row.status.ended:
             cancelled |= bool(store.cancel(c.Cancel(last.row.id)))
-        _start(store, firing, behind=row.last if firing.overlap == "queue" and status in LIVE else None)
         row = started(row, firing)
         ids.append(firing.row.id)
     store.schedules[command.name] = row
     return Fired(tuple(ids), cancelled)
 
 
-def _start(store: MemoryStore, firing: Firing, *, behind: str | None) -> None:
-    """Start what a firing says, parked behind another; what has its id is left as it is."""
+def _start(store: MemoryStore, firing: Firing, *, behind: str | None) -> bool:
+    """Start what a firing says, parked behind another; False, and it is left as it is, when its id was there."""
     answer = store.start(c.Start(firing.row))
     if behind is not None and answer.created:
         workflow = store.workflows[firing.row.id]
         workflow.row = replace(workflow.row, status=Status.WAITING, ready_at=None)
         workflow.awaits = (behind,)
+    return answer.created

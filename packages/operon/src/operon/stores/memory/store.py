@@ -33,7 +33,7 @@ from operon.core.rows import (
     first_row,
 )
 from operon.core.states import MOVES, Status
-from operon.stores.memory import batches, retention, schedules
+from operon.stores.memory import batches, clocks, retention, schedules
 from operon.stores.memory import queues as lines
 
 if TYPE_CHECKING:
@@ -426,6 +426,7 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.Running: MemoryStore.running,
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
+    c.Rewind: clocks.rewind,
     c.Ripen: batches.ripen,
     c.Form: batches.form,
     c.Delete: retention.delete,

@@ -8,6 +8,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from psycopg.errors import LockNotAvailable
+
 from operon.core import commands as c
 from operon.core.rows import Claimed, Entry, Filter, Guard, Kind, Outcome, Peer, Pulse, WorkflowRow, read_row
 from operon.stores.postgres import batches, queues, retention, schedules
@@ -85,7 +87,11 @@ def claim(session: Session, command: c.Claim) -> tuple[Claimed, ...]:
     if command.queues and len(rows) < command.limit:
         names, places = zip(*command.queues, strict=True)
         left = command.limit - len(rows)
-        rows += session.rows("admit", **wanted, limit=left, queues=list(names), places=list(places))
+        try:
+            rows += session.rows("admit", **wanted, limit=left, queues=list(names), places=list(places))
+        except LockNotAvailable:
+            if not rows:
+                raise
     taken = [workflow(row) for row in rows]
     histories = journals(session, [row.id for row in taken if not row.fresh])
     return tuple(Claimed(row, histories.get(row.id, ())) for row in taken)
@@ -160,6 +166,13 @@ def retire(session: Session, command: c.Retire) -> None:
     session.rows("retire", executor=command.executor)
 
 
+def rewind(session: Session, command: c.Rewind) -> None:
+    """See `Rewind`; what another has locked is left to the one who has it, or to the clock."""
+    session.rows("rewind", back=command.back)
+    session.rows("rewind_leases", back=command.back, ttl=command.ttl)
+    session.rows("rewind_admissions")
+
+
 ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.Start: queues.replace,
     c.StartMany: queues.start_many,
@@ -198,6 +211,7 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.Running: running,
     c.HandBack: hand_back,
     c.Retire: retire,
+    c.Rewind: rewind,
 }
 
 

@@ -66,6 +66,7 @@ select
     (place - 1)::text
 from item;
 
+-- An item that somebody else has locked stays parked: woken by the end of its batch, it ends as its journal says.
 -- settle_items: end items with their batch, if they still wait under the claim they had
 with share as (
     select * from unnest(
@@ -75,9 +76,11 @@ with share as (
     select w.id from operon.workflows w join share s on s.id = w.id and s.claim = w.claim
     where w.status = 2
     order by w.id
-    for no key update of w
+    for no key update of w skip locked
 ), forgotten as (
-    delete from operon.awaits a using waiting where a.workflow_id = waiting.id
+    delete from operon.awaits where ctid = any(array(
+        select a.ctid from operon.awaits a join waiting on waiting.id = a.workflow_id for update of a skip locked
+    ))
 )
 update operon.workflows w set
     status = s.status, output = s.output, error = s.error, ready_at = null, ended_at = clock_timestamp()

@@ -13,18 +13,20 @@ returning id;
 -- wake-up was lost with the process that owed it, and for rows that the dead still hold: they were locked when the
 -- others were taken over, or claimed later, by one who did not know yet that he was dead. `lined` says that a queue has
 -- a line: whoever found its row locked, or was told of it by a word that got lost, looks again.
+-- Where somebody else has locked the executor's row, its lease is not renewed, and all else is told nevertheless.
 -- beat: renew the lease; see what is mine, expired and due
-with renewed as (
-    update operon.executors set
+with mine as materialized (
+    select id from operon.executors where id = :executor::bigint and alive for no key update skip locked
+), renewed as (
+    update operon.executors e set
         beat = beat + 1, lease_until = clock_timestamp() + make_interval(secs => :ttl::float8)
-    where id = :executor::bigint and alive
-    returning beat
+    from mine where e.id = mine.id
 ), expired as materialized (
     select id, beat from operon.executors
     where alive and lease_until < statement_timestamp() and id <> :executor::bigint
 )
 select
-    exists (select from renewed) as alive,
+    exists (select from operon.executors where id = :executor::bigint and alive) as alive,
     extract(epoch from clock_timestamp())::float8 as now,
     (select count(*) from operon.workflows where executor = :executor::bigint and status = 1) as running,
     array(select id from expired order by id) as ids,
@@ -58,11 +60,13 @@ select id, beat, app, host, pid, born, alive, extract(epoch from lease_until)::f
 from operon.executors order by alive desc, id;
 
 -- bury: declare dead those whose beat stood still since it was seen
-update operon.executors e set alive = false
-from unnest(:ids::bigint[], :beats::bigint[]) as seen (id, beat)
-where e.id = seen.id and e.beat = seen.beat and e.alive
-    and (:proven::boolean or e.lease_until < statement_timestamp())
-returning e.id;
+with dead as materialized (
+    select id from operon.executors
+    where (id, beat) in (select * from unnest(:ids::bigint[], :beats::bigint[])) and alive
+        and (:proven::boolean or lease_until < statement_timestamp())
+    for no key update skip locked
+)
+update operon.executors e set alive = false from dead where e.id = dead.id returning e.id;
 
 -- A query over what the dead hold, not a consequence of their death, so that it may be repeated by anybody, at any
 -- time, and finds a claim that committed late, even of an executor that was dead for so long that it is forgotten. A
@@ -89,16 +93,43 @@ returning w.id;
 -- running: the rows that an executor runs, as far as the database knows
 select * from operon.workflows where executor = :executor::bigint and status = 1 order by id;
 
+-- What is locked stays with this executor: it finds at its next heartbeats that nobody runs it, and hands it back again.
 -- hand_back: return workflows of an executor to the queue, each under its claim; with no :ids, all it has
 with mine as materialized (
     select id from operon.workflows
     where executor = :executor::bigint and status = 1
         and (:ids::text[] is null or (id, claim) in (select * from unnest(:ids::text[], :claims::bigint[])))
-    order by id for no key update
+    order by id for no key update skip locked
 )
 update operon.workflows w set status = 0, executor = null, ready_at = clock_timestamp(), output = null, error = null
 from mine where w.id = mine.id
 returning w.id;
 
--- retire: end a lease
-update operon.executors set alive = false where id = :executor::bigint;
+-- retire: end a lease; where its row is locked, it runs out by itself
+update operon.executors set alive = false
+where id = any(array(select id from operon.executors where id = :executor::bigint for no key update skip locked));
+
+-- rewind: what was ready by the clock before it was put back is ready, in the same order
+with waiting as materialized (
+    select id from operon.workflows
+    where status in (0, 2) and ready_at > statement_timestamp()
+        and ready_at <= statement_timestamp() + make_interval(secs => :back::float8)
+    order by id for no key update skip locked
+)
+update operon.workflows w set ready_at = ready_at - make_interval(secs => :back::float8)
+from waiting where w.id = waiting.id
+returning w.id;
+
+-- rewind_leases: let leases that were given before it was put back run out in their time
+update operon.executors set lease_until = greatest(
+    lease_until - make_interval(secs => :back::float8), clock_timestamp() + make_interval(secs => :ttl::float8)
+)
+where id = any(array(
+    select id from operon.executors
+    where alive and lease_until > clock_timestamp() + make_interval(secs => :back::float8)
+    for no key update skip locked
+))
+returning id;
+
+-- rewind_admissions: admissions that seem to come were some time ago, at least now
+update operon.admissions set at = clock_timestamp() where at > clock_timestamp() returning queue;

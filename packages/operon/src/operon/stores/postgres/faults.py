@@ -6,7 +6,7 @@ from enum import Enum
 
 import psycopg
 
-from operon.errors import StoreError, StoreUnavailable
+from operon.errors import RowLocked, StoreError, StoreUnavailable
 
 
 class Fault(Enum):
@@ -61,7 +61,7 @@ def tell(meaning: Fault, said: str, where: str) -> StoreError:
         case Fault.FINAL:
             return StoreError(f"The database at {where} refused: {said}")
         case Fault.LOCKED:
-            return StoreUnavailable(
+            return RowLocked(
                 f"A transaction elsewhere keeps a row locked in the database at {where} ({said}). Nothing was written. "
                 "Look for sessions `idle in transaction` in pg_stat_activity; trying again is safe."
             )

@@ -68,7 +68,8 @@ def _own(started: Started | None) -> Started:
 
 def seed(session: Session, command: c.Seed) -> str | None:
     """See `Seed`."""
-    if session.rows("seed", name=command.name, app=command.app, **spelled(command.limits)):
+    declared = {"name": command.name, "app": command.app, **spelled(command.limits)}
+    if session.rows("seeded", **declared) or session.rows("seed", **declared):
         return None
     return str(session.rows("declared_by", name=command.name)[0]["app"])
 

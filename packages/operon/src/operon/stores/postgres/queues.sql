@@ -20,6 +20,18 @@ cross join lateral operon.admit(
     :executor::bigint, :limit::int, waited.names, waited.places, :names::text[], :instances::text[], :version::text
 ) as admitted;
 
+-- A launch that declares what is declared already waits for nobody who has the row locked.
+-- seeded: whether an app declares a queue just so
+select 1 from operon.queues
+where name = :name::text and app = :app::text
+    and (
+        seed_concurrency, seed_worker_concurrency, seed_rate, seed_period, seed_partition_concurrency,
+        seed_partition_rate, seed_partition_period
+    ) is not distinct from (
+        :concurrency::int, :worker_concurrency::int, :rate::int, :period::float8, :partition_concurrency::int,
+        :partition_rate::int, :partition_period::float8
+    );
+
 -- seed: declare a queue; no row: an app that is alive declares it otherwise. Limits that somebody changed stay
 insert into operon.queues as q (
     name, app, concurrency, worker_concurrency, rate, period, partition_concurrency, partition_rate,

@@ -55,13 +55,14 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
         ids: list[str] = []
         cancelled = False
         for firing in command.firings:
-            live = _lock(session, row.last)
+            live = _goes_on(session, row.last, "predecessor" if firing.overlap == "queue" else "last_status")
             if firing.overlap == "skip" and live:
                 row = skipped(row, firing)
                 continue
-            if firing.overlap == "replace" and row.last is not None:
+            made = _start(session, firing)
+            if made and firing.overlap == "replace" and row.last is not None:
                 cancelled |= bool(queues.cancel(session, row.last))
-            if _start(session, firing) and firing.overlap == "queue" and live:
+            if made and firing.overlap == "queue" and live:
                 session.rows("chain", id=firing.row.id, awaited=row.last)
             row = started(row, firing)
             ids.append(firing.row.id)
@@ -69,9 +70,9 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
     return Fired(tuple(ids), cancelled)
 
 
-def _lock(session: Session, key: str | None) -> bool:
-    """Lock the one before, and say whether it goes on."""
-    found = session.rows("predecessor", id=key) if key is not None else []
+def _goes_on(session: Session, key: str | None, query: str) -> bool:
+    """Say whether the one before goes on; it is locked for whoever is to wait for its end."""
+    found = session.rows(query, id=key) if key is not None else []
     return bool(found) and status_of(found[0]["status"]) in LIVE
 
 

@@ -3,8 +3,8 @@
 -- schedules: all, by name, or one
 select * from operon.schedules where :name::text is null or name = :name::text order by name;
 
--- turn: lock one, to change it
-select * from operon.schedules where name = :name::text for no key update;
+-- turn: lock one, to change it; an error where another has it, who may be firing it
+select * from operon.schedules where name = :name::text for no key update nowait;
 
 -- plant_schedule: write one that is new
 insert into operon.schedules (
@@ -42,6 +42,9 @@ from (values (1)) as one left join lateral (
     limit :limit::int
 ) as s on true
 order by s.next_at, s.name;
+
+-- last_status: where a workflow stands
+select status from operon.workflows where id = :id::text;
 
 -- predecessor: where a workflow stands; locked, so that its end comes after this transaction or is seen by it
 select status from operon.workflows where id = :id::text for no key update;

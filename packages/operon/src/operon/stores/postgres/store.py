@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import BoundedSemaphore
+import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 
 import psycopg
 
-from operon.core.commands import Advance, Beat, Command, LaneCommand, Start
+from operon.core import commands as c
+from operon.core.commands import Advance, Command, LaneCommand, Start
 from operon.core.rows import Outcome
 from operon.stores.postgres import faults, schema
 from operon.stores.postgres.answers import ANSWERS
@@ -18,19 +18,36 @@ from operon.stores.postgres.lane import PostgresLane
 from operon.stores.postgres.lanes import Lanes
 from operon.stores.postgres.notices import Notices
 from operon.stores.postgres.patience import Patience
-from operon.stores.postgres.session import INDEXED, SQL, Address, Session, where
+from operon.stores.postgres.pool import Pool
+from operon.stores.postgres.session import INDEXED, SQL, Address, where
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
 
     from operon.core.store import Lock as Writer
+    from operon.stores.postgres.session import Session
 
 T = TypeVar("T")
 
-CONNECTIONS = 4
-"""For everything that does not ride in a lane, nor is a heartbeat."""
+CONNECTIONS = 2
+"""For each kind of command that does not ride in a lane, nor is a heartbeat."""
+MOMENT = "200ms"
+"""How long a statement waits for a row that is locked elsewhere. What a person waits for is tried again, and keeps no
+connection meanwhile; a service leaves it for later."""
+SERVICE = 5.0
+"""Seconds that a service tries again: it will be asked for anew."""
 OPENING = 5.0
 """Seconds to find the database at launch: somebody is looking at the screen."""
+SERVICES: frozenset[type[Command[Any]]] = frozenset({
+    c.Bury, c.Claim, c.Due, c.Executors, c.Fire, c.HandBack, c.Opening, c.Prune, c.Retire, c.Ripen, c.Running, c.Strip,
+    c.Sweep, c.TakeOver, c.Wake,
+})  # fmt: skip
+"""What processes ask for themselves, again and again."""
+CHANGES: frozenset[type[Command[Any]]] = frozenset({
+    c.Advance, c.Cancel, c.Delete, c.Enlist, c.Form, c.ForgetSchedule, c.KeepSchedule, c.Seed, c.SetQueue, c.Start,
+    c.StartMany,
+})  # fmt: skip
+"""What somebody waits for, and may lock rows."""
 USERS = ("lock", "record", "settle", "join", "joined")
 
 
@@ -51,18 +68,20 @@ class PostgresStore:
         self.queries: Mapping[str, str] = {name: SQL[name] for name in USERS}
         self._patience = Patience(patience)
         self._lanes = Lanes([PostgresLane(url, self.url, self._patience) for _ in range(lanes)])
-        self._pool = Pool(Address(url, "engine", {**INDEXED, "lock_timeout": f"{patience}s"}), CONNECTIONS)
-        self._heart = Pool(Address(url, "heartbeat"), 1)
+        settings = {**INDEXED, "lock_timeout": MOMENT}
+        self._heart = Pool(Address(url, "heartbeat", {"lock_timeout": MOMENT}), 1)
+        self._reads = Pool(Address(url, "reading", settings), CONNECTIONS)
+        self._services = Pool(Address(url, "service", settings), CONNECTIONS)
+        self._changes = Pool(Address(url, "change", settings), CONNECTIONS)
         self._notices = Notices(url)
         self.listen = self._notices.listen
         self.shout = self._notices.shout
         self._closed = False
-        self._threads = ThreadPoolExecutor(CONNECTIONS + 1, "operon-store")
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
         """Connect and bring the schema up to date; see `Store.open`."""
         self._persist(
-            self._pool,
+            self._changes,
             lambda session: schema.prepare(session, self.url, migrate=migrate, adopt=adopt),
             seconds=min(OPENING, self._patience.seconds),
         )
@@ -75,8 +94,9 @@ class PostgresStore:
         if rides(command):
             answer = self._lanes.ask(command)
         else:
-            pool = self._heart if isinstance(command, Beat) else self._pool
-            answer = self._persist(pool, lambda session: ANSWERS[type(command)](session, command))
+            pool = self._pool(command)
+            seconds = SERVICE if pool is self._services else None
+            answer = self._persist(pool, lambda session: ANSWERS[type(command)](session, command), seconds)
         return answer
 
     def submit(self, command: Command[T]) -> Future[T]:
@@ -85,24 +105,35 @@ class PostgresStore:
             raise faults.closed()
         if rides(command):
             return self._lanes.submit(command)
-        return self._threads.submit(self.ask, command)
+        return self._pool(command).threads.submit(self.ask, command)
 
     def close(self) -> None:
         """Finish what was submitted and disconnect."""
         self._patience.end()
         if not self._closed:
             self._notices.close()
-        self._threads.shutdown()
+        pools = (self._heart, self._reads, self._services, self._changes)
+        for pool in pools:
+            pool.threads.shutdown()
         self._lanes.close()
         self._closed = True
-        self._pool.close()
-        self._heart.close()
+        for pool in pools:
+            pool.close()
+
+    def _pool(self, command: Command[Any]) -> Pool:
+        """Choose whose connections a command takes: what waits for a lock keeps nobody of another kind waiting."""
+        if isinstance(command, c.Beat):
+            return self._heart
+        if type(command) in SERVICES:
+            return self._services
+        return self._changes if type(command) in CHANGES else self._reads
 
     def _persist(self, pool: Pool, attempt: Callable[[Session], T], seconds: float | None = None) -> T:
-        """Try until it succeeds, is refused for good, or patience is over."""
+        """Try until it succeeds, is refused for good, or patience is over; a service does not try a lock again."""
         failure: Exception | None = None
-        with pool.session() as session:
-            for _ in self._patience.tries(seconds):
+        ends = time.monotonic() + (self._patience.seconds if seconds is None else seconds)
+        for _ in self._patience.tries():
+            with pool.session() as session:
                 try:
                     return attempt(session)
                 except (psycopg.Error, ValueError) as error:
@@ -110,8 +141,10 @@ class PostgresStore:
                     fault = faults.fault(error)
                     if fault is Fault.LOST:
                         session.close()
-                    elif fault is not Fault.AGAIN:
-                        break
+            if fault is Fault.FINAL or (fault is Fault.LOCKED and pool is self._services):
+                break
+            if fault is not Fault.LOCKED and time.monotonic() >= ends:
+                break
         raise faults.explain(failure or TimeoutError(), self.url) from failure
 
 
@@ -120,26 +153,3 @@ def rides(command: Command[Any]) -> TypeGuard[LaneCommand]:
     if isinstance(command, Advance):
         return not (isinstance(command.end, Outcome) and command.end.shares)
     return isinstance(command, Start) and not command.row.replace
-
-
-class Pool:
-    """A few sessions that are lent, the one used last first, so that the others need not be opened."""
-
-    def __init__(self, address: Address, size: int) -> None:
-        self._idle = [Session(address) for _ in range(size)]
-        self._permits = BoundedSemaphore(size)
-
-    @contextmanager
-    def session(self) -> Generator[Session]:
-        """Lend a session."""
-        with self._permits:
-            session = self._idle.pop()
-            try:
-                yield session
-            finally:
-                self._idle.append(session)
-
-    def close(self) -> None:
-        """Disconnect those that are not lent."""
-        for session in self._idle:
-            session.close()

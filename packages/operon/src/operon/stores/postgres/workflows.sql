@@ -13,7 +13,9 @@ with picked as materialized (
     limit :limit::int
     for no key update skip locked
 ), forgotten as (
-    delete from operon.awaits a using picked where a.workflow_id = picked.id
+    delete from operon.awaits where ctid = any(array(
+        select a.ctid from operon.awaits a join picked on picked.id = a.workflow_id for update of a skip locked
+    ))
 )
 update operon.workflows w set
     status = 1, claim = claim + 1, executor = :executor::bigint, ready_at = null, attempts = attempts + 1,
@@ -95,12 +97,13 @@ with recursive tree as (
 )
 select id, claim - 1 as claim from operon.workflows where status = 6 and id in (select id from tree) order by id;
 
+-- Who is locked is passed by here: the next heartbeat finds him still asleep, and asks for `wake_lost`.
 -- wake: make ready the parked workflows that await one of these
 with sleeper as materialized (
     select id from operon.workflows
     where id in (select workflow_id from operon.awaits where awaited = any(:targets::text[]))
         and status = 2 and (ready_at is null or ready_at > statement_timestamp())
-    order by id for no key update
+    order by id for no key update skip locked
 )
 update operon.workflows w set ready_at = clock_timestamp() from sleeper where w.id = sleeper.id returning w.id;
 
@@ -112,6 +115,6 @@ with sleeper as materialized (
             where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)
         )
         and status = 2 and (ready_at is null or ready_at > statement_timestamp())
-    order by id for no key update
+    order by id for no key update skip locked
 )
 update operon.workflows w set ready_at = clock_timestamp() from sleeper where w.id = sleeper.id returning w.id;

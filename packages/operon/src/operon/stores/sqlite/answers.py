@@ -210,6 +210,12 @@ def _retire(db: Connection, command: c.Retire, now: float) -> None:
     db.run("retire", executor=command.executor)
 
 
+def _rewind(db: Connection, command: c.Rewind, now: float) -> None:
+    db.run("rewind", back=command.back, now=now)
+    db.run("rewind_leases", back=command.back, ttl=command.ttl, now=now)
+    db.run("rewind_admissions", now=now)
+
+
 def _load(db: Connection, command: c.Load, _now: float) -> tuple[Entry, ...]:
     return _journals(db, [command.workflow_id]).get(command.workflow_id, ())
 
@@ -294,6 +300,7 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.TakeOver: _take_over,
     c.HandBack: _hand_back,
     c.Retire: _retire,
+    c.Rewind: _rewind,
     c.Ripen: batches.ripen,
     c.Form: batches.form,
     c.Delete: retention.delete,

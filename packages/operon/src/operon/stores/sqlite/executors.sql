@@ -35,3 +35,14 @@ where id = :executor and beat = :beat and alive and (:proven or lease_until < :n
 
 -- retire: leave
 update operon_executors set alive = 0 where id = :executor;
+
+-- rewind: what was ready by the clock before it was put back is ready, in the same order
+update operon_workflows set ready_at = ready_at - :back
+where status in (0, 2) and ready_at > :now and ready_at <= :now + :back;
+
+-- rewind_leases: let leases that were given before it was put back run out in their time
+update operon_executors set lease_until = max(lease_until - :back, :now + :ttl)
+where alive and lease_until > :now + :back;
+
+-- rewind_admissions: admissions that seem to come were some time ago, at least now
+update operon_admissions set at = :now where at > :now;

@@ -65,9 +65,10 @@ def fire(
         if firing.overlap == "skip" and live:
             row = skipped(row, firing)
             continue
-        if firing.overlap == "replace" and status is not None and not status.ended:
+        made = start(db, c.Start(firing.row), now).created
+        if made and firing.overlap == "replace" and status is not None and not status.ended:
             cancelled += db.changes("cancel", id=row.last, children=True, now=now)
-        if start(db, c.Start(firing.row), now).created and firing.overlap == "queue" and live:
+        if made and firing.overlap == "queue" and live:
             db.run("chain", id=firing.row.id)
             db.run("await", id=firing.row.id, awaits=json.dumps([row.last]))
         row = started(row, firing)
