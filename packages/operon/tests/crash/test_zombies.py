@@ -17,7 +17,7 @@ ORDER = Order("order-1", "order", ("order-1", 1))
 PLAIN = Order("plain-1", "plain", (3,))
 MOVE = Order("move-1", "move", ("move-1", 1, 5, []), call=True)
 COMMIT = b"commit\x00"
-BEAT = b"with renewed as"
+BEAT = b", renewed as ("
 RUNNING, SUCCEEDED = 1, 4
 
 

@@ -3,8 +3,8 @@
 -- schedules: all, by name, or one
 select * from operon.schedules where :name::text is null or name = :name::text order by name;
 
--- turn: lock one, to change it; an error where another has it, who may be firing it
-select * from operon.schedules where name = :name::text for no key update nowait;
+-- turn: lock one, to change it
+select * from operon.schedules where name = :name::text for no key update;
 
 -- plant_schedule: write one that is new
 insert into operon.schedules (
