@@ -1,12 +1,13 @@
-"""What stands before the standard library's threads while an app is launched, so that a body's work on them is seen.
+"""What stands before the standard library's functions while an app is launched, so that a body's work is seen.
 
 What a body submits to a `ThreadPoolExecutor` is adopted as a piece of it; threads that it starts itself, pools of
 `multiprocessing` and other processes are strays. What steps and transactions do with threads passes untouched, and so
-does what nobody's body does. An import changes nothing.
+does what nobody's body does. Coroutines of a body begin in the order in which it gives them. An import changes nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from operon.core import context
 from operon.core.context import Stray
 from operon.engine import turns
+from operon.engine.branches import in_order
 from operon.engine.pieces import Adopted, Piece, Waited, line
 from operon.engine.strays import Elsewhere, StrayFuture, about_to_start, ordinary, own_threads
 
@@ -45,6 +47,8 @@ class Patches:
             self._put(ProcessPoolExecutor, "submit", _send)
             self._put(threading.Thread, "start", _start)
             self._put(_base, "_create_and_install_waiters", _watch)
+            for module in (asyncio, asyncio.tasks):
+                self._put(module, "as_completed", in_order)
         self.see_pools()
 
     def see_pools(self) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-import threading
 import zlib
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,6 @@ from operon.engine.interrupting import Hearing
 from operon.errors import BadValue, Cancelled, Suspended
 
 AnyCoroutine = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
-_AS_COMPLETED: Any = asyncio.as_completed
 _SETS = {"as_completed", "_AsCompletedIterator.__init__"}
 """What begins the members of a set in asyncio, in any Python; at most so many frames above the task factory."""
 _FRAMES_UP = 4
@@ -47,13 +45,11 @@ class BranchingFactory:
     def install(self) -> None:
         """Put this factory in front of the loop's own."""
         self._loop.set_task_factory(self)
-        _in_order.install()
 
     def remove(self) -> None:
         """Give the loop its own factory back, unless somebody has put another in front since."""
         if self._loop.get_task_factory() is self:
             self._loop.set_task_factory(self._inner)
-        _in_order.remove()
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, **options: Any) -> asyncio.Future[Any]:
         """Create a task, in a branch of its own if a workflow's body creates it."""
@@ -83,34 +79,15 @@ class BranchingFactory:
         return BodyTask(coro, branch, loop=loop, **options)
 
 
-class _InOrder:
-    """Stands before `asyncio.as_completed`, which begins coroutines in the order of a set."""
+def in_order(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Let `as_completed` begin in a body what it is given in the order in which it is given, not in that of a set."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-
-    def install(self) -> None:
-        """Stand before it, once for all loops."""
-        with self._lock:
-            self._count += 1
-            asyncio.as_completed = asyncio.tasks.as_completed = self.as_completed
-
-    def remove(self) -> None:
-        """Give it back, with the last loop."""
-        with self._lock:
-            self._count -= 1
-            if not self._count:
-                asyncio.as_completed = asyncio.tasks.as_completed = _AS_COMPLETED
-
-    def as_completed(self, fs: Any, *, timeout: float | None = None) -> Any:
-        """In a body, begin what is given in the order in which it is given."""
+    def as_completed(fs: Any, *, timeout: float | None = None) -> Any:
         if context.current() is not None and hasattr(fs, "__iter__"):
             fs = [asyncio.ensure_future(it) for it in dict.fromkeys(fs)]
-        return _AS_COMPLETED(fs, timeout=timeout)
+        return original(fs, timeout=timeout)
 
-
-_in_order = _InOrder()
+    return as_completed
 
 
 def _refuse_disorder() -> None:

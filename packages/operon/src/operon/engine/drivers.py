@@ -73,6 +73,11 @@ def _driven(engine: Engine, op: Op[T]) -> T:
                 line.run.lines.wakes(line)
 
 
+def _reset(token: contextvars.Token[bool]) -> None:
+    with suppress(ValueError):  # whoever closes a coroutine that was left has a context of its own
+        context.driving.reset(token)
+
+
 @contextmanager
 def own_code(invoke: Invoke[Any]) -> Generator[None]:
     """Run a body, whose code is its own, though it is called by what drives its life."""
@@ -83,8 +88,7 @@ def own_code(invoke: Invoke[Any]) -> Generator[None]:
     try:
         yield
     finally:
-        with suppress(ValueError):  # whoever closes a coroutine that was left has a context of its own
-            context.driving.reset(token)
+        _reset(token)
 
 
 @contextmanager
@@ -101,8 +105,7 @@ def verb() -> Generator[Branch | None]:
         interrupting.told(line)
         raise
     finally:
-        with suppress(ValueError):  # whoever closes a coroutine that was left has a context of its own
-            context.driving.reset(token)
+        _reset(token)
 
 
 async def adrive(engine: Engine, op: Op[T]) -> T:
