@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 import operon
-from children import PATIENCE, ran
+from children import PATIENCE, eventually, ran
 from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.app.stores import default_url
@@ -218,7 +218,7 @@ def test_never_more_bodies_than_threads(make: MakeApp, threads: int) -> None:
             running[0] += 1
             most[0] = max(most[0], running[0])
         full.release()
-        go.wait(20)
+        go.wait(60)
         with lock:
             running[0] -= 1
         return x
@@ -226,8 +226,8 @@ def test_never_more_bodies_than_threads(make: MakeApp, threads: int) -> None:
     with app:
         handles = [operon.start(flow, x) for x in range(3 * threads + 1)]
         for _ in range(threads):
-            assert full.acquire(timeout=10)
-        assert operon.count(status="queued") == 2 * threads + 1
+            assert full.acquire(timeout=30)
+        eventually(lambda: operon.count(status="queued") == 2 * threads + 1, "the others stay queued")
         go.set()
         assert operon.gather(*handles) == tuple(range(3 * threads + 1))
     assert most == [threads]
