@@ -126,7 +126,7 @@ def test_a_child_that_runs_inline_is_shown_while_it_runs(make: MakeApp) -> None:
     with app:
         handle = operon.start(parent.using(key="p"))
         until(lambda: operon.count(parent="p", status="running") == 1, "the child never ran")
-        until(lambda: operon.steps("p"), "its start was never shown")
+        until(lambda: bool(operon.steps("p")), "its start was never shown")
         (shown,) = operon.steps("p")
         assert (shown.kind, shown.position, shown.status, shown.child) == ("start", "1", "succeeded", "p.1")
         assert operon.describe("p.1").status == "running"
