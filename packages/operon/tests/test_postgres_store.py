@@ -86,21 +86,26 @@ def test_sessions_that_were_killed_come_back_unnoticed(world: World, postgres_ur
 
 def test_a_database_that_went_read_only_is_unavailable_until_it_is_not(postgres_url: str) -> None:
     """As after a failover, when the old primary has become a standby."""
-    name = conninfo_to_dict(postgres_url)["dbname"]
+    refuse = """
+        create function refuse() returns trigger language plpgsql as $$ begin
+            raise 'cannot execute % in a read-only transaction', tg_op using errcode = 'read_only_sql_transaction';
+        end $$;
+    """
     with closing(PostgresStore(postgres_url, patience=0.3)) as store:
         store.open()
         world = World(store, lambda _: None)
         guard = world.run()
         run(
             postgres_url,
-            f"alter database {name} set default_transaction_read_only = on",
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'operon%'",
+            refuse,
+            "create trigger demoted before insert on operon.steps for each statement execute function refuse()",
+            "create trigger demoted before insert on operon.executors for each statement execute function refuse()",
         )
         with pytest.raises(StoreUnavailable, match="read-only"):
             world.write(guard, step("1"))
         with pytest.raises(StoreUnavailable, match="read-only"):
             world.enlist()
-        run(postgres_url, f"begin read write; alter database {name} reset default_transaction_read_only; commit")
+        run(postgres_url, "drop function refuse cascade")
         assert world.write(guard, step("1")).written
         assert world.positions() == ["1"]
 

@@ -40,12 +40,25 @@ CONNECTION: dict[str, str | int] = {
 }
 SETTINGS = {
     "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
     "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
     "idle_in_transaction_session_timeout": "15s",
     "statement_timeout": "0",
     "jit": "off",
 }
 """What a role or a database may have set otherwise, and our statements count on."""
+CONFIGURE = """
+select set_config(key, value, false) from json_each_text(%s)
+union all
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'
+"""
+"""What is answered is on the disk: whoever waits for a standby in another way than `on`, goes on to."""
 INDEXED = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
 """For plans made while a table was small, or before anybody counted it: to claim the first of 100,000 that are ready
 at the same instant takes 1 ms in the order of the index, and 50 after a sort."""
@@ -96,9 +109,7 @@ class Session:
         if self._connection is None:
             self._connection = self.address.connect()
         if self._stale:
-            self._connection.execute(
-                "select set_config(key, value, false) from json_each_text(%s)", [json.dumps(self._settings)]
-            )
+            self._connection.execute(CONFIGURE, [json.dumps(self._settings)])
             self._stale = False
         return self._connection
 
