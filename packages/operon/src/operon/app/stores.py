@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from operon.core.addresses import POSTGRES, address, rendered
 from operon.errors import BadValue
 
 if TYPE_CHECKING:
     from operon.core.store import Store
-
-POSTGRES = ("postgres://", "postgresql://", "postgresql+psycopg://", "postgresql+asyncpg://")
 
 
 def default_url(name: str) -> str:
@@ -26,8 +24,7 @@ def store_for(database: object) -> Store:
     Raises:
         BadValue: it is none of these.
     """
-    if hasattr(database, "__fspath__"):
-        database = f"sqlite:///{database}"
+    database = address(database)
     url = database if isinstance(database, str) else url_of(database)
     if url is None:
         return database  # type: ignore[return-value] # whoever passes an object of his own knows the protocol
@@ -35,36 +32,25 @@ def store_for(database: object) -> Store:
         from operon.stores.memory import MemoryStore
 
         return MemoryStore()
-    if url.startswith(POSTGRES):
-        from operon.stores.postgres import PostgresStore
-
-        return PostgresStore("postgresql://" + url.partition("://")[2])
     if url.startswith("sqlite"):
         from operon.stores.sqlite import SqliteStore
 
-        return SqliteStore("sqlite://" + url.partition("://")[2])
-    scheme = url.partition(":")[0]
-    raise BadValue(f"database= begins with {scheme!r}; write postgresql://… or sqlite:///file.db.")
+        return SqliteStore(url)
+    from operon.stores.postgres import PostgresStore
+
+    return PostgresStore(POSTGRES.sub("postgresql://", url))
 
 
 def url_of(database: Any) -> str | None:
-    """Give the URL that an SQLAlchemy engine, or a psycopg or asyncpg pool, connects to."""
+    """Give the URL that an SQLAlchemy engine connects to, or the connection string of a psycopg pool."""
     if hasattr(database, "sync_engine"):
         database = database.sync_engine
     url: Any = getattr(database, "url", None)
     if hasattr(url, "render_as_string"):
-        return str(url.render_as_string(hide_password=False))
+        return str(address(rendered(url)))
     conninfo = getattr(database, "conninfo", None)
     if isinstance(conninfo, str) and hasattr(database, "getconn"):
-        from psycopg.conninfo import conninfo_to_dict
-
-        return conninfo if "://" in conninfo else _spell(conninfo_to_dict(conninfo))
+        return conninfo
     if hasattr(database, "ask") and hasattr(database, "submit"):
         return None
     raise BadValue(f"database= takes a URL, a SQLAlchemy Engine or a psycopg pool, not a {type(database).__name__}.")
-
-
-def _spell(parts: Mapping[str, object]) -> str:
-    from urllib.parse import urlencode
-
-    return f"postgresql:///?{urlencode({key: str(value) for key, value in parts.items()})}"

@@ -11,6 +11,7 @@ from inspect import iscoroutine
 from threading import Lock as Mutex
 from typing import TYPE_CHECKING, Any
 
+from operon.core.addresses import address, rendered
 from operon.datasources.foreign import QUERIES, Foreign
 from operon.datasources.kinds import declared, kind_of
 from operon.datasources.opened import Opened
@@ -57,8 +58,8 @@ class Datasource:
         beside: str = "",
         journal: str = "",
     ) -> None:
-        self.database = database
-        self.url = url_of(database)
+        self.database = address(database)
+        self.url = url_of(self.database)
         self.main = queries is not None
         self.queries = QUERIES[self.dialect] if queries is None else queries
         self.place = Place(self.dialect)
@@ -172,5 +173,5 @@ def url_of(database: Any) -> str:
     """Say where the database of an engine or a pool is."""
     url: Any = getattr(database, "url", None) or getattr(database, "conninfo", None) or database
     if hasattr(url, "render_as_string"):
-        return str(url.render_as_string(hide_password=False))
+        return rendered(url)
     return str(url)

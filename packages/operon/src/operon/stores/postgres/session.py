@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,6 +16,7 @@ from psycopg.rows import dict_row
 from psycopg.types.datetime import TimestamptzLoader
 
 from operon.core import sql
+from operon.errors import BadValue
 from operon.stores import queries
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ Values: TypeAlias = "Sequence[bytes]"
 """A prepared statement's parameters; an item may be None, though the client library's types forget to say so."""
 
 SQL = queries.load("operon.stores.postgres")
+QUOTED = re.compile(r'"[^"]*[^\w"][^"]*"')
+"""What libpq quotes in an error of an address, unless it is a keyword: it may be a part of the password."""
 BINARY = (1,)
 DONE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 CONNECTION: dict[str, str | int] = {
@@ -189,8 +193,18 @@ def arrival(connection: PGconn) -> PGresult | None:
 
 
 def where(conninfo: str) -> str:
-    """Spell an address for people: as a URL, without its password."""
-    given = conninfo_to_dict(conninfo)
+    """Spell an address for people: as a URL, without its password.
+
+    Raises:
+        BadValue: it cannot be read, and why; what the client library quotes of it is left out.
+    """
+    given, why = None, ""
+    try:
+        given = conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError as error:
+        why = QUOTED.sub('"…"', str(error).strip())
+    if given is None:
+        raise BadValue(f"database= cannot be read: {why}.")  # here, so that nothing is chained to it
     user = f"{given['user']}@" if given.get("user") else ""
     host, port = given.get("host") or "localhost", given.get("port") or "5432"
     return f"postgresql://{user}{host}:{port}/{given.get('dbname') or given.get('user') or ''}"
