@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,8 @@ from operon import Client, Operon
 from operon.app.stores import store_for
 from operon.core.addresses import address
 from operon.datasources import Datasource
-from operon.errors import BadValue, OperonError
+from operon.errors import BadValue, StoreUnavailable
+from operon.stores.postgres import PostgresStore
 from operon.stores.postgres.session import where
 
 SLIPS = [
@@ -81,7 +84,7 @@ def test_a_mistyped_address_is_refused_without_its_password(url: str) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda it: it[-1].partition("\n")[2] or it[2])
-@pytest.mark.parametrize("url", [SLIPS[0], SLIPS[9], SLIPS[16], SLIPS[17], SLIPS[21], UNREACHABLE[0]])
+@pytest.mark.parametrize("url", [SLIPS[0], SLIPS[17]])
 def test_no_program_prints_a_password(program: list[str], url: str, tmp_path: Path) -> None:
     told = ran(sys.executable, *program, url, cwd=tmp_path, env={**os.environ, "COLUMNS": "500"})
     assert "hunter2" not in told.stdout + told.stderr
@@ -92,8 +95,8 @@ def test_no_program_prints_a_password(program: list[str], url: str, tmp_path: Pa
 def test_what_can_be_read_is_left_as_it_is(url: str) -> None:
     assert address(url) == url
     assert "hunter2" not in where(url)
-    with pytest.raises(OperonError) as raised, Client(url):
-        pass
+    with closing(PostgresStore(url, patience=0.0)) as store, pytest.raises(StoreUnavailable) as raised:
+        store.open()
     assert "hunter2" not in str(raised.value)
 
 
@@ -103,7 +106,7 @@ def test_an_engine_and_a_pool_are_read_as_they_connect() -> None:
     from psycopg_pool import ConnectionPool
     from sqlalchemy import URL, create_engine
 
-    parts = {
+    parts: dict[str, Any] = {
         "user": "app",
         "password": "a b%@/?:'\\",
         "host": "127.0.0.1",
