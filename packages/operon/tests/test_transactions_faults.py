@@ -15,6 +15,7 @@ import pytest
 
 from children import PATIENCE, eventually
 from operon.core.commands import Op
+from operon.core.context import Step, doing
 from operon.errors import StoreError, StoreUnavailable
 from transacting import DEBIT, ON_POSTGRES, WAYS, Bench, Sql, Way, bench, debit, running_loop
 
@@ -170,13 +171,17 @@ def test_idle_connections_that_the_server_closed_are_replaced(
 
 
 def test_a_database_out_of_reach_is_unavailable_after_a_minute_of_patience(
-    ready_postgres_url: str, loop: asyncio.AbstractEventLoop
+    ready_postgres_url: str, loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Meanwhile the log says who waits, ever less often."""
     with bench("postgres", ready_postgres_url, loop, "postgresql://127.0.0.1:1/nowhere") as place:
         place.source.waiting = 0.01
-        with pytest.raises(StoreUnavailable, match="out of reach"):
+        with pytest.raises(StoreUnavailable, match="out of reach"), doing(Step("pay", "1", 1, "order-7:1")):
             place.run(PSYCOPG, debit)
         assert 40 < sum(place.pauses) < 120
+    told = [record.message for record in caplog.records if record.name == "operon"]
+    assert len(told) == 5
+    assert all("(order-7:1) waits for its database" in it for it in told)
 
 
 @named([PSYCOPG, next(way for way in WAYS if way.name == "session-asyncpg")])

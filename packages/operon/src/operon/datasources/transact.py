@@ -6,6 +6,7 @@ what it says. One text for both colours; it must not know any driver.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from operon.datasources.foreign import Foreign
 from operon.datasources.opened import Adapter, Transaction, ended, swallowed
 from operon.errors import OperonError, StoreError, StoreReadOnly, StoreUnavailable
 
+log = logging.getLogger("operon")
 _random = Random()  # noqa: S311 - jitter, not secrets
 
 
@@ -56,6 +58,8 @@ def transact(adapter: Adapter, work: Work, ledger: Ledger | None, queries: Mappi
         tries[why] += 1
         if tries[why] > why.value.retries:
             raise _exhausted(work, why, cause) from cause
+        if why is Fault.LOST:
+            _tell(work, tries[why], cause)
         yield Pause(why.value.delay(tries[why], _random))
 
 
@@ -174,6 +178,15 @@ def transacting(what: object) -> Generator[None]:
         yield
     finally:
         context.transaction.reset(token)
+
+
+def _tell(work: Work, tries: int, cause: Exception) -> None:
+    """Say who waits for a database that is out of reach; ever less often, the longer it lasts."""
+    if tries.bit_count() == 1:
+        here = context.step.get()
+        whose = f"{work.name} ({here.idempotency_key})" if here else work.name
+        said = str(cause).strip().partition("\n")[0] or type(cause).__name__
+        log.warning("%s waits for its database, which is out of reach; it is tried again: %s", whose, said)
 
 
 def _exhausted(work: Work, why: Fault, cause: Exception) -> StoreError:
