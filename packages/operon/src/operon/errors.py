@@ -97,7 +97,7 @@ class Duplicate(BadValue):
 
 
 class WrongDatabase(BadValue):
-    """`within=` was given a connection to a database that is not the app's."""
+    """A connection, a client or an app is of another database than what it is used in."""
 
 
 class NotFound(OperonError, LookupError):

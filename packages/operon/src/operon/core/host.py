@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from operon.core import context
 from operon.core.commands import Op
-from operon.errors import AmbiguousApp, NotLaunched
+from operon.errors import AmbiguousApp, NotLaunched, WrongDatabase
 
 if TYPE_CHECKING:
     from operon.core.codec import Codec
@@ -123,17 +123,34 @@ def cancelled(host: Host, guards: Iterable[Guard]) -> None:
     host.nudge(cancelled=True)
 
 
+def elsewhere(run: Run) -> WrongDatabase:
+    """Say that a body asks what its workflow's database cannot record."""
+    return WrongDatabase(
+        f"{run.id} asks a client, or an app on another database, in the body of a workflow: its own database cannot "
+        "record that. Do it in a step. What is in the workflow's own database, the verbs of `operon` and `operon.aio` "
+        "ask, and that is recorded."
+    )
+
+
+def _same(one: Store, other: Store) -> bool:
+    return one is other or (one.url == other.url and one.dialect != "memory")
+
+
 def locate(owner: object = None) -> Host:
     """Say which app a verb means: that of the running workflow, else the owner's, else the only one launched.
 
     Raises:
         NotLaunched: none is.
         AmbiguousApp: several are.
+        WrongDatabase: it is the body of a workflow, and the owner is of an app on another database.
     """
-    here = context.branch.get()
-    if here is not None and here.run.host is not None:
-        return here.run.host
     host: Host | None = getattr(owner, "host", None)
+    here = context.branch.get()
+    if here is not None and (mine := here.run.host) is not None:
+        if host is None or _same(host.store, mine.store):
+            return mine
+        if context.current() is not None:
+            raise elsewhere(here.run)
     if host is not None:
         return host
     if len(launched) == 1 and owner is None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
+from operon.core.host import elsewhere
 from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine import interrupting, turns
@@ -54,7 +55,7 @@ def serve(engine: Engine, op: Op[T]) -> T:
 def _driven(engine: Engine, op: Op[T]) -> T:
     answer: Any = None
     failure: BaseException | None = None
-    with verb() as line:
+    with verb(engine, op) as line:
         try:
             while True:
                 command = op.send(answer) if failure is None else op.throw(failure)
@@ -92,12 +93,19 @@ def own_code(invoke: Invoke[Any]) -> Generator[None]:
 
 
 @contextmanager
-def verb() -> Generator[Branch | None]:
-    """Do what is not the body's own code, though it is done in its name."""
+def verb(engine: Engine, op: Op[Any]) -> Generator[Branch | None]:
+    """Do what is not the body's own code, though it is done in its name.
+
+    Raises:
+        WrongDatabase: it is a verb of a client, or of an app on another database, which this workflow cannot record.
+    """
     line = context.current()
     if line is None:
         yield None
         return
+    if line.run.host is not engine:
+        op.close()
+        raise elsewhere(line.run)
     token = context.driving.set(True)
     try:
         yield line
@@ -112,7 +120,7 @@ async def adrive(engine: Engine, op: Op[T]) -> T:
     """Run an operation on this event loop, yielding to it."""
     answer: Any = None
     failure: BaseException | None = None
-    with verb() as line:
+    with verb(engine, op) as line:
         try:
             while True:
                 command = op.send(answer) if failure is None else op.throw(failure)

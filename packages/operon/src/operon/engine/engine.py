@@ -217,7 +217,8 @@ class Engine:
     def adrive(self, op: Op[T]) -> Coroutine[Any, Any, T]:
         """Run an operation on this loop."""
         self._alive()
-        if context.current() is not None and not self.loop.here():
+        here = context.current()
+        if here is not None and here.run.host is self and not self.loop.here():
             op.close()
             raise WrongColour(
                 "A workflow's body awaits on an event loop of its own, where tasks are not numbered and a replay would "
