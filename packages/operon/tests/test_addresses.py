@@ -114,14 +114,15 @@ def test_an_engine_and_a_pool_are_read_as_they_connect() -> None:
         "dbname": "x",
         "options": "-c work_mem=1MB",
     }
-    pool = ConnectionPool(make_conninfo("", **parts), open=False)
+    pool: ConnectionPool[Any] = ConnectionPool(make_conninfo("", **parts), open=False)
     spelled = URL.create(
         "postgresql+psycopg", "app", str(parts["password"]), "127.0.0.1", 1, "x", {"options": "-c work_mem=1MB"}
     )
     for database in (pool, create_engine(spelled)):
         store, source = store_for(database), Datasource(database)
         assert store.url == "postgresql://app@127.0.0.1:1/x"
-        for conninfo in (store._services._idle[0].address.conninfo, source.conninfo):  # type: ignore[attr-defined]
+        read: str = store._services._idle[0].address.conninfo  # type: ignore[attr-defined]
+        for conninfo in (read, source.conninfo):
             assert {key: str(it) for key, it in conninfo_to_dict(conninfo).items()} == {
                 key: str(it) for key, it in parts.items()
             }

@@ -168,6 +168,33 @@ def test_what_kills_its_executors_comes_back_later_each_time_and_is_held_in_the_
     assert world.claim(world.enlist()) == []
 
 
+@pytest.mark.parametrize("end", [None, "parked"])
+def test_who_gets_on_between_the_deaths_of_its_executors_is_not_what_kills_them(world: World, end: str | None) -> None:
+    """A life of months sees many of them: what counts is how many came without a record in between."""
+    world.start("w")
+    for n in range(3 * POISON.poison):
+        executor = world.enlist()
+        assert world.claim(executor) == ["w"]
+        guard = Guard("w", world.row().claim)
+        if end is None:
+            assert world.write(guard, step(f"{n + 1}")).written
+        else:
+            assert world.end(guard, Park(world.now() - 1)).parked
+            assert world.claim(executor) == ["w"]
+        world.kill(executor)
+        assert world.ask(POISON) == 1
+        row = world.row()
+        assert (row.status, row.takeovers) == ("queued", 1)
+        assert (row.ready_at or 0) <= world.now()
+    for _ in range(POISON.poison):
+        executor = world.enlist()
+        world.pass_time(1e3)
+        assert world.claim(executor) == ["w"]
+        world.kill(executor)
+        assert world.ask(POISON) == 1
+    assert world.status() == "held"
+
+
 def test_the_delay_of_a_takeover_has_a_limit(world: World) -> None:
     world.start("w")
     delay = 0.0

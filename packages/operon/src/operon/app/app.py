@@ -74,8 +74,8 @@ class Operon(Serving, Routes):
             another name: `{"shop.models:Order": Order}`.
         lease: seconds after which others take over from a process that fell silent; a transaction that does nothing
             for so long is ended by the server, for it may be in their way.
-        max_takeovers: how often a workflow is taken over from a process that died; the next time it is held, for it
-            may be what kills them. In between it waits 0, 1, 3, 7, ... seconds.
+        max_takeovers: how often a workflow is taken over from a process that died before it recorded anything; the
+            next time it is held, for it may be what kills them. In between it waits 0, 1, 3, 7, ... seconds.
     """
 
     def __init__(

@@ -318,21 +318,22 @@ class MemoryStore:
         return len(dead)
 
     def take_over(self, command: c.TakeOver) -> int:
-        """Requeue what the dead hold, each time later, and hold what has died too often."""
+        """Requeue what the dead hold, each time later, and hold what has died too often since its last record."""
         living = {peer.id for peer in self.executors.values() if peer.alive}
         orphans = sorted(w.row.id for w in self._running() if w.row.executor not in living)[: command.limit]
         now = self.clock()
         for workflow in map(self.workflows.__getitem__, orphans):
             row = workflow.row
-            poisoned = row.takeovers >= command.poison
+            before = 0 if row.claim in workflow.claims.values() else row.takeovers
+            poisoned = before >= command.poison
             workflow.row = replace(
                 row,
                 status=Status.HELD if poisoned else Status.QUEUED,
                 error=command.error if poisoned else None,
-                ready_at=None if poisoned else now + min(300.0, 2.0**row.takeovers - 1),
+                ready_at=None if poisoned else now + min(300.0, 2.0**before - 1),
                 executor=None,
                 claim=row.claim + 1,
-                takeovers=row.takeovers + 1,
+                takeovers=before + 1,
             )
         return len(orphans)
 
@@ -369,7 +370,8 @@ class MemoryStore:
         """Go to sleep, unless what is awaited is over already: then the run goes on."""
         if any(map(self._is_over, park.awaits)):
             return False
-        workflow.row = replace(workflow.row, status=Status.WAITING, executor=None, ready_at=park.ready_at)
+        asleep = replace(workflow.row, status=Status.WAITING, executor=None, ready_at=park.ready_at, takeovers=0)
+        workflow.row = asleep
         workflow.awaits = park.awaits
         return True
 

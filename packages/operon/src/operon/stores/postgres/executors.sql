@@ -71,6 +71,7 @@ update operon.executors e set alive = false from dead where e.id = dead.id retur
 -- A query over what the dead hold, not a consequence of their death, so that it may be repeated by anybody, at any
 -- time, and finds a claim that committed late, even of an executor that was dead for so long that it is forgotten. A
 -- row that a statement in flight has locked is left for the next time.
+-- What was recorded since the last takeover begins the count anew, and so does parking: not the workflow kills.
 -- take_over: requeue rows of dead executors, each time later, and hold what has been requeued too often
 with orphan as materialized (
     select id from operon.workflows
@@ -78,16 +79,22 @@ with orphan as materialized (
     order by id
     limit :limit::int
     for no key update skip locked
+), counted as (
+    select w.id, case
+        when exists (select from operon.steps s where s.workflow_id = w.id and s.claim = w.claim) then 0
+        else w.takeovers
+    end as before
+    from operon.workflows w join orphan on orphan.id = w.id
 )
 update operon.workflows w set
-    status = case when takeovers >= :poison::int then 3 else 0 end,
-    error = case when takeovers >= :poison::int then :error::text end,
+    status = case when before >= :poison::int then 3 else 0 end,
+    error = case when before >= :poison::int then :error::text end,
     ready_at = case
-        when takeovers < :poison::int
-        then clock_timestamp() + make_interval(secs => least(300, 2 ^ least(takeovers, 10) - 1))
+        when before < :poison::int
+        then clock_timestamp() + make_interval(secs => least(300, 2 ^ least(before, 10) - 1))
     end,
-    executor = null, claim = claim + 1, takeovers = takeovers + 1
-from orphan where w.id = orphan.id
+    executor = null, claim = claim + 1, takeovers = before + 1
+from counted where w.id = counted.id
 returning w.id;
 
 -- running: the rows that an executor runs, as far as the database knows

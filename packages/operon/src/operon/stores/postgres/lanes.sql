@@ -73,6 +73,7 @@ returning case when :after::float8 is null then 0 else output::float8 end as ins
 update operon.workflows set
     status = :status::int, executor = case when :status::int > 2 then executor end, output = :output::text, error = :error::text,
     ready_at = case :status::int when 0 then clock_timestamp() when 2 then to_timestamp(:ready_at::float8) end,
+    takeovers = case :status::int when 2 then 0 else takeovers end,
     ended_at = case when :status::int > 3 then clock_timestamp() end
 where id = :workflow_id::text and claim = :claim::bigint and status = 1
 returning 1 as done;
@@ -100,6 +101,7 @@ update operon.workflows w set
     status = :end_status::int, executor = case when :end_status::int > 2 then w.executor end,
     output = :end_output::text, error = :end_error::text,
     ready_at = case :end_status::int when 0 then clock_timestamp() when 2 then to_timestamp(:end_ready_at::float8) end,
+    takeovers = case :end_status::int when 2 then 0 else w.takeovers end,
     ended_at = case when :end_status::int > 3 then clock_timestamp() end
 from written
 where w.id = :workflow_id::text and w.claim = :claim::bigint and w.status = 1
@@ -182,6 +184,7 @@ with locked as materialized (
     update operon.workflows w set
         status = f.status, executor = case when f.status > 2 then w.executor end, output = f.output, error = f.error,
         ready_at = case f.status when 0 then clock_timestamp() when 2 then to_timestamp(f.ready_at) end,
+        takeovers = case f.status when 2 then 0 else w.takeovers end,
         ended_at = case when f.status > 3 then clock_timestamp() end
     from unnest(
         :end_op::int[], :end_workflow_id::text[], :end_claim::bigint[], :end_status::int[], :end_output::text[],

@@ -30,7 +30,7 @@ set status = :status, output = :output, error = :error, ready_at = :ready_at, en
 where id = :id;
 
 -- park: go to sleep, unless what is awaited is over or gone; no other writer can end it meanwhile
-update operon_workflows set status = 2, executor = null, ready_at = :ready_at
+update operon_workflows set status = 2, executor = null, ready_at = :ready_at, takeovers = 0
 where id = :id and not exists (
   select 1 from json_each(:awaits) awaited
   where not exists (select 1 from operon_workflows where id = awaited.value and status < 3)
@@ -107,19 +107,24 @@ where status = 1 and executor = :executor
   and (:guards is null or (id, claim) in (select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:guards)));
 
 -- An executor that was dead for so long that it is forgotten may have claimed something after all.
+-- What was recorded since the last takeover begins the count anew, and so does parking: not the workflow kills.
 -- take_over: requeue what the dead hold, each time later, and hold what has died too often
 update operon_workflows
 set
-  status = iif(takeovers < :poison, 0, 3),
-  error = iif(takeovers < :poison, null, :error),
-  ready_at = iif(takeovers < :poison, :now + min(300, (1 << min(takeovers, 9)) - 1), null),
-  executor = null, claim = claim + 1, takeovers = takeovers + 1
-where id in (
-  select id from operon_workflows
+  status = iif(before < :poison, 0, 3),
+  error = iif(before < :poison, null, :error),
+  ready_at = iif(before < :poison, :now + min(300, (1 << min(before, 9)) - 1), null),
+  executor = null, claim = claim + 1, takeovers = before + 1
+from (
+  select
+    id as orphan,
+    iif(exists (select 1 from operon_steps s where s.workflow_id = w.id and s.claim = w.claim), 0, takeovers) as before
+  from operon_workflows w
   where status = 1 and executor not in (select id from operon_executors where alive)
   order by id
   limit :limit
-);
+)
+where id = orphan;
 
 -- awaited: what a parked one waits for
 select awaited from operon_awaits where workflow_id = :id order by awaited;
