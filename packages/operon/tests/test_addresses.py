@@ -119,13 +119,12 @@ def test_an_engine_and_a_pool_are_read_as_they_connect() -> None:
         "postgresql+psycopg", "app", str(parts["password"]), "127.0.0.1", 1, "x", {"options": "-c work_mem=1MB"}
     )
     for database in (pool, create_engine(spelled)):
-        store, source = store_for(database), Datasource(database)
+        store: Any = store_for(database)
         assert store.url == "postgresql://app@127.0.0.1:1/x"
-        read: str = store._services._idle[0].address.conninfo  # type: ignore[attr-defined]
-        for conninfo in (read, source.conninfo):
-            assert {key: str(it) for key, it in conninfo_to_dict(conninfo).items()} == {
-                key: str(it) for key, it in parts.items()
-            }
+        texts: list[str] = [store._services._idle[0].address.conninfo, Datasource(database).conninfo]
+        for conninfo in texts:
+            given: dict[str, Any] = conninfo_to_dict(conninfo)
+            assert {key: str(it) for key, it in given.items()} == {key: str(it) for key, it in parts.items()}
         store.close()
     with pytest.raises(BadValue, match="mysql"):
         store_for(type("Engine", (), {"url": URL.create("mysql+pymysql", "app", "hunter2", "h", 1, "x")})())
