@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from math import inf
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from operon.app.closing import DRAIN
 from operon.cli import program
 from operon.cli.children import Children
 from operon.cli.complaint import Complaint
@@ -28,6 +30,7 @@ def command(
     http: bool = True,
     paused: Annotated[bool, Parameter(negative=())] = False,
     queues: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    drain: Annotated[float, Parameter(env_var="OPERON_DRAIN")] = DRAIN,
 ) -> int:
     """Serve the app, and run its workflows. SIGTERM lets them come to a safe point; a second one exits at once.
 
@@ -38,16 +41,19 @@ def command(
         http: With --no-http, only the engine runs.
         paused: Serve, start and wait, but run no workflow here.
         queues: Run only these queues, and what is in no queue.
+        drain: Seconds that what runs is given to come to a safe point; the process ends within two more.
     """
     if workers < 1:
         raise Complaint("--workers is at least 1.")
+    if not 0 <= drain < inf:
+        raise Complaint("--drain is a number of seconds, 0 or more.")
     program.locate(app)
-    serving = Serving(app, host, port, http, runs=False if paused else queues or True)
+    serving = Serving(app, host, port, http, runs=False if paused else queues or True, drain=drain)
     listener = listen(serving) if http else None
     if workers == 1:
         serve(serving, listener)
         return 0
-    return Children(lambda: attempt(serving, listener), workers).run()
+    return Children(lambda: attempt(serving, listener), workers, None, serving.longest).run()
 
 
 def attempt(serving: Serving, listener: socket.socket | None) -> int:
