@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from math import inf
 from typing import Annotated
 
@@ -20,12 +21,28 @@ Host = Annotated[str, Parameter(env_var=("OPERON_HOST", "HOST"))]
 Port = Annotated[int, Parameter(env_var=("OPERON_PORT", "PORT"))]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to listen.
+
+    Args:
+        host: Where to listen; 0.0.0.0 is everywhere.
+        port: Where to listen.
+    """
+
+    host: Host = "127.0.0.1"
+    port: Port = 8000
+
+
+ANYWHERE = Place()
+
+
 def command(
     app: program.Target = None,
     /,
     *,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
+    place: Place = ANYWHERE,
     workers: Annotated[int, Parameter(env_var=("OPERON_WORKERS", "WEB_CONCURRENCY"))] = 1,
     http: bool = True,
     paused: Annotated[bool, Parameter(negative=())] = False,
@@ -35,8 +52,7 @@ def command(
     """Serve the app, and run its workflows. SIGTERM lets them come to a safe point; a second one exits at once.
 
     Args:
-        host: Where to listen; 0.0.0.0 is everywhere.
-        port: Where to listen.
+        place: Where to listen.
         workers: How many processes.
         http: With --no-http, only the engine runs.
         paused: Serve, start and wait, but run no workflow here.
@@ -48,7 +64,7 @@ def command(
     if not 0 <= drain < inf:
         raise Complaint("--drain is a number of seconds, 0 or more.")
     program.locate(app)
-    serving = Serving(app, host, port, http, runs=False if paused else queues or True, drain=drain)
+    serving = Serving(app, place.host, place.port, http, runs=False if paused else queues or True, drain=drain)
     listener = listen(serving) if http else None
     if workers == 1:
         serve(serving, listener)
