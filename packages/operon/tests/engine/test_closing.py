@@ -127,7 +127,7 @@ def test_an_async_lifespan_that_does_not_end_is_not_waited_for(caplog: pytest.Lo
     @asynccontextmanager
     async def lifespan(_: Operon) -> AsyncGenerator[None]:
         yield
-        await asyncio.Event().wait()
+        await asyncio.get_running_loop().create_future()
 
     app = Operon("app", database="memory:", lifespan=lifespan)
     app.launch()

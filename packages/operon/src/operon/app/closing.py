@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable
 
@@ -10,7 +9,6 @@ DRAIN = 25.0
 """Seconds that what runs is given to end: with what comes after it, less than the 30 that Kubernetes gives."""
 CLOSING = 0.9
 """Seconds for all else, a second in all: the last records, a goodbye to the database, its connections."""
-log = logging.getLogger("operon")
 
 
 def let_go(what: str, seconds: float, parts: Iterable[Callable[[], object]]) -> None:
@@ -32,6 +30,9 @@ def let_go(what: str, seconds: float, parts: Iterable[Callable[[], object]]) -> 
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        log.warning("%s is closed, though its database, or a transaction there, does not let go of it yet.", what)
+        import logging
+
+        said = "%s is closed, though its database, or a transaction there, does not let go of it yet."
+        logging.getLogger("operon").warning(said, what)
     elif failures:
         raise failures[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,7 +11,6 @@ from operon.errors import DeclarationError, WrongColour
 if TYPE_CHECKING:
     import asyncio
 
-log = logging.getLogger("operon")
 Manager: TypeAlias = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 
 
@@ -69,7 +67,10 @@ def _live(manager: AbstractAsyncContextManager[Any], loop: asyncio.AbstractEvent
         if wait((living,), seconds).done:
             living.result()
         else:
-            log.warning("The lifespan does not leave its loop; the app is closed without it.")
+            import logging
+
+            said = "The lifespan does not leave its loop; the app is closed without it."
+            logging.getLogger("operon").warning(said)
 
     living = asyncio.run_coroutine_threadsafe(live(), loop)
     wait((entered, living), return_when=FIRST_COMPLETED)
