@@ -351,6 +351,8 @@ class Pulse(Struct, frozen=True):
     """Something is in line in a queue; whether its limits let it run, a claim tells."""
     planned: float | None = None
     """Seconds until the next firing of a schedule that this process fires (at most zero: now)."""
+    untidy: bool = False
+    """Somebody's clean-up has not begun, or the executor that was at it died."""
 
 
 def read_row(values: dict[str, Any]) -> WorkflowRow:

@@ -25,6 +25,7 @@ from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine import adoption, drivers, interrupting, strays
+from operon.engine.cleaning import Cleaning
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
 from operon.engine.executor import Executor
@@ -81,6 +82,7 @@ class Engine:
         self.starting: set[int] = set()
         """The nonces of what is being started or claimed to run here: its row may be there before its answer is."""
         self.queues: set[str] = set()
+        self.cleaning = Cleaning(self)
         self._deadlines: dict[str, Timer] = {}
         self._reserved = {False: 0, True: 0}
         self._abandoned: set[Future[Any]] = set()
@@ -163,6 +165,7 @@ class Engine:
             left = tuple(self.runs.values())
         for run in left:
             self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
+        self.cleaning.leave()
         self._drain(min(LEAVING, drain))
 
     def close(self) -> None:
@@ -181,7 +184,7 @@ class Engine:
     def _drain(self, seconds: float) -> None:
         deadline = self.clock() + seconds
         with self._idle:
-            while self._lives and self.clock() < deadline:
+            while (self._lives or self.cleaning) and self.clock() < deadline:
                 self._idle.wait(max(0.0, min(0.5, deadline - self.clock())))
 
     def forget(self) -> None:
@@ -408,7 +411,8 @@ class Engine:
             before = self.runs.get(row.id)
             self.runs[row.id] = run
         self.pens.open(run)
-        if row.deadline is not None:
+        run.late = row.deadline is not None and row.deadline <= self.now()
+        if row.deadline is not None and not run.late:
             self._deadlines[row.id] = self.clockwork.after(
                 row.deadline - self.now(), lambda: interrupting.expire(self, run)
             )

@@ -180,6 +180,7 @@ class Executor:
         if self._doubted:
             self._doubted = False
             yield from self._attempt(self._dismiss())
+            yield from self._attempt(self._tidy())
         if colours := self._ready():
             yield from self._claim(colours)
         if pulse is not None and self.alive:
@@ -196,6 +197,11 @@ class Executor:
         except Exception:
             log.exception("The executor stumbled, and goes on.")
         return None
+
+    def _tidy(self) -> Op[None]:
+        """Begin what clean-ups there are places for."""
+        if self._claiming:
+            yield from self._engine.cleaning.begin()
 
     def _first_due(self) -> float | None:
         dues = (self._own_due, self._next_due, self._calendar.at)
@@ -302,6 +308,8 @@ class Executor:
             yield self._rewind(back)
         yield self._watch(pulse)
         yield self._reconcile(pulse)
+        if pulse.untidy:
+            yield self._tidy()
         yield self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
         if pulse.stirred:
             yield ask(Wake(None))

@@ -33,7 +33,7 @@ from operon.core.rows import (
     first_row,
 )
 from operon.core.states import MOVES, Status
-from operon.stores.memory import batches, clocks, retention, schedules
+from operon.stores.memory import batches, cleaning, clocks, retention, schedules
 from operon.stores.memory import queues as lines
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Workflow:
     claims: dict[str, int] = field(default_factory=dict[str, int])
     """The claim that wrote each position."""
     awaits: tuple[str, ...] = ()
+    cleanup: cleaning.Cleanup | None = None
 
 
 class MemoryStore:
@@ -246,6 +247,7 @@ class MemoryStore:
         now = self.clock()
         for workflow in there:
             if not workflow.row.status.ended:
+                cleaning.note(workflow, now)
                 _end(workflow, Outcome(Status.CANCELLED), now)
                 workflow.row = replace(workflow.row, claim=workflow.row.claim + 1)
         guards = (Guard(it.row.id, it.row.claim - 1) for it in there if it.row.status is Status.CANCELLED)
@@ -303,6 +305,7 @@ class MemoryStore:
             stirred=orphaned or any(self._is_stirred(w, None) for w in self._sleepers(now)),
             lined=any(lines.in_line(w.row) for w in self.workflows.values()),
             planned=None if planned is None else planned - now,
+            untidy=any(cleaning.due(self, now)),
         )
 
     def list_executors(self, _: c.Executors) -> tuple[Peer, ...]:
@@ -429,6 +432,9 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
     c.Rewind: clocks.rewind,
+    c.Tidy: cleaning.tidy,
+    c.CleanUp: cleaning.clean_up,
+    c.Cleaned: cleaning.cleaned,
     c.Ripen: batches.ripen,
     c.Form: batches.form,
     c.Delete: retention.delete,

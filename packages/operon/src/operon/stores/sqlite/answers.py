@@ -166,6 +166,22 @@ def _cancel(db: Connection, command: c.Cancel, now: float) -> tuple[Guard, ...]:
     return tuple(Guard(*row) for row in db.run("revoked", **tree))
 
 
+def _tidy(db: Connection, command: c.Tidy, now: float) -> None:
+    db.run("tidy", id=command.workflow_id, claim=command.claim, now=now)
+
+
+def _clean_up(db: Connection, command: c.CleanUp, now: float) -> tuple[Claimed, ...]:
+    names, instances = json.dumps(command.names), json.dumps(command.instances)
+    wanted = {"executor": command.executor, "version": command.version, "limit": command.limit}
+    taken = list(_rows(db.run("clean_up", **wanted, names=names, instances=instances, now=now)))
+    journals = _journals(db, [row.id for row in taken])
+    return tuple(Claimed(row, journals.get(row.id, ())) for row in taken)
+
+
+def _cleaned(db: Connection, command: c.Cleaned, _now: float) -> None:
+    db.run("cleaned", id=command.workflow_id, executor=command.executor)
+
+
 def _enlist(db: Connection, command: c.Enlist, now: float) -> int:
     process = {name: getattr(command.process, name) for name in PROCESS}
     return int(db.one("enlist", **process, now=now)[0])
@@ -173,7 +189,7 @@ def _enlist(db: Connection, command: c.Enlist, now: float) -> int:
 
 def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
     alive = db.changes("beat", executor=command.executor, ttl=command.ttl, now=now) == 1
-    running, due, stirred, lined = db.one("pulse", executor=command.executor, now=now)
+    running, due, stirred, lined, untidy = db.one("pulse", executor=command.executor, now=now)
     expired = tuple((peer, beat) for peer, beat in db.run("expired", now=now))
     at = schedules.planned(db, command.fires)
     return Pulse(
@@ -185,6 +201,7 @@ def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
         stirred=bool(stirred),
         lined=bool(lined),
         planned=None if at is None else at - now,
+        untidy=bool(untidy),
     )
 
 
@@ -294,6 +311,9 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.Claim: _claim,
     c.Wake: _wake,
     c.Cancel: _cancel,
+    c.Tidy: _tidy,
+    c.CleanUp: _clean_up,
+    c.Cleaned: _cleaned,
     c.Enlist: _enlist,
     c.Beat: _beat,
     c.Bury: _bury,

@@ -21,7 +21,12 @@ select
     select 1 from operon_executors e
     where not e.alive and exists (select 1 from operon_workflows w where w.executor = e.id and w.status = 1)
   ),
-  exists (select 1 from operon_workflows where status = 0 and queue is not null and ready_at is null);
+  exists (select 1 from operon_workflows where status = 0 and queue is not null and ready_at is null),
+  exists (
+    select 1 from operon_workflows
+    where cleanup_until > :now and status > 3 and not erased and cleanups < 3
+      and (cleaner is null or cleaner not in (select id from operon_executors where alive))
+  );
 
 -- expired: living executors whose lease has run out
 select id, beat from operon_executors where alive and lease_until < :now order by id;

@@ -83,7 +83,8 @@ where status = 2
 -- cancel: a workflow and, if wanted, what descends from it, even below one that has ended
 update operon_workflows
 set
-  status = 6, claim = claim + 1, ready_at = null, ended_at = :now, output = null, error = null
+  status = 6, claim = claim + 1, ready_at = null, ended_at = :now, output = null, error = null,
+  cleanup_until = iif(status in (0, 2) and attempts > 0, :now + 3600, cleanup_until)
 where status < 4 and id in (
   with recursive tree (id) as (
     select :id
@@ -100,6 +101,26 @@ with recursive tree (id) as (
   select child.id from operon_workflows child join tree on child.parent = tree.id where :children
 )
 select id, claim - 1 from operon_workflows where status = 6 and id in (select id from tree) order by id;
+
+-- tidy: note that a clean-up is due, once it has ended
+update operon_workflows set cleanup_until = :now + 3600 where id = :id and claim = :claim and status = 1;
+
+-- clean_up: take those that are due and nobody alive is at
+update operon_workflows set cleaner = :executor, cleanups = cleanups + 1
+where id in (
+  select id from operon_workflows
+  where cleanup_until > :now and status > 3 and not erased and cleanups < 3
+    and name in (select value from json_each(:names))
+    and (instance is null or instance in (select value from json_each(:instances)))
+    and (pin is null or pin = :version)
+    and (cleaner is null or cleaner not in (select id from operon_executors where alive))
+  order by cleanup_until
+  limit :limit
+)
+returning *;
+
+-- cleaned: note that one is done
+update operon_workflows set cleanup_until = null, cleaner = null where id = :id and cleaner = :executor;
 
 -- hand_back: return to the queue what an executor runs, each under its claim; with no :guards, all it has
 update operon_workflows set status = 0, executor = null, ready_at = :now, output = null, error = null
