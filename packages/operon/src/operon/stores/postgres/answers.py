@@ -123,9 +123,8 @@ def cleaned(session: Session, command: c.Cleaned) -> None:
 
 def wake(session: Session, command: c.Wake) -> int:
     """Make ready those who wait."""
-    if command.targets is None:
-        return len(session.rows("wake_lost"))
-    return len(session.rows("wake", targets=list(command.targets)))
+    targets = None if command.targets is None else list(command.targets)
+    return len(session.rows("wake", targets=targets))
 
 
 def enlist(session: Session, command: c.Enlist) -> int:

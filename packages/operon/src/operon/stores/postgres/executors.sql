@@ -41,15 +41,7 @@ select
             and case when declared then name = any(:schedules::text[]) else function = any(:functions::text[]) end
         order by next_at limit 1
     ))::float8 - extract(epoch from clock_timestamp())::float8 as planned,
-    exists (
-        select from operon.awaits a
-        where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)
-            and exists (
-                select from operon.workflows w
-                where w.id = a.workflow_id and w.status = 2
-                    and (w.ready_at is null or w.ready_at > statement_timestamp())
-            )
-    ) or exists (
+    exists (select from operon.wakes) or exists (
         select from operon.executors e
         where not e.alive and exists (select from operon.workflows w where w.executor = e.id and w.status = 1)
     ) as stirred,

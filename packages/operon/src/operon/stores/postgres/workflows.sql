@@ -123,24 +123,27 @@ with recursive tree as (
 )
 select id, claim - 1 as claim from operon.workflows where status = 6 and id in (select id from tree) order by id;
 
--- Who is locked is passed by here: the next heartbeat finds him still asleep, and asks for `wake_lost`.
--- wake: make ready the parked workflows that await one of these
-with sleeper as materialized (
+-- Who is locked is passed by here, and the note stays: the next heartbeat finds it, and asks for all that are left.
+-- wake: make ready the parked workflows that await one of these; with none, one of all who are noted
+with noted as materialized (
+    select awaited from operon.wakes
+    where :targets::text[] is null or awaited = any(:targets::text[])
+    order by awaited
+    limit 1000
+    for update skip locked
+), over as materialized (
+    select awaited from noted union select unnest(:targets::text[])
+), sleeper as materialized (
     select id from operon.workflows
-    where id in (select workflow_id from operon.awaits where awaited = any(:targets::text[]))
+    where id in (select workflow_id from operon.awaits where awaited in (select awaited from over))
         and status = 2 and (ready_at is null or ready_at > statement_timestamp())
     order by id for no key update skip locked
-)
-update operon.workflows w set ready_at = clock_timestamp() from sleeper where w.id = sleeper.id returning w.id;
-
--- wake_lost: make ready the parked workflows that await one that has ended: what a process that died left undone
-with sleeper as materialized (
-    select id from operon.workflows
-    where id in (
-            select workflow_id from operon.awaits a
-            where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)
-        )
-        and status = 2 and (ready_at is null or ready_at > statement_timestamp())
-    order by id for no key update skip locked
+), forgotten as (
+    delete from operon.wakes w using noted
+    where w.awaited = noted.awaited and not exists (
+        select from operon.awaits a join operon.workflows p on p.id = a.workflow_id
+        where a.awaited = noted.awaited and p.status = 2 and (p.ready_at is null or p.ready_at > statement_timestamp())
+            and p.id not in (select id from sleeper)
+    )
 )
 update operon.workflows w set ready_at = clock_timestamp() from sleeper where w.id = sleeper.id returning w.id;

@@ -155,9 +155,10 @@ def _claim(db: Connection, command: c.Claim, now: float) -> tuple[Claimed, ...]:
 
 
 def _wake(db: Connection, command: c.Wake, now: float) -> int:
-    if command.targets is None:
-        return db.changes("wake_lost", now=now)
-    return db.changes("wake", targets=json.dumps(command.targets), now=now)
+    targets = [key for (key,) in db.run("noted")] if command.targets is None else command.targets
+    woken = db.changes("wake", targets=json.dumps(targets), now=now)
+    db.run("forget_wakes", targets=json.dumps(targets))
+    return woken
 
 
 def _cancel(db: Connection, command: c.Cancel, now: float) -> tuple[Guard, ...]:

@@ -71,14 +71,11 @@ where status = 2
   and (ready_at is null or ready_at > :now)
   and id in (select workflow_id from operon_awaits where awaited in (select value from json_each(:targets)));
 
--- wake_lost: make ready the sleepers that await what is over or gone
-update operon_workflows set ready_at = :now
-where status = 2
-  and (ready_at is null or ready_at > :now)
-  and id in (
-    select workflow_id from operon_awaits
-    where not exists (select 1 from operon_workflows where id = awaited and status < 3)
-  );
+-- noted: who ended while somebody awaited it, and nobody has been woken for it yet
+select awaited from operon_wakes;
+
+-- forget_wakes: they have
+delete from operon_wakes where awaited in (select value from json_each(:targets));
 
 -- cancel: a workflow and, if wanted, what descends from it, even below one that has ended
 update operon_workflows
