@@ -77,6 +77,17 @@ class Cleaning:
         self._engine.kill(run, Cancelled(f"{run.id} {what}."))
 
     def _life(self, run: Run, function: Function) -> Op[None]:
+        try:
+            if (yield from self._hear(run, function)):
+                yield from ask(Cleaned(self._engine.executor, run.id))
+        except StoreError as error:
+            log.warning("That %s has cleaned up could not be noted (%s).", run.id, error)
+        finally:
+            self._runs.pop(run, None)
+            self._engine.release(function, run.row.nonce)
+
+    def _hear(self, run: Run, function: Function) -> Op[bool]:
+        """Let a body hear of its end; answers whether it did."""
         engine = self._engine
         task = asyncio.current_task() if function.asynchronous else None
         if task is not None:
@@ -95,16 +106,10 @@ class Cleaning:
                 raise
         finally:
             run.tasks.pop(task, None)
-            left = isinstance(run.die(Suspended(f"{run.id} has left.")), Suspended)
-            engine.waits.abandon(run, Suspended(f"{run.id} has left."))
+            end = run.die(Suspended(f"{run.id} has left."))
+            engine.waits.abandon(run, end)
             engine.loop.cancel(run)
-            self._runs.pop(run, None)
-            engine.release(function, run.row.nonce)
-        if not left:
-            try:
-                yield from ask(Cleaned(engine.executor, run.id))
-            except StoreError as error:
-                log.warning("That %s has cleaned up could not be noted (%s).", run.id, error)
+        return not isinstance(end, Suspended)
 
 
 def _heard(error: BaseException | None) -> bool:
