@@ -114,7 +114,11 @@ def waits(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def program(make: MakeApp, colour: str, waits: str) -> Callable[..., Saga]:
     seen: list[str] = []
-    return lambda **options: Saga(make(**options), seen, colour, waits)
+
+    def one(**options: Any) -> Saga:
+        return Saga(make(**options), seen, colour, waits)
+
+    return one
 
 
 def test_who_is_cancelled_asleep_cleans_up(program: Callable[..., Saga]) -> None:
