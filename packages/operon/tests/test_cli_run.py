@@ -91,6 +91,17 @@ def test_sigterm_drains(project: Project, http: bool) -> None:
     assert status(project, "k") == "succeeded"
 
 
+@pytest.mark.parametrize("http", [True, False])
+def test_sigterm_ends_a_process_that_hangs(project: Project, http: bool) -> None:
+    """A thread of the user's that never ends would keep the interpreter for ever."""
+    port = str(free_port())
+    project.write("app.py", f"{APP}\nimport threading\nthreading.Thread(target=threading.Event().wait).start()\n")
+    how = ("--http", "--port", port) if http else ("--no-http",)
+    with project.start("run", *how, "--drain", "0.1") as server:
+        server.until(UP)
+        assert server.ends(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
 def test_second_sigterm_exits_at_once(project: Project) -> None:
     """The second signal does not wait for anything; the workflow is the next process's."""
     with project.start("run", "--no-http") as server:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from children import PATIENCE
-from operon.engine.threads import Threads
+from operon.threads import Threads
 
 
 def test_without_more_threads_those_that_are_there_do_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from operon.app.closing import CLOSING, DRAIN, let_go
 from operon.app.databases import Databases
 from operon.app.lifespan import Lifespan, Manager
 from operon.app.queues import Queue
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SHORT = 2**15 - 2
 """Takeovers are counted in a column of 16 bits."""
+SOON = 0.1
+"""Seconds that are left, at least, for what comes last."""
 _apps: weakref.WeakSet[Operon] = weakref.WeakSet()
 
 
@@ -213,9 +217,14 @@ class Operon(Serving, Routes):
         """
         self._launch(None, run=run, migrate=migrate, adopt=adopt)
 
-    def close(self, drain: float | timedelta = 30.0) -> None:
-        """Claim nothing more, let what runs end for `drain` seconds, hand the rest back. Closing twice is harmless."""
+    def close(self, drain: float | timedelta = DRAIN) -> None:
+        """Claim nothing more, let what runs end for `drain` seconds, hand the rest back. Closing twice is harmless.
+
+        It takes a second more at most, whatever is locked, full or away: what does not let go by then is left behind,
+        as after a crash. Only a blocking `lifespan` is waited for.
+        """
         length = seconds(drain, "drain=")
+        ends = time.monotonic() + length + CLOSING
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is None:
@@ -224,12 +233,13 @@ class Operon(Serving, Routes):
             engine.forget()
             self.host = self._entered = None
             return
+        engine.stop(length)
         try:
-            engine.close(length)
+            self.leave(max(SOON, ends - time.monotonic()))
         finally:
             self.host = self._entered = None
-            self._databases.close()
-            engine.store.close()
+            parts = (engine.close, *self._databases.close(), engine.store.close)
+            let_go(f"The app {self.name}", max(SOON, ends - time.monotonic()), parts)
 
     def __enter__(self) -> Self:
         """Launch."""
@@ -238,7 +248,7 @@ class Operon(Serving, Routes):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close; at once when an error is on its way out."""
-        self.close(drain=30.0 if kind is None else 0.0)
+        self.close(drain=DRAIN if kind is None else 0.0)
 
     async def __aenter__(self) -> Self:
         """Launch; async bodies run on this loop."""
@@ -254,7 +264,7 @@ class Operon(Serving, Routes):
         """Close; at once when an error is on its way out."""
         import asyncio
 
-        drain = 30.0 if kind is None else 0.0
+        drain = DRAIN if kind is None else 0.0
         await asyncio.get_running_loop().run_in_executor(None, lambda: self.close(drain))
 
     def _launch(
@@ -286,8 +296,7 @@ class Operon(Serving, Routes):
                 engine.launch(loop)
             except BaseException:
                 self._entered = None
-                self._databases.close()
-                store.close()
+                let_go(f"The app {self.name}", CLOSING, (*self._databases.close(), store.close))
                 raise
             self._engine = engine
             self.host = engine
@@ -313,10 +322,10 @@ class Operon(Serving, Routes):
         if self._entered is not None:
             self._entered.enter(loop)
 
-    def leave(self) -> None:
+    def leave(self, seconds: float) -> None:
         """Leave the lifespan."""
         if self._entered is not None:
-            self._entered.leave()
+            self._entered.leave(seconds)
 
     def declared(self, function: Function) -> None:
         """Learn of a function, at whatever time: the executor's thread may be reading, so the table is made anew."""

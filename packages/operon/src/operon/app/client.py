@@ -7,6 +7,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from operon.app import queues, schedules
+from operon.app.closing import CLOSING, let_go
 from operon.app.declarations import Durable
 from operon.app.overloads import AsyncGather, AsyncRetrieve, Gather, Retrieve
 from operon.app.remote import named
@@ -66,7 +67,7 @@ class Nothing:
     def enter(self, loop: object) -> None:
         """Nothing lives as long as a client but its connection."""
 
-    def leave(self) -> None:
+    def leave(self, seconds: float) -> None:
         """Likewise."""
 
     def within(self, connection: object) -> Opened:
@@ -125,8 +126,7 @@ class Connection:
     def _disconnect(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
-            engine.disconnect()
-            engine.store.close()
+            let_go(f"The {type(self).__name__}", CLOSING, (engine.disconnect, engine.store.close))
 
 
 class Hosted(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from operon.core.commands import Journal
@@ -58,18 +58,16 @@ class Databases:
             self._sweeper = Sweeper(sources, store, store.ask(Journal()))
             self._sweeper.start()
 
-    def close(self) -> None:
-        """Close what was opened here; the user's own engines and pools stay open."""
-        if self._sweeper is not None:
-            self._sweeper.close()
-            self._sweeper = None
-        for datasource in self._open.values():
-            datasource.close()
+    def close(self) -> Iterator[Callable[[], object]]:
+        """Have nothing open from now on; gives what closes what was. The user's own engines and pools stay open."""
+        sweeper, files, opened = self._sweeper, self._files, tuple(self._open.values())
+        self._sweeper = self._files = self._home = None
         self._open.clear()
-        self._home = None
-        if self._files is not None:
-            self._files.cleanup()
-            self._files = None
+        if sweeper is not None:
+            yield sweeper.close
+        yield from (datasource.close for datasource in opened)
+        if files is not None:
+            yield files.cleanup
 
     def within(self, connection: object) -> Opened:
         """See an open transaction of the caller as one that a start can join.

@@ -19,7 +19,7 @@ class Lifespan:
 
     def __init__(self, manager: Manager | None) -> None:
         self._manager = manager
-        self._leave: Callable[[], object] | None = None
+        self._leave: Callable[[float], object] | None = None
         self.asynchronous = hasattr(manager, "__aenter__") and not hasattr(manager, "__enter__")
         if manager is not None and not self.asynchronous and not hasattr(manager, "__enter__"):
             raise DeclarationError(
@@ -36,18 +36,18 @@ class Lifespan:
         if isinstance(self._manager, AbstractContextManager):
             manager = self._manager
             manager.__enter__()
-            self._leave = lambda: manager.__exit__(None, None, None)
+            self._leave = lambda _: manager.__exit__(None, None, None)
         elif self._manager is not None and loop is not None:
             self._leave = _live(self._manager, loop)
 
-    def leave(self) -> None:
-        """Leave it, if it was entered; raises what it raises."""
+    def leave(self, seconds: float) -> None:
+        """Leave it, if it was entered; raises what it raises. One that has not left its loop by then is left behind."""
         leave, self._leave = self._leave, None
         if leave is not None:
-            leave()
+            leave(seconds)
 
 
-def _live(manager: AbstractAsyncContextManager[Any], loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
+def _live(manager: AbstractAsyncContextManager[Any], loop: asyncio.AbstractEventLoop) -> Callable[[float], object]:
     """Enter on the loop, and stay in one task to the end, for what is opened may belong to its task."""
     import asyncio
     from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -60,11 +60,17 @@ def _live(manager: AbstractAsyncContextManager[Any], loop: asyncio.AbstractEvent
             entered.set_result(None)
             await over.wait()
 
-    def leave() -> None:
+    def leave(seconds: float) -> None:
         if asyncio._get_running_loop() is loop:  # noqa: SLF001 - the cheap spelling of get_running_loop
             raise WrongColour("close() blocks the loop that the lifespan lives on; await asyncio.to_thread(app.close).")
         loop.call_soon_threadsafe(over.set)
-        living.result()
+        if wait((living,), seconds).done:
+            living.result()
+        else:
+            import logging
+
+            said = "The lifespan does not leave its loop; the app is closed without it."
+            logging.getLogger("operon").warning(said)
 
     living = asyncio.run_coroutine_threadsafe(live(), loop)
     wait((entered, living), return_when=FIRST_COMPLETED)

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -30,10 +31,12 @@ class Children:
         work: what each does; gives its exit code.
         number: how many.
         changed: says, when called, whether they are to be started anew; None never asks.
+        patience: seconds that they are given to end, once they are told to; then they are killed.
     """
 
-    def __init__(self, work: Work, number: int, changed: Callable[[], bool] | None = None) -> None:
+    def __init__(self, work: Work, number: int, changed: Callable[[], bool] | None, patience: float) -> None:
         self._work = work
+        self._patience = patience
         self._number = number
         self._changed = changed
         self._fork = multiprocessing.get_context("fork")
@@ -78,8 +81,11 @@ class Children:
     def _stop(self) -> None:
         for child in self._living:
             child.terminate()
+        ends = time.monotonic() + self._patience
         for child in self._living:
-            child.join()
+            child.join(max(0.0, ends - time.monotonic()))
+            if child.is_alive():
+                child.kill()
         self._living.clear()
 
     def _bury(self) -> int:

@@ -52,7 +52,7 @@ def command(
                 say(f"↻ {path.relative_to(place.directory)}", style="dim")
             return path is not None
 
-        return Children(lambda: attempt(serving, listener), 1, changed if reload else None).run()
+        return Children(lambda: attempt(serving, listener), 1, changed if reload else None, serving.longest).run()
 
 
 def _postgres(open_things: ExitStack) -> str:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
+from operon.app.closing import CLOSING, DRAIN
 from operon.cli.complaint import Complaint
 from operon.cli.program import load
 from operon.cli.screen import console
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from operon.app import Operon
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+OVERDUE: Final = CLOSING + 0.5
+"""Seconds after the drain at which the process is ended, whatever keeps it: a thread of the user's, as a rule."""
+LATE: Final = b"Something does not end; exiting without it.\n"
 STOPPING: Final = b"Stopping when what runs has come to a safe point; a second signal exits at once.\n"
 
 
@@ -38,7 +43,12 @@ class Serving:
     port: int = 8000
     http: bool = True
     runs: bool | list[str] = True
-    drain: float = 30.0
+    drain: float = DRAIN
+
+    @property
+    def longest(self) -> float:
+        """Seconds within which it has ended, once it was told to."""
+        return self.drain + OVERDUE + CLOSING
 
     @property
     def url(self) -> str:
@@ -123,13 +133,18 @@ def _serve(app: Operon, serving: Serving, listener: socket.socket) -> None:
         app, log_config=None, lifespan="on", server_header=False, timeout_graceful_shutdown=int(serving.drain)
     )
     server = Server(config)
+    ends = [0.0]
+
+    def stop() -> None:
+        ends[0] = time.monotonic() + serving.drain
+        server.should_exit = True
 
     async def live() -> None:
         async with app:
             await server.serve(sockets=[listener])
-            await asyncio.to_thread(app.close, serving.drain)
+            await asyncio.to_thread(app.close, max(0.0, ends[0] - time.monotonic()))
 
-    heed(lambda: setattr(server, "should_exit", True))
+    heed(stop, serving.drain)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(live())
     if not server.started:
@@ -141,7 +156,7 @@ def _serve(app: Operon, serving: Serving, listener: socket.socket) -> None:
 
 def _run(app: Operon, serving: Serving) -> None:
     stop = threading.Event()
-    heed(stop.set)
+    heed(stop.set, serving.drain)
     app.launch()
     try:
         announce(app, serving)
@@ -153,18 +168,24 @@ def _run(app: Operon, serving: Serving) -> None:
 # ── Stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def heed(stop: Callable[[], object]) -> None:
-    """Ask for an orderly end at the first signal; exit at once at the second."""
-    asked = False
+def heed(stop: Callable[[], object], drain: float) -> None:
+    """Ask for an orderly end at the first signal; exit at once at the second, or where that end takes too long."""
+    asked = threading.Event()
 
     def signalled(sig: int, _: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        if asked.is_set():
             leave(sig)
-        asked = True
+        asked.set()
         os.write(2, STOPPING)  # print() may be what the signal interrupted
         stop()
 
+    def watch() -> None:
+        asked.wait()
+        time.sleep(drain + OVERDUE)
+        os.write(2, LATE)
+        leave(signal.SIGTERM)
+
+    threading.Thread(target=watch, name="operon-watch", daemon=True).start()
     for sig in SIGNALS:
         signal.signal(sig, signalled)
 

@@ -160,6 +160,7 @@ class Datasource:
 
     def close(self) -> None:
         """Close what was opened here; call it while the loop of async transactions still runs, from another thread."""
+        self.turn.close()
         resources, self._resources, self._adapters = self._resources, {}, {}
         for resource, loop in resources.values():
             closing = (getattr(resource, "close", None) or resource.dispose)()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from operon.datasources.call import call
 from operon.errors import StoreUnavailable
+from operon.threads import Threads
 
 if TYPE_CHECKING:
     from operon.core.commands import Op
@@ -22,7 +23,7 @@ class Turn:
     def __init__(self, lock: Lock) -> None:
         self.lock = lock
         # One thread waits for all awaiting transactions; a thread for each could take every one that the holder needs.
-        self._waiting = ThreadPoolExecutor(1, "operon-writer")
+        self._waiting = Threads(1, "operon-writer")
 
     def take(self, *, asynchronous: bool) -> Op[None]:
         """Wait until nobody else writes.
@@ -43,8 +44,12 @@ class Turn:
         """Let the next one write."""
         self.lock.release()
 
+    def close(self) -> None:
+        """Let the thread end that waits."""
+        self._waiting.close()
+
     async def _queued(self) -> bool:
-        place = self._waiting.submit(self.lock.acquire, timeout=PATIENCE)
+        place = self._waiting.call(self.lock.acquire, timeout=PATIENCE)
         try:
             return await asyncio.shield(asyncio.wrap_future(place))
         except asyncio.CancelledError:

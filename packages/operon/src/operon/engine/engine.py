@@ -36,7 +36,6 @@ from operon.engine.pen import Pens
 from operon.engine.program import Program
 from operon.engine.repose import at_rest
 from operon.engine.settings import Settings
-from operon.engine.threads import Threads
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.errors import (
@@ -47,9 +46,14 @@ from operon.errors import (
     Suspended,
     WrongColour,
 )
+from operon.threads import Threads
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
+LEAVING = 0.5
+"""Seconds that runs are given to leave, once they are told to."""
+CLOSING = 1.0
+"""Seconds to leave what a launch that failed has entered."""
 NESTED = 16
 """Workflows that run inline in one another on one thread's stack."""
 
@@ -113,7 +117,10 @@ class Engine:
             self.service.start()
         except BaseException:
             self._accepting = False
-            self._end()
+            try:
+                self.program.leave(CLOSING)
+            finally:
+                self._end()
             raise
         hosts.launched.append(self)
 
@@ -144,8 +151,8 @@ class Engine:
         self.clockwork.stop()
         self.threads.close()
 
-    def close(self, drain: float) -> None:
-        """Stop claiming, let what runs end for so many seconds, hand the rest back."""
+    def stop(self, drain: float) -> None:
+        """Stop claiming, let what runs end for so many seconds, and leave the rest."""
         with self.lock:
             self._accepting = False
         if self in hosts.launched:
@@ -156,20 +163,20 @@ class Engine:
             left = tuple(self.runs.values())
         for run in left:
             self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
-        self._drain(min(1.0, drain))
+        self._drain(min(LEAVING, drain))
+
+    def close(self) -> None:
+        """Hand back what was left, end the lease, and let go of what `launch` took."""
         self.service.close()
         self._end()
 
     def _end(self) -> None:
-        try:
-            self.program.leave()
-        finally:
-            adoption.patches.remove()
-            self.waits.close()
-            self.clockwork.stop()
-            self.threads.close()
-            self.requests.close()
-            self.loop.close()
+        adoption.patches.remove()
+        self.waits.close()
+        self.clockwork.stop()
+        self.threads.close()
+        self.requests.close()
+        self.loop.close()
 
     def _drain(self, seconds: float) -> None:
         deadline = self.clock() + seconds

@@ -62,6 +62,6 @@ class Program(Protocol):
         """Enter what lives as long as the launched app, before anything is claimed."""
         ...
 
-    def leave(self) -> None:
-        """Leave it, after the drain; harmless when it was not entered."""
+    def leave(self, seconds: float) -> None:
+        """Leave it, after the drain; what is left on a loop is waited for so long. Harmless when it was not entered."""
         ...

@@ -7,13 +7,14 @@ know what the commands do, beyond whose workflow they change.
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from operon.core.commands import LaneCommand, Start
 from operon.stores.postgres import faults
+from operon.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,7 @@ class Lanes:
         self._changed = Condition(self._mutex)
         self._work: SimpleQueue[Lane | None] = SimpleQueue()
         self._workers: list[Thread] = []
-        self._patients = ThreadPoolExecutor(PATIENTS, "operon-patient")
+        self._patients = Threads(PATIENTS, "operon-patient")
         self._closed = False
 
     def ask(self, command: LaneCommand) -> Any:
@@ -129,7 +130,7 @@ class Lanes:
             self._work.put(None)
         for worker in self._workers:
             worker.join()
-        self._patients.shutdown()
+        self._patients.finish()
         for lane in self._lanes:
             lane.close()
 
@@ -155,7 +156,7 @@ class Lanes:
                 self._give(lane)
                 raise
             for ticket in locked:
-                self._patients.submit(self._carry_patiently, lane, ticket)
+                self._patients.call(self._carry_patiently, lane, ticket)
             self._clear(batch, locked)
 
     def _take(self, lane: Lane, own: Ticket | None) -> list[Ticket]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
 from operon.stores.postgres.session import Address, Session
+from operon.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -19,7 +19,7 @@ class Pool:
     def __init__(self, address: Address, size: int) -> None:
         self._idle = [Session(address) for _ in range(size)]
         self._permits = BoundedSemaphore(size)
-        self.threads = ThreadPoolExecutor(size + 1, f"operon-{address.purpose}")
+        self.threads = Threads(size + 1, f"operon-{address.purpose}")
 
     @contextmanager
     def session(self) -> Generator[Session]:

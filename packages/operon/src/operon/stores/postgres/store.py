@@ -105,7 +105,7 @@ class PostgresStore:
             raise faults.closed()
         if rides(command):
             return self._lanes.submit(command)
-        return self._pool(command).threads.submit(self.ask, command)
+        return self._pool(command).threads.call(self.ask, command)
 
     def close(self) -> None:
         """Finish what was submitted and disconnect."""
@@ -114,7 +114,7 @@ class PostgresStore:
             self._notices.close()
         pools = (self._heart, self._reads, self._services, self._changes)
         for pool in pools:
-            pool.threads.shutdown()
+            pool.threads.finish()
         self._lanes.close()
         self._closed = True
         for pool in pools:

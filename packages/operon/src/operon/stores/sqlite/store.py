@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,6 +18,7 @@ from operon.stores.sqlite.ear import Ear
 from operon.stores.sqlite.faults import explain, is_transient
 from operon.stores.sqlite.file import fingerprint, locate, writer_of
 from operon.stores.sqlite.ledger import SqliteLedger
+from operon.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PACKAGE = "operon.stores.sqlite"
+CLOSING = 0.5
+"""Seconds that a lock held elsewhere is waited for while the store closes."""
 GUESTS = ("record", "settle", "settle_step", "join", "joined")
 """The statements that run on connections of the user's."""
 
@@ -48,7 +51,8 @@ class SqliteStore:
         self._connection: Connection | None = None
         self._readers: deque[Connection] = deque()
         self._ear = Ear(self.path, self.clock)
-        self._reading = ThreadPoolExecutor(2, f"operon-reader {self.path}")
+        self._closing = False
+        self._reading = Threads(2, f"operon-reader {self.path}")
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
         """Create the file if there is none, and bring its schema up to date.
@@ -70,7 +74,7 @@ class SqliteStore:
 
     def submit(self, command: Command[T]) -> Future[T]:
         """Answer a command on another thread; a write is on the disk once the future is done."""
-        return self._reading.submit(self.ask, command) if type(command) in READS else self._combiner.submit(command)
+        return self._reading.call(self.ask, command) if type(command) in READS else self._combiner.submit(command)
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """Say `ready` after another connection's commit, if something is to be claimed."""
@@ -80,10 +84,11 @@ class SqliteStore:
         """Do nothing: every commit is heard."""
 
     def close(self) -> None:
-        """Finish what was submitted and close the file; closing twice is harmless."""
+        """Finish what was submitted and close the file, with little patience; closing twice is harmless."""
+        self._closing = True
         self._ear.close()
         self._combiner.close()
-        self._reading.shutdown()
+        self._reading.finish()
         while self._readers:
             self._readers.pop().close()
         connection, self._connection = self._connection, None
@@ -178,13 +183,14 @@ class SqliteStore:
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Try until it works, fails for good, or patience ends; nothing is held between two tries."""
-        deadline, pause = time.monotonic() + self._patience, 0.001
+        began, pause = time.monotonic(), 0.001
         while True:
             try:
                 return attempt()
             except Exception as error:
                 fault = explain(error, self.url)
-                if not fault.transient or time.monotonic() >= deadline:
+                patience = min(CLOSING, self._patience) if self._closing else self._patience
+                if not fault.transient or time.monotonic() >= began + patience:
                     raise fault from error
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - it only keeps processes apart
             pause = min(pause * 2, 0.1)

@@ -1,4 +1,4 @@
-"""The threads that blocking bodies run on: daemons, so that a body that never ends cannot keep the process alive."""
+"""Threads that are made when they are needed: daemons, so that nothing that never ends keeps the process alive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
+T = TypeVar("T")
 log = logging.getLogger("operon")
 
 
@@ -30,6 +34,20 @@ class Threads:
             elif len(self._threads) == self.limit or not self._grow():
                 self._backlog += 1
         self._work.put(work)
+
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call this on a free thread, or as soon as one is free; what comes of it is the future's."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        self.submit(work)
+        return future
 
     def offer(self, work: Callable[[], None], waiting: int) -> bool:
         """Run this as `submit` does, unless so many wait for a thread already; answers whether it was taken."""
@@ -69,3 +87,9 @@ class Threads:
             for _ in self._threads:
                 self._work.put(None)
         return max(0, busy)
+
+    def finish(self) -> None:
+        """Let the threads end once all that was submitted is done, and wait for that."""
+        self.close()
+        for thread in self._threads:
+            thread.join()
