@@ -36,7 +36,13 @@ class Play(Protocol):
 
 
 def paying(app: Operon, play: Play) -> Sequence[Any]:
-    """Declare them: two transactions, in the journal's database and in another one, and who calls them."""
+    """Declare them, and the transactions."""
+    pay, remit, look = verbs = transactions(app, play)
+    return *verbs[:2], *payers(app, play, pay, remit, look)
+
+
+def transactions(app: Operon, play: Play) -> Sequence[Any]:
+    """Declare one in the journal's database, one in another, and one that only looks."""
 
     async def spend(tx: Connection, purse: str, habit: str) -> str:
         doing = context.step.get()
@@ -62,6 +68,12 @@ def paying(app: Operon, play: Play) -> Sequence[Any]:
     @app.transaction(name="look", read_only=True)
     async def look(tx: Connection, purse: str) -> int:
         return await tx.look(purse)
+
+    return pay, remit, look
+
+
+def payers(app: Operon, play: Play, pay: Any, remit: Any, look: Any) -> Sequence[Any]:
+    """Declare who calls them, one after the other, with too little time, and side by side."""
 
     async def told(verb: Any, purse: str, habit: str) -> str:
         try:
@@ -101,4 +113,4 @@ def paying(app: Operon, play: Play) -> Sequence[Any]:
         await aio.sleep(NAP)
         return [*notes, await play.noted(await told(pay, PURSES[2], HABITS[n]))]
 
-    return pay, remit, payer, impatient, family
+    return payer, impatient, family
