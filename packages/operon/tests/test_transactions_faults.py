@@ -11,11 +11,16 @@ from contextlib import contextmanager
 from typing import Literal
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from children import PATIENCE, eventually
 from operon.core.commands import Op
 from operon.core.context import Step, doing
+from operon.core.ledger import Work
+from operon.datasources import Datasource
+from operon.datasources.adapters.psycopg import PsycopgAdapter
+from operon.datasources.opened import Transaction
 from operon.errors import StoreError, StoreUnavailable
 from transacting import DEBIT, ON_POSTGRES, WAYS, Bench, Sql, Way, bench, debit, running_loop
 
@@ -153,6 +158,29 @@ def test_a_connection_lost_at_the_record_runs_again(
 
         assert place.run(way, script).recorded
         assert len(calls) == 2
+        assert place.money() == 90
+
+
+@named([PSYCOPG])
+def test_a_connection_lost_while_the_table_of_records_is_made_fails_nobody(
+    way: Way, ready_postgres_url: str, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a database that is not the journal's: that there was no table yet is not why the transaction fails."""
+    lost: list[str] = []
+
+    def begin(self: PsycopgAdapter, work: Work) -> Op[Transaction]:
+        if not lost:
+            lost.append(work.name)
+            raise psycopg.OperationalError("connection refused")
+        return right(self, work)
+
+    right = PsycopgAdapter.begin
+    monkeypatch.setattr(PsycopgAdapter, "begin", begin)
+    with bench("postgres", ready_postgres_url, loop) as place:
+        place.source.close()
+        place.source = Datasource(ready_postgres_url, journal="here")
+        assert place.run(way, debit).value == 7
+        assert lost == ["create the table of records"]
         assert place.money() == 90
 
 

@@ -12,8 +12,13 @@ from operon.core import asking, rows, steps
 from operon.core import commands as c
 from operon.core.commands import Op, ask
 from operon.core.journal import WAKE, Run
+from operon.core.ledger import Done, Ledger, Work
 from operon.core.rows import Advanced, Claimed, Entry, Guard, Kind, Outcome, Park, Pulse, Started
 from operon.core.states import Status
+from operon.core.transactions import AloneLedger, StepLedger
+from operon.datasources.faults import Fault
+from operon.datasources.foreign import Foreign
+from operon.datasources.transact import Attempt, Stage
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
@@ -22,6 +27,7 @@ from operon.engine.waits import Waits
 from operon.stores.memory import MemoryStore
 from operon.stores.memory import queues as lines
 from operon.stores.memory import store as memory
+from operon.testing.simulate.datasource import Simulated
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Plant] = {}
@@ -385,7 +391,7 @@ def two_commits_are_swapped(patch: pytest.MonkeyPatch) -> None:
 def the_dead_flag_is_ignored(patch: pytest.MonkeyPatch) -> None:
     def check(self: Run) -> None: ...
 
-    def abandon(self: Waits, run: Run, cause: BaseException) -> None: ...
+    def abandon(self: Waits, run: Run, cause: BaseException, **_: Any) -> None: ...
 
     patch.setattr(Run, "check", check)
     patch.setattr(Waits, "abandon", abandon)
@@ -538,3 +544,77 @@ def a_parking_is_not_waited_for(patch: pytest.MonkeyPatch) -> None:
 
     right = Waits.end
     patch.setattr(Waits, "end", end)
+
+
+# ── Transactions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def a_failure_takes_another_number(patch: pytest.MonkeyPatch) -> None:
+    def transact(self: Simulated, function: Any, work: Work, ledger: Ledger | None) -> Op[Done]:
+        try:
+            return (yield from right(self, function, work, ledger))
+        except BaseException:
+            if isinstance(ledger, StepLedger):
+                ledger.ordinal = 0
+            raise
+
+    right = Simulated.transact
+    patch.setattr(Simulated, "transact", transact)
+
+
+@mutant
+def a_failure_is_two_commits(patch: pytest.MonkeyPatch) -> None:
+    def transact(self: Simulated, function: Any, work: Work, ledger: Ledger | None) -> Op[Done]:
+        if not isinstance(ledger, AloneLedger) or ledger.failure is None or not ledger.host.executor:
+            return (yield from right(self, function, work, ledger))
+        row, failed = ledger.row, replace(ledger.blank, error=ledger.failure)
+        started = yield from ask(c.Start(replace(row, executor=ledger.host.executor)))
+        if started.created:
+            yield from ask(c.Advance(row.id, row.first_claim, (failed,), Outcome(Status.FAILED, error=ledger.failure)))
+        return Done("null", None, recorded=True)
+
+    right = Simulated.transact
+    patch.setattr(Simulated, "transact", transact)
+
+
+@mutant
+def a_lost_answer_is_a_failure(patch: pytest.MonkeyPatch) -> None:
+    def diagnose(self: Attempt, error: Exception, code: str | None) -> Fault | None:
+        return None if self.stage is Stage.COMMIT and self.broken else right(self, error, code)
+
+    right = Attempt.diagnose
+    patch.setattr(Attempt, "diagnose", diagnose)
+
+
+@mutant
+def nobody_asks_whether_it_has_committed(patch: pytest.MonkeyPatch) -> None:
+    def adopt(self: StepLedger) -> Op[None]:
+        yield from ()
+
+    patch.setattr(StepLedger, "adopt", adopt)
+
+
+@mutant
+def a_record_elsewhere_is_not_looked_for(patch: pytest.MonkeyPatch) -> None:
+    def recorded(self: Foreign) -> Op[None]:
+        yield from right(self)
+
+    right = Foreign.recorded
+    patch.setattr(Foreign, "recorded", recorded)
+
+
+@mutant
+def nothing_is_recorded_elsewhere(patch: pytest.MonkeyPatch) -> None:
+    def closing(self: Foreign, output: str) -> tuple[()]:
+        return ()
+
+    patch.setattr(Foreign, "closing", closing)
+
+
+@mutant
+def a_transaction_commits_without_its_claim(patch: pytest.MonkeyPatch) -> None:
+    def closing(self: StepLedger, output: str) -> tuple[()]:
+        return ()
+
+    patch.setattr(StepLedger, "closing", closing)

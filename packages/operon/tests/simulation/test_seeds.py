@@ -22,8 +22,8 @@ from operon.testing.simulate import World, simulate
 
 __all__ = ["make"]
 CHUNKS, SEEDS = 10, 50
-CALM = 45
-"""A world with children, branches, retries and a queue, in which nothing goes wrong unless it is made to."""
+CALM = 294
+"""A world with children, branches, transactions and timeouts, in which nothing goes wrong unless it is made to."""
 MOMENTS = 12
 """Every so many moments are tried by one test."""
 

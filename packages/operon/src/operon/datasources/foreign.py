@@ -130,9 +130,11 @@ class Foreign:
         except Exception as error:
             if not absent(error):
                 raise
-            yield from _create(self.adapter, self.dialect)
-            return None
-        return Adopted(rows[0][0]) if rows else None
+        else:
+            return Adopted(rows[0][0]) if rows else None
+        # What fails now did not fail because of that: it is tried again by its own code.
+        yield from _create(self.adapter, self.dialect)
+        return None
 
     def _parameters(self) -> dict[str, str]:
         workflow_id, position = self.key

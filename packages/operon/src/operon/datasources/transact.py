@@ -25,7 +25,9 @@ log = logging.getLogger("operon")
 _random = Random()  # noqa: S311 - jitter, not secrets
 
 
-def transact(adapter: Adapter, work: Work, ledger: Ledger | None, queries: Mapping[str, str]) -> Op[Done]:
+def transact(
+    adapter: Adapter, work: Work, ledger: Ledger | None, queries: Mapping[str, str], random: Random = _random
+) -> Op[Done]:
     """Run a transaction; once this returns, its rows and its record are durable, by one commit.
 
     What the user's code raises is raised unchanged, after a rollback.
@@ -60,7 +62,7 @@ def transact(adapter: Adapter, work: Work, ledger: Ledger | None, queries: Mappi
             raise _exhausted(work, why, cause) from cause
         if why is Fault.LOST:
             _tell(work, tries[why], cause)
-        yield Pause(why.value.delay(tries[why], _random))
+        yield Pause(why.value.delay(tries[why], random))
 
 
 class Stage(IntEnum):

@@ -13,7 +13,9 @@ from operon.app.queues import Queue
 from operon.core import context
 from operon.core.journal import Run
 from operon.errors import Cancelled
+from operon.testing.simulate.datasource import Simulated
 from operon.testing.simulate.deciding import deciding
+from operon.testing.simulate.paying import paying
 
 
 class Stage(Protocol):
@@ -29,6 +31,10 @@ class Stage(Protocol):
 
     def sees(self, run: Run, value: str) -> str:
         """See a value arrive in the body."""
+        ...
+
+    def transacts(self, run: Run | None, key: str) -> str:
+        """See a transaction's code run, in a workflow or alone; gives what it is to return."""
         ...
 
     def woke(self, run: Run) -> None:
@@ -48,7 +54,7 @@ class Cast:
     """One app's declarations, and the stage on which they are played now."""
 
     def __init__(self) -> None:
-        self.app = Operon("simulated", database="memory:", version="1")
+        self.app = Simulated("simulated", database="memory:", version="1")
         self.stage: Stage | None = None
         self.queues = {it.name: it for it in queues(self.app)}
         self.flows: Mapping[str, Any] = declare(self)
@@ -80,7 +86,8 @@ def declare(cast: Cast) -> Mapping[str, Any]:
     play = Play(cast)
     flows = [*lines(cast.app, play), *waiting(cast.app, play), stubborn(cast.app, play), branches(cast.app, play)]
     named = {it.function.name: it for it in flows}
-    others = (*trees(cast, play, named["plain"], named["sleeper"]), *deciding(cast.app, play, named["plain"]))
+    families = trees(cast, play, named["plain"], named["sleeper"])
+    others = (*families, *deciding(cast.app, play, named["plain"]), *paying(cast.app, play))
     return named | {it.function.name: it for it in others}
 
 
@@ -119,15 +126,24 @@ class Play:
 
     async def worked(self, n: int) -> str:
         """Do a step."""
-        return self.cast.on.sees(self.cast.run(), await self._work(n))
+        return self.seen(await self._work(n))
 
     async def tried(self, failures: int) -> str:
         """Do a step that fails so many times."""
-        return self.cast.on.sees(self.cast.run(), await self._flaky(failures))
+        return self.seen(await self._flaky(failures))
+
+    def seen(self, value: str) -> str:
+        """See a value arrive in the body."""
+        return self.cast.on.sees(self.cast.run(), value)
+
+    def transacts(self, key: str) -> str:
+        """See a transaction's code run; gives what it is to return."""
+        here = context.branch.get()
+        return self.cast.on.transacts(None if here is None else here.run, key)
 
     async def noted(self, what: str) -> str:
         """Do a step that is given what the body was told."""
-        return self.cast.on.sees(self.cast.run(), await self._note(what))
+        return self.seen(await self._note(what))
 
     async def slept(self, seconds: float) -> None:
         """Sleep."""

@@ -19,7 +19,10 @@ from operon.errors import (
     WorkflowCancelled,
     WorkflowTimedOut,
 )
+from operon.testing.simulate.database import DatabaseError
+from operon.testing.simulate.paying import HABITS
 from operon.testing.simulate.process import Process
+from operon.testing.simulate.tables import PURSES
 from operon.testing.simulate.verdicts import LawBroken
 
 if TYPE_CHECKING:
@@ -29,8 +32,14 @@ LASTING = ("endless", "restless")
 """What ends only when it is cancelled."""
 DECIDING = ("hurried", "watcher", "restless")
 """What decides by what it is told, or goes on until it is told to stop."""
+PAYING = ("payer", "impatient", "family")
+"""What has transactions."""
+TRANSACTIONS = ("pay", "pay", "remit")
+"""What is called as it is, too; more in the journal's own database, where that is one commit."""
 BRIEF = ("plain", "sleeper", "thinker", "retrying")
 """What is put in line."""
+REFUSALS = (ValueError, DatabaseError)
+"""How a transaction ends that does not commit."""
 
 
 class Clients:
@@ -44,13 +53,17 @@ class Clients:
 
     def plan(self) -> None:
         """Choose what will be asked, and when."""
-        flows = [it for it in self._world.cast(0).flows if it not in DECIDING]
+        flows = [it for it in self._world.cast(0).flows if it not in (*DECIDING, *PAYING, *TRANSACTIONS)]
         for number in range(self._chance.randrange(3, 7)):
             self._plan_start(f"w{number}", self._chance.choice(flows))
         for number in range(self._chance.randrange(3)):
             self._plan_line(f"q{number}", self._chance.choice(list(self._world.cast(0).queues)))
         for number in range(self._chance.randrange(3)):
             self._plan_start(f"d{number}", self._chance.choice(DECIDING))
+        for number in range(self._chance.randrange(5)):
+            self._plan_start(f"p{number}", self._chance.choice(PAYING))
+        for number in range(self._chance.randrange(3)):
+            self._plan_payment(f"t{number}", self._chance.choice(TRANSACTIONS))
 
     def _when(self) -> float:
         """Most begin early, so that much goes wrong with them; some late, when not much else happens."""
@@ -60,9 +73,19 @@ class Clients:
         chance, at, n = self._chance, self._when(), self._chance.randrange(4)
         for _ in range(1 if chance.random() < 0.6 else 2):
             when = at + chance.choice((0.0, 0.001, 1.0))
-            self._world.agenda.at(when, lambda: self._ask(f"starts {name}({n}) as {key}", name, n, {"key": key}))
+            self._world.agenda.at(when, lambda: self._ask(f"starts {name}({n}) as {key}", name, (n,), {"key": key}))
         if name in LASTING or chance.random() < 0.2:
             self._plan_cancellation(key, at + chance.uniform(0.5, 10.0))
+
+    def _plan_payment(self, key: str, name: str) -> None:
+        """Let a transaction be called by several with one key, or by one without, or be started."""
+        chance, at, purse, habit = self._chance, self._when(), self._chance.choice(PURSES), self._chance.choice(HABITS)
+        keyed = chance.random() < 0.7
+        for _ in range(chance.randrange(2, 5) if keyed else 1):
+            when = at + chance.choice((0.0, 0.001, 0.01, 1.0))
+            self._world.agenda.at(when, lambda: self._pay(name, key if keyed else None, purse, habit))
+        if keyed and chance.random() < 0.2:
+            self._world.agenda.at(at, lambda: self._ask(f"starts {name} as {key}", name, (purse, habit), {"key": key}))
 
     def _plan_line(self, key: str, queue: str) -> None:
         """Let several get in line at about the same time, and perhaps pause the queue for a while."""
@@ -80,7 +103,7 @@ class Clients:
             self._world.agenda.at(
                 at + chance.choice((0.0, 0.001, 0.5, 2.0)),
                 lambda name=name, n=n, options=options: self._ask(  # type: ignore[misc] # they are bound now
-                    f"puts {name}({n}) as {options['key']} into {queue}", name, n, options, queue
+                    f"puts {name}({n}) as {options['key']} into {queue}", name, (n,), options, queue
                 ),
             )
             if chance.random() < 0.1:
@@ -96,16 +119,46 @@ class Clients:
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _ask(self, what: str, name: str, n: int, options: dict[str, Any], queue: str | None = None) -> None:
+    def _ask(
+        self, what: str, name: str, args: tuple[Any, ...], options: dict[str, Any], queue: str | None = None
+    ) -> None:
         process = self._world.somebody()
         if process is None:
-            self._world.agenda.after(1.0, lambda: self._ask(what, name, n, options, queue))
+            self._world.agenda.after(1.0, lambda: self._ask(what, name, args, options, queue))
             return
         self._world.note(process, what)
         cast = self._world.cast(process.host)
         flow = cast.flows[name].using(**options)
-        starting = aio.start(flow, n) if queue is None else aio.enqueue(cast.queues[queue], flow, n)
+        starting = aio.start(flow, *args) if queue is None else aio.enqueue(cast.queues[queue], flow, *args)
         process.spawn(self._asked(process, what, starting))
+
+    def _pay(self, name: str, key: str | None, purse: str, habit: str) -> None:
+        process = self._world.somebody()
+        if process is not None:
+            self._world.note(process, f"calls {name}({purse}) as {key}")
+            verb = self._world.cast(process.host).flows[name]
+            process.spawn(self._paid(process, key, (verb if key is None else verb.using(key=key))(purse, habit)))
+
+    async def _paid(self, process: Process, key: str | None, paying: Any) -> None:
+        """Call a transaction; whoever has its key is told the same."""
+        self.waiting.append(process)
+        try:
+            told = json.dumps(await paying)
+        except REFUSALS as error:
+            told = type(error).__name__
+        except (StoreError, NotLaunched, WorkflowCancelled) as error:
+            self._world.note(process, f"who calls {key} hears {type(error).__name__}")
+            return
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._world.failures.append(error)
+            return
+        finally:
+            self.waiting.remove(process)
+        row = self._world.database.store.workflows[key].row if key is not None else None
+        if row is not None and (row.output != told if row.output is not None else told not in (row.error or "")):
+            self._world.broke(LawBroken(f"Who called {key} was told {told}; recorded is {row.output or row.error}."))
 
     async def _asked(self, process: Process, what: str, starting: Any) -> None:
         """Start, and wait for the result."""
@@ -118,7 +171,7 @@ class Clients:
             finally:
                 self.waiting.remove(process)
             self._compare(handle.id, value)
-        except (StoreError, NotLaunched, WorkflowCancelled, WorkflowTimedOut, KeyConflict) as error:
+        except (StoreError, NotLaunched, WorkflowCancelled, WorkflowTimedOut, KeyConflict, *REFUSALS) as error:
             self._world.note(process, f"{what}, and hears {type(error).__name__}")
         except (GeneratorExit, StepFailed):
             raise

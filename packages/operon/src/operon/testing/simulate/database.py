@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from operon.core.commands import Claim, Command, TakeOver
+from msgspec.structs import replace
+
+from operon.core.commands import Claim, Command, Start, TakeOver
+from operon.core.rows import Entry, Outcome, first_row
 from operon.core.states import Status
-from operon.stores.memory import Clock, MemoryStore
+from operon.stores.memory import Clock, MemoryStore, Workflow
 from operon.testing.simulate.laws import Laws
 from operon.testing.simulate.process import Process
 from operon.testing.simulate.schedule import Agenda
@@ -21,6 +24,16 @@ SKIPPING: Mapping[type[Command[Any]], frozenset[Status]] = {
     TakeOver: frozenset({Status.RUNNING}),
 }
 """What skips rows that somebody else has locked, and which rows it wants."""
+
+
+class DatabaseError(Exception):
+    """What the database answers: its words, and the standard's code if it could say one."""
+
+    @property
+    def sqlstate(self) -> str | None:
+        """The code."""
+        code: str | None = self.args[1]
+        return code
 
 
 class Observer(Protocol):
@@ -49,16 +62,45 @@ class Database:
         self.moments = 0
         """How many commands have come here, and answers left."""
         self._moment = moment
+        self.statements = agenda.random.choice((("record", "settle"), ("record", "settle", "lock")))
+        """What it can do in a transaction of the user's; not every one has locks for keys."""
 
     def carry_out(self, process: Process, command: Command[T]) -> T:
         """Commit a command, and hold what it did against the laws."""
         answer = self._apply(command)
+        self._observe(process, command, answer)
+        return answer
+
+    def _observe(self, process: Process, command: Command[Any], answer: Any) -> None:
         self._observer.saw(process, command, answer)
         try:
             self.laws.committed(process, command, answer)
         except LawBroken as error:
             self._observer.broke(error)
-        return answer
+
+    def settle(self, process: Process, command: Start, entry: Entry, outcome: Outcome) -> bool:
+        """Enter a workflow that has ended, and its one step, if its id is free."""
+        new, now = command.row, self.store.clock()
+        if new.id in self.store.workflows:
+            return False
+        row = replace(
+            first_row(new, now),
+            status=outcome.status,
+            output=outcome.output,
+            error=outcome.error,
+            claim=new.first_claim,
+            attempts=1,
+            started_at=now,
+            ended_at=now,
+            ready_at=None,
+        )
+        self.store.workflows[new.id] = Workflow(row, {entry.position: entry}, {entry.position: row.claim})
+        self._observe(process, command, outcome)
+        return True
+
+    def broke(self, error: LawBroken) -> None:
+        """See a law broken by what is committed here."""
+        self._observer.broke(error)
 
     def is_the_moment(self) -> bool:
         """Whether it is now, as a command comes or its answer leaves, that something is to happen to its sender."""
@@ -80,7 +122,11 @@ class Database:
             self.store.workflows, self.store.queues = workflows, queues
 
     def _is_locked(self) -> bool:
-        return self.agenda.random.random() < self.weather.locked
+        return self.happens(self.weather.locked)
+
+    def happens(self, chance: float) -> bool:
+        """Draw whether something happens; nothing is drawn for what never does."""
+        return chance > 0 and self.agenda.random.random() < chance
 
     def shout(self, process: Process, word: str) -> None:
         """Tell the other processes, if they hear it, sooner or later."""

@@ -14,8 +14,8 @@ from operon.testing.simulate.lines import Lines
 from operon.testing.simulate.process import DRIFT, LEASE, Process
 from operon.testing.simulate.verdicts import LawBroken
 
-EARLY = 2e-6 + DRIFT * LEASE
-"""The store's clock is told to the microsecond, and a process that estimates it heard of it a beat ago."""
+EARLY = 2e-6 + DRIFT * 4 * LEASE
+"""The store's clock is told to the microsecond, and whoever estimates it may not have heard of it for a while."""
 LEGAL = {(source, target) for sources, target in MOVES.values() for source in sources}
 
 
@@ -156,10 +156,7 @@ class Laws:
 
     def begins(self, run: Run, position: str) -> None:
         """See a step begin: its run is the only one of its claim, and what came before it is durable."""
-        if isinstance(run.dead, Suspended):
-            raise LawBroken(f"{run.id} was left, {run.dead}, and begins the step at {position}.")
-        if run.dead is None and (id(run.host), run.id) in self._stopped:
-            raise LawBroken(f"{run.id} was cancelled here, and begins the step at {position}.")
+        self._alive(run, position)
         row = self._store.workflows[run.id].row
         if row.status is Status.WAITING and row.claim == run.guard.claim:
             raise LawBroken(f"{run.id} is parked, and begins the step at {position}.")
@@ -171,6 +168,18 @@ class Laws:
         if position in self._store.workflows[run.id].journal:
             raise LawBroken(f"{run.id}: the step at {position} is recorded, and began again.")
         self._durable(run.id, run.guard.claim, f"the step at {position}", position.rpartition("/")[0])
+
+    def transacts(self, run: Run, position: str) -> None:
+        """See a transaction's code begin, perhaps not for the first time: likewise."""
+        self._alive(run, position)
+        if self._owns(run):
+            self._durable(run.id, run.guard.claim, f"the transaction at {position}", position.rpartition("/")[0])
+
+    def _alive(self, run: Run, position: str) -> None:
+        if isinstance(run.dead, Suspended):
+            raise LawBroken(f"{run.id} was left, {run.dead}, and begins what is at {position}.")
+        if run.dead is None and (id(run.host), run.id) in self._stopped:
+            raise LawBroken(f"{run.id} was cancelled here, and begins what is at {position}.")
 
     def stopped(self, engine: object, workflow_id: str) -> None:
         """See a cancellation return: from here on this process begins nothing more of the workflow but its clean-up."""

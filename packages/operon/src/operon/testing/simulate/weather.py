@@ -32,6 +32,10 @@ class Weather:
     """A word is not heard."""
     late: float = 1.0
     """How many times longer a word takes than a message."""
+    conflicts: float = 0.0
+    """A transaction of the user's fails though nobody was in its way, as serializable ones may."""
+    standby: bool = False
+    """The user's connections find a database that is read-only."""
     out: bool = False
     """Nobody reaches the database."""
 
@@ -58,6 +62,7 @@ def foul(chance: Random) -> Weather:
         locked=chance.choice((0.0, 0.2)),
         deaf=chance.choice((0.0, 0.3, 1.0)),
         late=chance.choice((1.0, 30.0)),
+        conflicts=chance.choice((0.0, 0.2)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Literal, Protocol, TypeVar
@@ -12,7 +13,7 @@ from operon.core.states import Status
 from operon.core.store import Lock
 from operon.errors import StoreError, StoreUnavailable
 from operon.stores.memory import MemoryStore
-from operon.testing.simulate.database import Database
+from operon.testing.simulate.database import Database, DatabaseError
 from operon.testing.simulate.process import Process
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class Wire:
     def __init__(self, database: Database, process: Process, trouble: Trouble) -> None:
         self.url = "memory://"
         self.dialect: Literal["postgres", "sqlite", "memory"] = "memory"
-        self.queries: Mapping[str, str] = {}
+        self.queries: Mapping[str, str] = {name: name for name in database.statements}
         self.writer: Lock | None = None
         self._database = database
         self._process = process
@@ -72,6 +73,31 @@ class Wire:
         """Tell the others."""
         if self._process.alive:
             self._database.shout(self._process, word)
+
+    # ── The user's connections ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def say(self, work: Callable[[], T]) -> T:
+        """Have a database do something over a connection of the user's: what is lost on its way is not said again."""
+        answer = self._process.body.create_future()
+        weather = self._database.weather
+        if weather.out or self._happens(weather.lost_before):
+            if self._happens(weather.straggles):
+                late = self._database.agenda.random.uniform(0.0, LONG)
+                self._database.agenda.after(late, lambda: _done(work))
+            self._process.soon(self._late(), lambda: _give(answer, lost()))
+        else:
+            self._database.agenda.after(self._late(), lambda: self._said(work, answer))
+        result: T = await answer
+        return result
+
+    def _said(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
+        if self._struck():
+            self._process.soon(0.0, lambda: _give(answer, lost()))
+            return
+        came = _done(work)
+        if not self._struck() and self._happens(self._database.weather.lost_after):
+            came = lost()
+        self._process.soon(self._late(), lambda: _give(answer, came))
 
     # ── A command's way ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,6 +167,29 @@ class Wire:
             verified: Any = verify(self._database.store, command)
             return verified  # type: ignore[no-any-return] # it is what an advance answers
         return answer
+
+
+def lost() -> DatabaseError:
+    """Say that a connection was lost; the server could not."""
+    return DatabaseError("server closed the connection unexpectedly", None)
+
+
+def _done(work: Callable[[], T]) -> T | DatabaseError:
+    """Do it at the server; what it refuses is an answer, too."""
+    try:
+        return work()
+    except DatabaseError as error:
+        return error
+
+
+def _give(answer: asyncio.Future[T], came: T | DatabaseError) -> None:
+    """Hand over what came, if somebody still waits for it."""
+    if answer.done():
+        return
+    if isinstance(came, DatabaseError):
+        answer.set_exception(came)
+    else:
+        answer.set_result(came)
 
 
 def verify(store: MemoryStore, command: Advance) -> Advanced:

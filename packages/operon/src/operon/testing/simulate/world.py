@@ -11,12 +11,15 @@ from operon.core.commands import Command
 from operon.core.journal import Run
 from operon.engine.settings import Settings
 from operon.testing.simulate import weather
+from operon.testing.simulate.books import Books
 from operon.testing.simulate.cast import Cast
 from operon.testing.simulate.clients import Clients
 from operon.testing.simulate.database import Database
+from operon.testing.simulate.datasource import Source
 from operon.testing.simulate.ears import Ears
 from operon.testing.simulate.process import LEASE, POISON, Process
 from operon.testing.simulate.schedule import Agenda
+from operon.testing.simulate.tables import Tables
 from operon.testing.simulate.trace import nth, told
 from operon.testing.simulate.verdicts import LawBroken
 from operon.testing.simulate.wire import Wire
@@ -55,6 +58,8 @@ class World:
         self.failures: list[BaseException] = []
         self.database = Database(self.agenda, self, moment)
         self.laws = self.database.laws
+        self.here, self.elsewhere = Tables(self.database), Tables(self.database)
+        self.books = Books(self.database.store, self.here, self.elsewhere)
         self.clients = Clients(self, Random(self.random.getrandbits(64)))
         self.processes: list[Process] = []
         self.trace: list[str] | None = [] if trace else None
@@ -83,6 +88,7 @@ class World:
                     if self.failures:
                         raise self.failures[0]
                 self.laws.concluded()
+                self.books.concluded()
             finally:
                 for process in self.processes:
                     process.end()
@@ -93,7 +99,12 @@ class World:
         cast = self.cast(host)
         cast.stage = self
         settings = Settings(grace=self._grace, ttl=LEASE, poison=POISON, run=host < HOSTS - 1, only=self._only[host])
-        process.launch(cast.app, Wire(self.database, process, self), settings)
+        wire = Wire(self.database, process, self)
+        cast.app.sources = {
+            None: Source(self.here, process, wire, main=True),
+            "bank": Source(self.elsewhere, process, wire, main=False),
+        }
+        process.launch(cast.app, wire, settings)
         self.note(process, "boots")
 
     def cast(self, host: int) -> Cast:
@@ -142,7 +153,7 @@ class World:
         if not living:
             return
         victim = self.random.choice(living)
-        what = self.random.choices(("death", "pause", "outage", "jump"), (4, 4, 1, 1))[0]
+        what = self.random.choices(("death", "pause", "outage", "jump", "standby"), (4, 4, 1, 1, 1))[0]
         if what == "death":
             self.kill(victim)
         elif what == "pause":
@@ -151,12 +162,16 @@ class World:
             self.note(None, "the database is out of reach")
             self._weather.out = True
             self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
+        elif what == "standby":
+            self.note(None, "transactions find a database that is read-only")
+            self._weather.standby = True
+            self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
         else:
             self.note(None, "the database's clock jumps")
             self.database.store.clock.advance(self.random.choice((1.0, 10.0)))
 
     def _back(self) -> None:
-        self._weather.out = False
+        self._weather.out = self._weather.standby = False
         self.note(None, "the database is back")
 
     def kill(self, process: Process) -> None:
@@ -209,6 +224,15 @@ class World:
         self._effects += 1
         self.note(None, f"{run.id}/{nth(run.guard.claim)} begins {position}")
         self._judge(lambda: self.laws.begins(run, position))
+        return f"{position}:{self._effects}"
+
+    def transacts(self, run: Run | None, key: str) -> str:
+        """See a transaction's code run."""
+        self._effects += 1
+        position = key.partition(":")[2]
+        self.note(None, f"{key} is transacted")
+        if run is not None:
+            self._judge(lambda: self.laws.transacts(run, position))
         return f"{position}:{self._effects}"
 
     def sees(self, run: Run, value: str) -> str:
