@@ -116,6 +116,8 @@ class Claim(Command[tuple[Claimed, ...]], frozen=True):
     limit: int
     queues: tuple[tuple[str, int], ...] = ()
     """The queues that this process runs, and how many more of each it has room for."""
+    room: int = 2**40
+    """Bytes of journals that it has room for; what is ready behind them stays ready."""
 
 
 class Look(Command[Mapping[str, Outcome]], frozen=True):

@@ -233,6 +233,11 @@ class Claimed(Struct, frozen=True):
     row: WorkflowRow
     journal: tuple[Entry, ...] = ()
 
+    @property
+    def weight(self) -> int:
+        """How long the texts of the journal are."""
+        return sum(len(entry.output or "") + len(entry.error or "") for entry in self.journal)
+
 
 class Filter(Struct, frozen=True):
     """Which workflows `find` and `count` mean; None means any."""

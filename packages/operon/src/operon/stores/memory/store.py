@@ -36,6 +36,7 @@ from operon.core.states import MOVES, Status
 from operon.stores.memory import batches, cleaning, clocks, retention, schedules
 from operon.stores.memory import queues as lines
 from operon.stores.memory.clocks import Clock
+from operon.stores.portions import excess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -207,7 +208,10 @@ class MemoryStore:
                 started_at=now if row.started_at is None else row.started_at,
                 ready_at=None,
             )
-        return tuple(Claimed(workflow.row, _history(workflow)) for workflow in ready)
+        weights = {it.row.id: Claimed(it.row, _history(it)).weight for it in ready if not it.row.fresh}
+        over = {row.id: row.claim for row in excess((it.row for it in ready), weights, command.room)}
+        self.hand_back(c.HandBack(command.executor, tuple(Guard(*it) for it in over.items())))
+        return tuple(Claimed(it.row, _history(it)) for it in ready if it.row.id not in over)
 
     def wake(self, command: c.Wake) -> int:
         """Make ready, now, what is parked and not ready yet."""

@@ -12,6 +12,7 @@ from psycopg.errors import LockNotAvailable
 
 from operon.core import commands as c
 from operon.core.rows import Claimed, Entry, Filter, Guard, Kind, Outcome, Peer, Pulse, WorkflowRow, read_row
+from operon.stores.portions import excess
 from operon.stores.postgres import batches, queues, retention, schedules
 from operon.stores.postgres.writes import outcome
 
@@ -92,9 +93,20 @@ def claim(session: Session, command: c.Claim) -> tuple[Claimed, ...]:
         except LockNotAvailable:
             if not rows:
                 raise
-    taken = [workflow(row) for row in rows]
+    taken = _portion(session, command, [workflow(row) for row in rows])
     histories = journals(session, [row.id for row in taken if not row.fresh])
     return tuple(Claimed(row, histories.get(row.id, ())) for row in taken)
+
+
+def _portion(session: Session, command: c.Claim, taken: list[WorkflowRow]) -> list[WorkflowRow]:
+    """Keep those for whose journals there is room, and give the others back."""
+    heavy = [row.id for row in taken if not row.fresh]
+    weights = {row["workflow_id"]: row["weight"] for row in session.rows("weights", ids=heavy)} if heavy[1:] else {}
+    over = {row.id: row.claim for row in excess(taken, weights, command.room)}
+    if over:
+        ids, claims = [*over], [*over.values()]
+        session.rows("hand_back", executor=command.executor, ids=ids, claims=claims)
+    return [row for row in taken if row.id not in over]
 
 
 def cancel(session: Session, command: c.Cancel) -> tuple[Guard, ...]:

@@ -19,6 +19,10 @@ update operon.workflows w set
 from picked where w.id = picked.id
 returning w.*, picked.ready_at as since;
 
+-- weights: how many bytes the journals of some workflows have
+select workflow_id, sum(coalesce(octet_length(output), 0) + coalesce(octet_length(error), 0))::bigint as weight
+from operon.steps where workflow_id = any(:ids::text[]) group by workflow_id;
+
 -- describe: one workflow
 select * from operon.workflows where id = :id::text;
 

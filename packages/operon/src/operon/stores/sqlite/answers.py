@@ -31,6 +31,7 @@ from operon.core.rows import (
     workflow_parameters,
 )
 from operon.core.states import Status, status_of
+from operon.stores.portions import excess
 from operon.stores.sqlite import batches, queues, retention, schedules
 from operon.stores.sqlite.connection import SQL, Connection
 
@@ -149,9 +150,20 @@ def _claim(db: Connection, command: c.Claim, now: float) -> tuple[Claimed, ...]:
     if not order:
         return ()
     taken = list(_rows(db.run("claim", ids=json.dumps([*order]), executor=command.executor, now=now)))
-    journals = _journals(db, [row.id for row in taken if not row.fresh])
     taken.sort(key=lambda row: order[row.id])
+    taken = _portion(db, command, taken, now)
+    journals = _journals(db, [row.id for row in taken if not row.fresh])
     return tuple(Claimed(row, journals.get(row.id, ())) for row in taken)
+
+
+def _portion(db: Connection, command: c.Claim, taken: list[WorkflowRow], now: float) -> list[WorkflowRow]:
+    """Keep those for whose journals there is room, and give the others back."""
+    heavy = [row.id for row in taken if not row.fresh]
+    weights = dict(db.run("weights", ids=json.dumps(heavy)).fetchall()) if heavy[1:] else {}
+    over = {row.id: row.claim for row in excess(taken, weights, command.room)}
+    if over:
+        _hand_back(db, c.HandBack(command.executor, tuple(Guard(*it) for it in over.items())), now)
+    return [row for row in taken if row.id not in over]
 
 
 def _wake(db: Connection, command: c.Wake, now: float) -> int:

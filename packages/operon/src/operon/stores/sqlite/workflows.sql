@@ -65,6 +65,10 @@ set
 where id in (select value from json_each(:ids))
 returning *;
 
+-- weights: how many bytes the journals of some have, or nearly so
+select workflow_id, sum(ifnull(length(output), 0) + ifnull(length(error), 0)) from operon_steps
+where workflow_id in (select value from json_each(:ids)) group by workflow_id;
+
 -- wake: make ready the sleepers that await one of these
 update operon_workflows set ready_at = :now
 where status = 2
