@@ -39,6 +39,7 @@ from operon.engine.repose import at_rest
 from operon.engine.settings import Settings
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
+from operon.engine.weights import Weights
 from operon.errors import (
     DeclarationError,
     ForkedProcess,
@@ -53,8 +54,6 @@ T = TypeVar("T")
 log = logging.getLogger("operon")
 LEAVING = 0.5
 """Seconds that runs are given to leave, once they are told to."""
-NEWS = 5.0
-"""Seconds for which a run is new here, and the memory that it takes keeps others from being claimed."""
 CLOSING = 1.0
 """Seconds to leave what a launch that failed has entered."""
 NESTED = 16
@@ -79,9 +78,6 @@ class Engine:
         self.runs: dict[str, Run] = {}
         self._lives: dict[str, int] = {}
         """The claims that are run here, or will be as soon as a thread or the loop is free."""
-        self._weights: dict[Guard, int] = {}
-        self.weight = 0
-        """How long the texts of the journals are with which runs began here of late."""
         self.revoked: dict[Guard, None] = {}
         """The claims that were cancelled last: none of them begins any more."""
         self.starting: set[int] = set()
@@ -106,6 +102,7 @@ class Engine:
         """For blocking work that a client waits for: it never waits behind what runs in the background."""
         self.loop = Loop(BodyTimers(self))
         self.service = Executor(self)
+        self.weights = Weights(self.clockwork, self.service.lighter)
 
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -358,28 +355,12 @@ class Engine:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
         done: Future[Outcome | None] = Future()
         self._begin(it.row)
-        self._weigh(it)
+        self.weights.add(it)
         if function.asynchronous:
             self.loop.spawn(lambda: drivers.adrive(self, self._life(it, function, inline=inline)), done)
         else:
             self.threads.submit(lambda: self._threaded(it, function, done))
         return done
-
-    def _weigh(self, it: Claimed) -> None:
-        """Count a journal until its run leaves, which is soon as a rule, or is no news any more."""
-        if weight := it.weight:
-            guard = Guard(it.row.id, it.row.claim)
-            with self.lock:
-                self._weights[guard] = weight
-                self.weight += weight
-            self.clockwork.after(NEWS, lambda: self._lighten(guard))
-
-    def _lighten(self, guard: Guard) -> None:
-        with self.lock:
-            weight = self._weights.pop(guard, 0)
-            self.weight -= weight
-        if weight and self.service.backlog:
-            self.service.nudge(colours=self.service.backlog)
 
     def _threaded(self, it: Claimed, function: Function, done: Future[Outcome | None], *, inline: bool = False) -> None:
         try:
@@ -452,8 +433,7 @@ class Engine:
             if self._lives.get(row.id) == row.claim:
                 del self._lives[row.id]
             self._idle.notify_all()
-        if self._weights:
-            self._lighten(Guard(row.id, row.claim))
+        self.weights.remove(row)
         if run is not None:
             self.pens.close(run)
             self.waits.abandon(run, run.die(Suspended(f"{row.id} has left.")))  # threads may still wait in it

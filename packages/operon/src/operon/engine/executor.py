@@ -128,6 +128,11 @@ class Executor:
                 self._own_due = due
         self._bell.ring()
 
+    def lighter(self) -> None:
+        """Say that there is room for more journals: what could not be claimed may be now."""
+        if self.backlog:
+            self.nudge(colours=self.backlog)
+
     def doubt(self) -> None:
         """Say that what runs here may have been cancelled: look at once, and not at the next heartbeat."""
         self._doubted = True
@@ -252,7 +257,7 @@ class Executor:
         claimed = 0
         while names:
             free = self._engine.free(asynchronous=asynchronous)
-            room = JOURNALS - self._engine.weight
+            room = JOURNALS - self._engine.weights.total
             if free <= 0 or room <= 0:
                 if asynchronous in self.backlog:
                     break
