@@ -28,6 +28,7 @@ from operon.stores.memory import MemoryStore
 from operon.stores.memory import queues as lines
 from operon.stores.memory import store as memory
 from operon.testing.simulate.datasource import Simulated
+from operon.testing.simulate.locks import Locks
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Plant] = {}
@@ -618,3 +619,24 @@ def a_transaction_commits_without_its_claim(patch: pytest.MonkeyPatch) -> None:
         return ()
 
     patch.setattr(StepLedger, "closing", closing)
+
+
+# ── Locks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def who_claims_waits_for_a_lock(patch: pytest.MonkeyPatch) -> None:
+    def bars(self: Locks, command: c.Command[Any]) -> bool:
+        return right(self, command) or (isinstance(command, c.Claim) and bool(self.held))
+
+    right = Locks.bars
+    patch.setattr(Locks, "bars", bars)
+
+
+@mutant
+def who_wakes_waits_for_a_lock(patch: pytest.MonkeyPatch) -> None:
+    def bars(self: Locks, command: c.Command[Any]) -> bool:
+        return right(self, command) or (isinstance(command, c.Wake | c.TakeOver) and bool(self.held))
+
+    right = Locks.bars
+    patch.setattr(Locks, "bars", bars)

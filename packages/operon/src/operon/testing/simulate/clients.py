@@ -62,7 +62,7 @@ class Clients:
             self._plan_start(f"d{number}", self._chance.choice(DECIDING))
         for number in range(self._chance.randrange(5)):
             self._plan_start(f"p{number}", self._chance.choice(PAYING))
-        for number in range(self._chance.randrange(3)):
+        for number in range(self._chance.randrange(4)):
             self._plan_payment(f"t{number}", self._chance.choice(TRANSACTIONS))
 
     def _when(self) -> float:

@@ -7,11 +7,23 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from operon.core.commands import Claim, Command, Start, TakeOver
+from operon.core.commands import (
+    Beat,
+    Bury,
+    Claim,
+    Command,
+    HandBack,
+    Retire,
+    Rewind,
+    Start,
+    TakeOver,
+    Wake,
+)
 from operon.core.rows import Entry, Outcome, first_row
 from operon.core.states import Status
 from operon.stores.memory import Clock, MemoryStore, Workflow
 from operon.testing.simulate.laws import Laws
+from operon.testing.simulate.locks import Locks
 from operon.testing.simulate.process import Process
 from operon.testing.simulate.schedule import Agenda
 from operon.testing.simulate.verdicts import LawBroken
@@ -24,6 +36,8 @@ SKIPPING: Mapping[type[Command[Any]], frozenset[Status]] = {
     TakeOver: frozenset({Status.RUNNING}),
 }
 """What skips rows that somebody else has locked, and which rows it wants."""
+PASSING: frozenset[type[Command[Any]]] = frozenset({Wake, HandBack, Retire, Beat, Bury, Rewind})
+"""What changes many rows, and those that are locked some other time."""
 
 
 class DatabaseError(Exception):
@@ -55,6 +69,7 @@ class Database:
         self.agenda = agenda
         self.store = MemoryStore(Clock(lambda: EPOCH + agenda.now))
         self.laws = Laws(self.store)
+        self.locks = Locks(self.store)
         self.weather = Weather()
         self.ears: dict[Process, Callable[[str], None]] = {}
         """Who hears what is shouted."""
@@ -109,11 +124,15 @@ class Database:
 
     def _apply(self, command: Command[T]) -> T:
         wanted = SKIPPING.get(type(command))
-        if wanted is None or not self.weather.locked:
+        if type(command) in PASSING and self.locks.held:
+            return self.locks.pass_by(lambda: self.store.apply(command))
+        if wanted is None or not (self.weather.locked or self.locks.held):
             return self.store.apply(command)
         workflows, queues = self.store.workflows, self.store.queues
         self.store.workflows = {
-            key: it for key, it in workflows.items() if it.row.status not in wanted or not self._is_locked()
+            key: it
+            for key, it in workflows.items()
+            if it.row.status not in wanted or not (key in self.locks.held or self._is_locked())
         }
         self.store.queues = {key: it for key, it in queues.items() if not self._is_locked()}
         try:

@@ -16,7 +16,7 @@ from operon.testing.simulate.tables import PURSES
 
 SHORT = 0.02
 """Seconds: some transactions take longer, others do not."""
-HABITS = ("pays", "pays", "pays", "breaks")
+HABITS = ("pays", "pays", "refuses", "breaks")
 
 
 class Play(Protocol):
@@ -50,7 +50,7 @@ def transactions(app: Operon, play: Play) -> Sequence[Any]:
         key = doing.idempotency_key
         value = play.transacts(key)
         left = await tx.look(purse)
-        if left <= 0:
+        if left <= 0 or habit == "refuses":
             raise ValueError(f"The {purse} purse is empty.")
         await tx.spend(purse, left - 1, key, value)
         if habit == "breaks":

@@ -131,6 +131,8 @@ class Session:
     def _record(self, it: Parameters) -> Rows:
         self._write()
         database = self.tables.database
+        if it["workflow_id"] in database.locks.held:
+            raise conflict()
         there = database.store.workflows.get(it["workflow_id"])
         if there is None or (there.row.status, there.row.claim) != (Status.RUNNING, it["claim"]):
             return []

@@ -123,7 +123,7 @@ class Wire:
 
     def _arrive(self, command: Command[T], future: Future[T], tries: int, *, again: bool) -> None:
         """Commit; whether the answer finds its way back is another matter."""
-        if self._struck():
+        if self._database.locks.bars(command) or self._struck():
             self._again(command, future, tries, again=again)
             return
         try:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from operon.core.commands import Command
 from operon.core.journal import Run
 from operon.engine.settings import Settings
-from operon.testing.simulate import weather
+from operon.testing.simulate import locks, weather
 from operon.testing.simulate.books import Books
 from operon.testing.simulate.cast import Cast
 from operon.testing.simulate.clients import Clients
@@ -140,6 +140,8 @@ class World:
         if not self.calm:
             for _ in range(self.random.randrange(4)):
                 self.agenda.at(self.random.uniform(0.1, STORM - 1.0), self._accident)
+        for _ in range(self.random.randrange(3)):
+            self.agenda.at(self.random.uniform(0.5, STORM - 2 * locks.LONG), self._lock)
         self.agenda.at(STORM, self._clear)
         self.clients.plan()
 
@@ -173,6 +175,21 @@ class World:
     def _back(self) -> None:
         self._weather.out = self._weather.standby = False
         self.note(None, "the database is back")
+
+    def _lock(self) -> None:
+        """Let somebody keep the row of a workflow locked, or of an executor."""
+        store, held = self.database.store, self.database.locks.held
+        rows: list[str | int] = [key for key, it in store.workflows.items() if not it.row.status.ended]
+        key = self.random.choice([*rows, *store.executors] or [""])
+        self.note(None, f"somebody locks {key}")
+        held.add(key)
+        self.agenda.after(locks.LONG, lambda: self._unlock(key))
+
+    def _unlock(self, key: str | int) -> None:
+        if self.calm:
+            self._judge(self.database.locks.judge)
+        self.database.locks.held.discard(key)
+        self.note(None, f"the lock on {key} is gone")
 
     def kill(self, process: Process) -> None:
         """Let a process end at once; another one takes its place after a while, or never does."""
@@ -246,7 +263,8 @@ class World:
 
     def rested(self, run: Run) -> None:
         """See a body go on."""
-        if self.calm or self.agenda.now > STORM + LONGEST + 1.0:
+        prompt = self.calm or self.agenda.now > STORM + LONGEST + 1.0
+        if prompt and run.id not in self.database.locks.held:
             self._judge(lambda: self.laws.rested(run))
 
     def _judge(self, law: Callable[[], None]) -> None:
