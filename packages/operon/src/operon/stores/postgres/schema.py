@@ -27,11 +27,11 @@ class Ledger:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def applied(self) -> Mapping[int, str]:
-        """Number and checksum of each."""
+    def applied(self) -> Mapping[int, tuple[str, str]]:
+        """By number, name and checksum of each."""
         if not self._session.rows("ledger")[0]["present"]:
             return {}
-        return {row["number"]: row["checksum"] for row in self._session.rows("applied")}
+        return {row["number"]: (row["name"], row["checksum"]) for row in self._session.rows("applied")}
 
     @contextmanager
     def lock(self) -> Generator[None]:
@@ -43,7 +43,7 @@ class Ledger:
     def apply(self, migration: Migration) -> None:
         """Run a script and note it."""
         self._session.connection.execute(migration.script.encode())
-        self._session.rows("note_migration", number=migration.number, name=migration.name, checksum=migration.checksum)
+        self._session.rows("note_migration", number=migration.number, name=migration.title, checksum=migration.checksum)
 
 
 def prepare(session: Session, where: str, *, migrate: bool, adopt: bool) -> None:
