@@ -80,6 +80,8 @@ def test_a_standby_that_took_over_with_its_clients_needs_nobody(
     monkeypatch.setattr(schema, "WATCHED", 0.5)
     with pytest.raises(ForeignDatabase, match="2023-11-14 22:13:20 UTC"):
         new.launch()
+    with psycopg.connect(ready_postgres_url) as connection:
+        connection.execute("update operon.identity set place = %s", [place])  # the database is lent again
 
 
 def test_what_was_there_before_places_were_known_learns_its_own(ready_postgres_url: str) -> None:
