@@ -349,7 +349,37 @@ def callback(work: Callable[[], Any]) -> None:
 
 
 SHARED = ThreadPoolExecutor(1)
-STRAY = [bare, taken_along, timer, grandchild, thread_pool, thread_pool_of_others, initializer, callback]
+
+
+def initializer_out_of_sight(work: Callable[[], Any]) -> None:
+    with Later(1, initializer=work) as pool:
+        pool.submit(plain, 1).result()
+
+
+class Later(ThreadPoolExecutor):
+    """Keeps its initializer where Python 3.14 does: nobody finds it."""
+
+    def __init__(self, workers: int, *, initializer: Any) -> None:
+        super().__init__(workers, initializer=initializer)
+        self.hidden = vars(self).pop("_initializer", None)
+
+    def _adjust_thread_count(self) -> None:
+        vars(self)["_initializer"] = self.hidden
+        cast("Any", super())._adjust_thread_count()
+        del vars(self)["_initializer"]
+
+
+STRAY = [
+    bare,
+    taken_along,
+    timer,
+    grandchild,
+    thread_pool,
+    thread_pool_of_others,
+    initializer,
+    initializer_out_of_sight,
+    callback,
+]
 
 
 @pytest.mark.parametrize("database", ["memory:"])
