@@ -121,8 +121,7 @@ async def adrive(engine: Engine, op: Op[T]) -> T:
     answer: Any = None
     failure: BaseException | None = None
     with verb(engine, op) as line:
-        if line is not None:
-            strays.admit_task(line)
+        strays.admit_task(line)
         try:
             while True:
                 command = op.send(answer) if failure is None else op.throw(failure)

@@ -30,18 +30,18 @@ def admit() -> None:
         context.refuse(stray)
 
 
-def admit_task(here: Branch) -> None:
+def admit_task(here: Branch | None) -> None:
     """Refuse what a body does in a task that it made past the loop's factory: it has no place in the history.
 
     Raises:
         NotInWorkflow: this is such a task.
     """
-    task, run = current_task(), here.run
-    if task is None or task in run.tasks or run.dead is not None:
+    task = None if here is None or here.run.dead is not None else current_task()
+    if here is None or task is None or task in here.run.tasks:
         return
     if not here.begins:
-        context.refuse(Stray("in a task that asyncio.create_task() did not make", run))
-    run.tasks[task] = here
+        context.refuse(Stray("in a task that asyncio.create_task() did not make", here.run))
+    here.run.tasks[task] = here
 
 
 class Elsewhere(Generic[R]):
