@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
-from typing import Any
+from typing import Any, cast
 
 import anyio.to_thread
 import psycopg
@@ -349,7 +349,37 @@ def callback(work: Callable[[], Any]) -> None:
 
 
 SHARED = ThreadPoolExecutor(1)
-STRAY = [bare, taken_along, timer, grandchild, thread_pool, thread_pool_of_others, initializer, callback]
+
+
+def initializer_out_of_sight(work: Callable[[], Any]) -> None:
+    with Later(1, initializer=work) as pool:
+        pool.submit(plain, 1).result()
+
+
+class Later(ThreadPoolExecutor):
+    """Keeps its initializer where Python 3.14 does: nobody finds it."""
+
+    def __init__(self, workers: int, *, initializer: Any) -> None:
+        super().__init__(workers, initializer=initializer)
+        self.hidden = vars(self).pop("_initializer", None)
+
+    def _adjust_thread_count(self) -> None:
+        vars(self)["_initializer"] = self.hidden
+        cast("Any", super())._adjust_thread_count()
+        del vars(self)["_initializer"]
+
+
+STRAY = [
+    bare,
+    taken_along,
+    timer,
+    grandchild,
+    thread_pool,
+    thread_pool_of_others,
+    initializer,
+    initializer_out_of_sight,
+    callback,
+]
 
 
 @pytest.mark.parametrize("database", ["memory:"])
@@ -650,3 +680,89 @@ with one:
 assert now() == before and Pool.apply_async is apply
 """
     ran(sys.executable, "-c", program, check=True)
+
+
+# ── Tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def directly(loop: asyncio.AbstractEventLoop, work: Any) -> asyncio.Future[Any]:
+    return asyncio.Task(work, loop=loop)
+
+
+def without_our_factory(loop: asyncio.AbstractEventLoop, work: Any) -> asyncio.Future[Any]:
+    factory = loop.get_task_factory()
+    loop.set_task_factory(None)
+    try:
+        return loop.create_task(work)
+    finally:
+        loop.set_task_factory(factory)
+
+
+def eagerly_past_us(loop: asyncio.AbstractEventLoop, work: Any) -> asyncio.Future[Any]:
+    task: asyncio.Future[Any] = cast("Any", asyncio.Task)(work, loop=loop, eager_start=True)
+    return task
+
+
+def eagerly(loop: asyncio.AbstractEventLoop, work: Any) -> asyncio.Future[Any]:
+    """As `create_task(…, eager_start=True)` of Python 3.14 does."""
+    task: asyncio.Future[Any] = cast("Any", loop.get_task_factory())(loop, work, eager_start=True)
+    return task
+
+
+def with_an_eager_factory_below(loop: asyncio.AbstractEventLoop, work: Any) -> asyncio.Future[Any]:
+    factory: Any = loop.get_task_factory()
+    inner, factory._inner = factory._inner, cast("Any", asyncio).eager_task_factory
+    try:
+        return loop.create_task(work)
+    finally:
+        factory._inner = inner
+
+
+MakeTask = Callable[[asyncio.AbstractEventLoop, Any], "asyncio.Future[Any]"]
+EAGER = pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has had eager tasks since 3.12")
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["step", "timer"])
+@pytest.mark.parametrize("made", [directly, without_our_factory, pytest.param(eagerly_past_us, marks=EAGER)])
+def test_a_task_that_was_made_past_our_factory_is_refused(make: MakeApp, made: MakeTask, *, waits: bool) -> None:
+    """It has no place in the history: the first run says so, before anything is done there."""
+    app, done = make(), list[int]()
+
+    @app.step
+    async def step() -> None:
+        done.append(1)
+
+    @app.workflow
+    async def flow() -> None:
+        await made(asyncio.get_running_loop(), asyncio.sleep(0.01) if waits else step())
+
+    with app, pytest.raises(WorkflowHeld, match=r"asyncio\.create_task\(\)"):
+        operon.start(flow).result(PATIENCE)
+    assert done == []
+
+
+@EAGER
+@pytest.mark.parametrize("made", [eagerly, with_an_eager_factory_below])
+def test_what_eager_tasks_do_is_found_again_by_a_replay(make: MakeApp, made: MakeTask) -> None:
+    app, done = make(grace=0.0), list[int]()
+
+    @app.step
+    async def step(n: int) -> int:
+        done.append(n)
+        return n
+
+    async def branch(n: int) -> int:
+        seen = await step(n)
+        await aio.sleep(0.1)
+        return seen + await step(10 * n)
+
+    @app.workflow
+    async def flow() -> list[int]:
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*[made(loop, branch(n)) for n in (1, 2, 3)])
+
+    with app:
+        handle = operon.start(flow)
+        assert handle.result(PATIENCE) == [11, 22, 33]
+        assert operon.describe(handle.id).attempts > 1
+    assert sorted(done) == [1, 2, 3, 10, 20, 30]

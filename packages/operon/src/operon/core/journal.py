@@ -250,13 +250,15 @@ class Run:
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
 
-    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "path", "run", "stand_in", "told")
+    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "begins", "path", "run", "stand_in", "told")
 
     def __init__(self, run: Run, path: str) -> None:
         self.run = run
         self.path = path
         self.stand_in: Callable[[Branch], Branch] | None = None
         """Says which branch is meant on the thread that asks: one that works for this has one of its own."""
+        self.begins = False
+        """Its task is being made, and may run before anybody has it."""
         self.told = False
         """It has been told that its run is cancelled."""
         self._steps = 0

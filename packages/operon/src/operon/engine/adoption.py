@@ -89,7 +89,7 @@ patches = Patches()
 def _submit(original: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
     def submit(pool: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         here = context.body()
-        initialized = getattr(pool, "_initializer", None) is not None
+        initialized = getattr(pool, "_initializer", pool) is not None  # where it is not to be seen there may be one
         if isinstance(fn, Piece):  # somebody stood between two of ours
             return original(pool, fn)
         if here is None:

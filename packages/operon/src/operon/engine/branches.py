@@ -62,7 +62,9 @@ class BranchingFactory:
         around = around.copy()
         branch = here.fork()
         around.run(context.branch.set, branch)
+        branch.begins = True
         task = self._create(loop, Hearing.of(coro, branch), branch, context=around, **options)
+        branch.begins = False
         here.run.tasks[task] = branch
         task.add_done_callback(partial(_ended, branch))
         return task

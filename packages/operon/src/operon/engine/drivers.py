@@ -18,7 +18,7 @@ from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.host import elsewhere
 from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
-from operon.engine import interrupting, turns
+from operon.engine import interrupting, strays, turns
 from operon.engine.bell import Rest
 from operon.engine.exits import told
 from operon.engine.interrupting import Hearing
@@ -121,6 +121,7 @@ async def adrive(engine: Engine, op: Op[T]) -> T:
     answer: Any = None
     failure: BaseException | None = None
     with verb(engine, op) as line:
+        strays.admit_task(line)
         try:
             while True:
                 command = op.send(answer) if failure is None else op.throw(failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from asyncio import current_task
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from operon.core import context
 from operon.core.context import Stray
+from operon.core.journal import Branch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,6 +28,20 @@ def admit() -> None:
     stray: Stray | None = getattr(_local, "stray", None)
     if stray is not None and context.step.get() is None:
         context.refuse(stray)
+
+
+def admit_task(here: Branch | None) -> None:
+    """Refuse what a body does in a task that it made past the loop's factory: it has no place in the history.
+
+    Raises:
+        NotInWorkflow: this is such a task.
+    """
+    task = None if here is None or here.run.dead is not None else current_task()
+    if here is None or task is None or task in here.run.tasks:
+        return
+    if not here.begins:
+        context.refuse(Stray("in a task that asyncio.create_task() did not make", here.run))
+    here.run.tasks[task] = here
 
 
 class Elsewhere(Generic[R]):

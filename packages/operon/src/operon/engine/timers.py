@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from operon.core import context as ambient
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
+from operon.engine import strays
 from operon.engine.repose import Repose
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class BodyTimers:
         branch = self._body()
         if branch is None:
             return self._call_at(when, callback, *args, context=context)
+        strays.admit_task(branch)
         run = branch.run
         timer = BodyTimer(self._loop, when, callback, args, context, run, branch.timer())
         fired = run.journal.get(timer.position + WAKE)
