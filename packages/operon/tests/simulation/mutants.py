@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from operon.core import asking, rows, steps
+from operon.core import asking, firing, rows, steps
 from operon.core import commands as c
 from operon.core.commands import Op, ask
 from operon.core.journal import WAKE, Run
@@ -26,6 +26,7 @@ from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.stores.memory import MemoryStore
 from operon.stores.memory import queues as lines
+from operon.stores.memory import schedules
 from operon.stores.memory import store as memory
 from operon.testing.simulate.datasource import Simulated
 from operon.testing.simulate.locks import Locks
@@ -640,3 +641,47 @@ def who_wakes_waits_for_a_lock(patch: pytest.MonkeyPatch) -> None:
 
     right = Locks.bars
     patch.setattr(Locks, "bars", bars)
+
+
+# ── Schedules ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def a_turn_is_taken_twice(patch: pytest.MonkeyPatch) -> None:
+    def fire(self: MemoryStore, it: c.Fire) -> Any:
+        there = self.schedules.get(it.name)
+        return schedules.fire(self, it if there is None else replace(it, turn=there.turn))
+
+    command(patch, c.Fire, fire)
+
+
+@mutant
+def a_paused_schedule_is_fired(patch: pytest.MonkeyPatch) -> None:
+    def fire(self: MemoryStore, it: c.Fire) -> Any:
+        there = self.schedules.get(it.name)
+        if there is None or not there.paused:
+            return schedules.fire(self, it)
+        self.schedules[it.name] = replace(there, paused=False)
+        fired = schedules.fire(self, replace(it, turn=there.turn))
+        self.schedules[it.name] = replace(self.schedules[it.name], paused=True)
+        return fired
+
+    command(patch, c.Fire, fire)
+
+
+@mutant
+def what_was_missed_is_not_caught_up(patch: pytest.MonkeyPatch) -> None:
+    def due(row: Any, now: float, tolerance: float) -> Any:
+        return right(replace(row, plan=replace(row.plan, catch_up="skip")), now, tolerance)
+
+    right = firing.due
+    patch.setattr(firing, "due", due)
+
+
+@mutant
+def a_run_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
+    def start(store: MemoryStore, it: Any, *, behind: str | None) -> bool:
+        return right(store, it, behind=None)
+
+    right = schedules._start
+    patch.setattr(schedules, "_start", start)

@@ -7,9 +7,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from operon import aio
-from operon.core import asking
+from operon.core import asking, schedules
 from operon.core import queues as lines
 from operon.core.commands import SetQueue
+from operon.core.schedules import Definition
 from operon.errors import (
     KeyConflict,
     NotFound,
@@ -26,6 +27,9 @@ from operon.testing.simulate.tables import PURSES
 from operon.testing.simulate.verdicts import LawBroken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from operon.engine.engine import Engine
     from operon.testing.simulate.world import World
 
 LASTING = ("endless", "restless")
@@ -38,6 +42,8 @@ TRANSACTIONS = ("pay", "pay", "remit")
 """What is called as it is, too; more in the journal's own database, where that is one commit."""
 BRIEF = ("plain", "sleeper", "thinker", "retrying")
 """What is put in line."""
+SCHEDULED = 0.3
+"""In how many worlds there is a schedule."""
 REFUSALS = (ValueError, DatabaseError)
 """How a transaction ends that does not commit."""
 
@@ -64,6 +70,8 @@ class Clients:
             self._plan_start(f"p{number}", self._chance.choice(PAYING))
         for number in range(self._chance.randrange(4)):
             self._plan_payment(f"t{number}", self._chance.choice(TRANSACTIONS))
+        if self._chance.random() < SCHEDULED:
+            self._plan_schedule("tick")
 
     def _when(self) -> float:
         """Most begin early, so that much goes wrong with them; some late, when not much else happens."""
@@ -112,6 +120,36 @@ class Clients:
             paused = at + chance.uniform(0.0, 3.0)
             self._world.agenda.at(paused, lambda: self._change(SetQueue(queue, paused=True)))
             self._world.agenda.at(paused + 3.0, lambda: self._resume(queue))
+
+    def _plan_schedule(self, name: str) -> None:
+        """Let a schedule be made, perhaps changed, paused for a while, and deleted when all is calm."""
+        chance, at, n = self._chance, self._chance.uniform(0.0, 5.0), self._chance.randrange(2)
+        flow, catch_up = chance.choice(("plain", "sleeper", "thinker")), chance.choice(("skip", "one", "all"))
+        overlap = chance.choice(("skip", "queue", "replace"))
+
+        def make(seconds: int) -> None:
+            self._schedule(
+                f"schedules {flow} every {seconds} s",
+                lambda engine: schedules.create(
+                    engine,
+                    Definition(name, f"*/{seconds} * * * * *", "UTC", catch_up, overlap, self._of(engine, flow), (n,)),
+                    over=True,
+                ),
+            )
+
+        self._world.agenda.at(at, lambda: make(3))
+        if chance.random() < 0.3:
+            self._world.agenda.at(at + chance.uniform(1.0, 10.0), lambda: make(4))
+        if chance.random() < 0.4:
+            paused = at + chance.uniform(1.0, 10.0)
+            self._world.agenda.at(
+                paused, lambda: self._schedule(f"pauses {name}", lambda it: schedules.pause(it, name))
+            )
+            self._world.agenda.at(
+                paused + chance.choice((1.0, 7.0)),
+                lambda: self._schedule(f"resumes {name}", lambda it: schedules.resume(it, name)),
+            )
+        self._world.agenda.at(self._world.storm + 4.0, lambda: self._forget(name))
 
     def _plan_cancellation(self, key: str, at: float) -> None:
         self._world.agenda.at(at, lambda: self._cancel(key))
@@ -212,6 +250,23 @@ class Clients:
         if process is not None and process.engine is not None:
             self._world.note(process, f"{'pauses' if command.paused else 'resumes'} {command.name}")
             process.spawn(self._done(process, lines.change(process.engine, command)))
+
+    def _schedule(self, what: str, change: Callable[[Engine], Any]) -> None:
+        process = self._world.somebody()
+        if process is not None and process.engine is not None:
+            self._world.note(process, what)
+            process.spawn(self._done(process, change(process.engine)))
+
+    def _of(self, engine: Engine, flow: str) -> Any:
+        """Find a workflow as an engine's app declares it."""
+        home = next(it for it in self._world.processes if it.engine is engine)
+        return self._world.cast(home.host).flows[flow]
+
+    def _forget(self, name: str) -> None:
+        """Delete a schedule, again and again."""
+        self._schedule(f"deletes {name}", lambda it: schedules.delete(it, name))
+        if name in self._world.database.store.schedules:
+            self._world.agenda.after(3.0, lambda: self._forget(name))
 
     def _resume(self, queue: str) -> None:
         """Resume a queue, again and again: a pause may come late."""

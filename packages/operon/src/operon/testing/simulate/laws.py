@@ -12,6 +12,7 @@ from operon.errors import Suspended
 from operon.stores.memory import MemoryStore, Workflow
 from operon.testing.simulate.lines import Lines
 from operon.testing.simulate.process import DRIFT, LEASE, Process
+from operon.testing.simulate.timetables import Timetables
 from operon.testing.simulate.verdicts import LawBroken
 
 EARLY = 2e-6 + DRIFT * 4 * LEASE
@@ -26,6 +27,7 @@ class Laws:
         self._store = store
         self._now = store.clock
         self._lines = Lines(store)
+        self.timetables = Timetables(store)
         self._rows: dict[str, WorkflowRow] = {}
         self._journals: dict[str, dict[str, Entry]] = {}
         self._leases: dict[int, tuple[bool, float]] = {}
@@ -62,8 +64,10 @@ class Laws:
         if isinstance(command, Cancel) and command.children:
             self._cancelled(command.workflow_id)
         self._buried(command)
+        self.timetables.committed(command, answer)
         for row in begun:
             self._lines.began(row)
+            self.timetables.began(row)
         for row in begun:
             self._lines.judge(row)
         for workflow_id, workflow in self._store.workflows.items():

@@ -67,6 +67,7 @@ class World:
         self._effects = 0
         kind = self.random.choices((weather.fine, weather.foul, weather.harsh), (1, 2, 2))[0]
         self.calm = kind is weather.fine
+        self._quiet = self.calm and moment is None
         self._weather = kind(self.random)
         self._grace = self.random.choice((0.05, 1.0)) if kind is weather.harsh else 1.0
         self._only = [None, *(self.random.choice((None, None, ("narrow", "paced"))) for _ in range(HOSTS - 1))]
@@ -127,7 +128,7 @@ class World:
         if self.agenda.now <= STORM:
             return False
         stranded, waiting = self.laws.stranded(), [str(it) for it in self.clients.waiting if it.alive]
-        if not stranded and not waiting:
+        if not stranded and not waiting and not self.database.store.schedules:
             return True
         if self.agenda.now > PATIENCE:
             raise LawBroken(f"After {PATIENCE} s, {stranded} have not ended, and clients in {waiting} wait.")
@@ -226,6 +227,8 @@ class World:
         """See a commit."""
         if self.trace is not None:
             self.note(process, f"{told(command)} -> {told(answer)}")
+        if self._quiet:
+            self._judge(self.laws.timetables.prompt)
 
     def broke(self, error: LawBroken) -> None:
         """See a law broken; it is raised when what happens now has happened."""
