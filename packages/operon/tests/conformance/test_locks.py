@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from children import eventually
 from conformance.test_batches import form, formed, lead, queued, shares
 from conformance.test_schedules import fire, firing, planned
 from conformance.world import SUCCESS, World, claim, start, step
@@ -210,3 +211,27 @@ def test_the_end_of_a_claimed_workflow_is_recorded_beside_a_lock(world: World, m
         assert world.store.submit(start("next")).result(SOON).created
         assert not theirs.done()
     assert theirs.result(SOON).written
+
+
+def test_who_is_cancelled_while_he_parks_keeps_no_record_of_what_he_awaited(world: World, migrated_url: str) -> None:
+    """A cancellation that waited for the commit which parks a workflow is older than the note of what that awaits."""
+    world.run("parent")
+    child = world.run("child")
+    with psycopg.connect(migrated_url) as session:
+        session.execute("update operon.workflows set status = 2, executor = null where id = 'parent'")
+        session.execute("insert into operon.awaits (workflow_id, awaited) values ('parent', 'child')")
+        cancelled = world.store.submit(Cancel("parent"))
+        eventually(lambda: blocked(migrated_url), "the cancellation waits for the row")
+        session.commit()
+    cancelled.result(SOON)
+    world.end(child)
+    world.pass_time(1)
+    assert world.status("parent") == "cancelled"
+    assert world.ask(Sweep((Policy("greet", Status.SUCCEEDED, 0.0),), 10)).gone == 1, "nobody awaits it any more"
+
+
+def blocked(url: str) -> bool:
+    """Whether somebody waits for a row."""
+    with psycopg.connect(url, autocommit=True) as session:
+        waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        return session.execute(waiting).fetchone() is not None

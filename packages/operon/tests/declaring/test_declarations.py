@@ -178,12 +178,28 @@ def test_static_and_class_methods(app: Operon) -> None:
         def other(cls, x: int) -> int:
             return x
 
+    lines = app.queue("lines")
     with app:
         assert Outside.flow(1) == 2
         assert getattr(Outside(), "flow")(x=2) == 3  # noqa: B009 - the checkers do not see through a staticmethod here
         assert Outside.flow.using(key="k")(3) == 4
-        with pytest.raises(DeclarationError, match="classmethod"):
-            operon.start(getattr(Outside, "other"), 1)  # noqa: B009 - the checkers see it, too
+        for use in (
+            lambda: getattr(Outside, "other")(1),  # noqa: B009 - the checkers see it, too
+            lambda: operon.start(getattr(Outside, "other"), 1),  # noqa: B009
+            lambda: operon.enqueue(lines, getattr(Outside, "other"), 1),  # noqa: B009
+        ):
+            with pytest.raises(DeclarationError, match="classmethod"):
+                use()
+
+
+def test_what_is_not_declared_is_not_started(app: Operon) -> None:
+    lines = app.queue("lines")
+    with app:
+        for what in (plain, app.step(name="a step")(plain)):
+            with pytest.raises(DeclarationError, match="is none"):
+                operon.start(cast("Any", what), 1)
+            with pytest.raises(DeclarationError, match="is none"):
+                operon.enqueue(lines, cast("Any", what), 1)
 
 
 @pytest.mark.parametrize("what", [7, "name", property(lambda _: 1), int, Path])

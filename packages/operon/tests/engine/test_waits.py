@@ -15,17 +15,17 @@ import pytest
 import operon
 from children import PATIENCE, joined
 from engine.conftest import MakeApp
-from engine.stubborn import Stubborn
+from engine.stubborn import Stubborn, fine
 from engine.test_workflows import poll
 from operon import aio
-from operon.core.commands import Advance, Command, Look, Start
+from operon.core.commands import Advance, Command, Delete, Look, Start
 from operon.core.journal import Run, Wait
 from operon.core.rows import Advanced, NewWorkflow, Outcome, Park
 from operon.core.states import Status
 from operon.engine.clock import WallClock
 from operon.engine.clockwork import Clockwork
 from operon.engine.waits import Waits
-from operon.errors import NotLaunched, Suspended
+from operon.errors import NotLaunched, StoreUnavailable, Suspended
 
 
 @pytest.fixture
@@ -142,14 +142,20 @@ def waits(database: Stubborn, parker: Parker) -> Any:
     clockwork.stop()
 
 
+def begun(database: Stubborn, *keys: str) -> None:
+    for key in keys:
+        database.ask(Start(NewWorkflow(key, "flow", "{}", "", 1, executor=1)))
+
+
 def running(database: Stubborn) -> Run:
-    database.ask(Start(NewWorkflow("w", "flow", "{}", "", 1, executor=1)))
+    begun(database, "w")
     return Run(None, database.workflows["w"].row)
 
 
 def test_nothing_ends_a_wait_while_its_run_is_being_parked(database: Stubborn, waits: Waits, parker: Parker) -> None:
     """Whether the row waits is decided by the commit alone: until it is known, the body does not go on."""
     run = running(database)
+    begun(database, "child")
     waiting = waits.begin(Wait(run, None, ("child",)))
     poll(lambda: bool(parker.parks))
     waits.ended("child", Outcome(Status.SUCCEEDED))
@@ -167,23 +173,48 @@ def test_a_dead_run_begins_no_wait(database: Stubborn, waits: Waits) -> None:
 
 def test_a_held_outcome_is_not_remembered(database: Stubborn, waits: Waits) -> None:
     """Held is not the end: who waits after it was resumed does not hear of the past."""
+    begun(database, "w")
     waits.ended("w", Outcome(Status.HELD))
     assert not waits.begin(Wait(None, None, ("w",))).future.done()
 
 
 def test_ten_thousand_waits_look_together(database: Stubborn, waits: Waits) -> None:
     """The safety net costs a statement a second, however many wait; each is told what is its own."""
-    begun = [waits.begin(Wait(None, None, (f"w{n}",))) for n in range(10_000)]
+    keys = [f"w{n}" for n in range(10_000)]
+    begun(database, *keys)
+    waiting = [waits.begin(Wait(None, None, (key,))) for key in keys]
     poll(lambda: sum(isinstance(command, Look) for command in database.asked) >= 3)
     assert sum(isinstance(command, Look) for command in database.asked) < 100
-    database.ask(Start(NewWorkflow("w77", "flow", "{}", "", 1, executor=1)))
     database.ask(Advance("w77", 1, (), Outcome(Status.SUCCEEDED)))
-    assert begun[77].future.result(PATIENCE)["w77"].status is Status.SUCCEEDED
-    assert not begun[78].future.done()
+    assert waiting[77].future.result(PATIENCE)["w77"].status is Status.SUCCEEDED
+    assert not waiting[78].future.done()
+
+
+def test_a_wait_for_what_is_there_no_more_ends(database: Stubborn, waits: Waits) -> None:
+    """Whoever waits for a workflow that is deleted meanwhile, elsewhere, hears of no end: he is to look for himself."""
+    begun(database, "w", "other")
+    waiting, other = waits.begin(Wait(None, None, ("w",))), waits.begin(Wait(None, None, ("other",)))
+    database.ask(Advance("w", 1, (), Outcome(Status.SUCCEEDED)))
+    database.ask(Delete("w"))
+    assert waiting.future.result(PATIENCE) == {}
+    assert not other.future.done()
+
+
+def test_a_wait_goes_on_while_the_database_does_not_answer(database: Stubborn, waits: Waits) -> None:
+    """No answer is not the answer that nothing is there."""
+    begun(database, "w")
+    database.refuses = lambda command: StoreUnavailable("away") if isinstance(command, Look) else None
+    waiting = waits.begin(Wait(None, None, ("w",)))
+    poll(lambda: sum(isinstance(command, Look) for command in database.asked) >= 2)
+    assert not waiting.future.done()
+    database.refuses = fine
+    database.ask(Advance("w", 1, (), Outcome(Status.SUCCEEDED)))
+    assert waiting.future.result(PATIENCE)["w"].status is Status.SUCCEEDED
 
 
 def test_the_end_of_a_wait_is_told_once(database: Stubborn, waits: Waits) -> None:
     """Many who end it at the same moment do not stumble over each other, nor over one who stopped waiting."""
+    begun(database, "w")
     for _ in range(200):
         waiting = waits.begin(Wait(None, None, ("w",)))
         barrier = threading.Barrier(3)

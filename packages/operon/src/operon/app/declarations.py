@@ -6,7 +6,7 @@ Declarations know their function and, at call time, the launched app; how a call
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, get_args, overload
 from uuid import uuid4
@@ -78,15 +78,26 @@ class Declaration:
         hidden = self.function.hidden
         return full.replace(parameters=list(full.parameters.values())[hidden:])
 
+    def of_class(self) -> DeclarationError:
+        """Say that it was made a classmethod."""
+        return DeclarationError(
+            f"{self.name} is called as a classmethod, and a row can name a registered object, but no class. "
+            "Make it a staticmethod, with @staticmethod outside."
+        )
+
     def _op(self, host: Host, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
+        if args and isinstance(args[0], type) and self._is_classmethod_of(args[0]):
+            raise self.of_class()
         return type(self).verb(host, self, args, kwargs)
+
+    def _is_classmethod_of(self, owner: type) -> bool:
+        """From Python 3.13 on a classmethod binds no descriptor, and gives the class as an argument."""
+        members: Iterator[object] = (member for base in owner.__mro__ for member in vars(base).values())
+        return any(getattr(member, "__func__", None) is self for member in members)
 
     def _bound(self, instance: object) -> Self:
         if isinstance(instance, type):
-            raise DeclarationError(
-                f"{self.name} is called as a classmethod, and a row can name a registered object, but no class. "
-                "Make it a staticmethod, with @staticmethod outside."
-            )
+            raise self.of_class()
         return self if instance is None else type(self)(self.function, instance, self.options)
 
     def _with(self, options: Mapping[str, Any]) -> Self:
@@ -212,6 +223,18 @@ class Durable(Declaration, Generic[P, R_co]):
             "within": within,
         }
         return self._with(given)
+
+
+def startable(verb: str, given: object) -> None:
+    """See that a verb was given what it can start.
+
+    Raises:
+        DeclarationError: it was not.
+    """
+    if isinstance(method := getattr(given, "__func__", None), Declaration):
+        raise method.of_class()
+    if not isinstance(given, Durable):
+        raise DeclarationError(f"{verb}() takes a workflow or a transaction, and {given!r} is none.")
 
 
 class Workflow(Durable[P, R_co], Blocking, Generic[P, R_co]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ParamSpec, Protocol, TypeVar
 
-from operon.app.declarations import Call, Durable
+from operon.app.declarations import Call, Durable, startable
 from operon.core import queues as core
 from operon.core.commands import Op, SetQueue
 from operon.core.host import Host
@@ -102,7 +102,9 @@ def enqueue(
         NotFound: there is no such queue.
         KeyConflict, Duplicate: as `start`.
         NotSerializable: an argument cannot be recorded.
+        DeclarationError: a step, or a function that is not declared.
     """
+    startable("enqueue", workflow)
     return core.enqueue(host, _name(queue), workflow, args, kwargs)
 
 

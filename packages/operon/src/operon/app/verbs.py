@@ -10,13 +10,12 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from operon.app.declarations import Call, Declaration, Durable
+from operon.app.declarations import Call, Declaration, Durable, startable
 from operon.app.queues import Queue
 from operon.core import asking, results
 from operon.core.commands import Op
 from operon.core.host import Host, locate
 from operon.core.results import Handle
-from operon.errors import DeclarationError
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -67,8 +66,7 @@ def start(host: Host, workflow: Durable[Q, R], /, *args: Q.args, **kwargs: Q.kwa
         NotSerializable: an argument cannot be recorded.
         DeclarationError: a step, or a function that is not declared.
     """
-    if not isinstance(workflow, Durable):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
-        raise DeclarationError(f"start() takes a workflow or a transaction, and {workflow!r} is none.")
+    startable("start", workflow)
     return results.start(host, workflow, args, kwargs)
 
 

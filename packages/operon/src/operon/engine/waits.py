@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -173,17 +173,22 @@ class Waits:
             return
 
         def looked(answer: Future[Mapping[str, Outcome]]) -> None:
-            outcomes: Mapping[str, Outcome] = {} if answer.exception() else answer.result()
-            final = {key: it for key, it in outcomes.items() if it.status.ended or it.status is Status.HELD}
+            if answer.exception() is None:
+                self._tell(waits, answer.result())
             for waiting in waits:
-                over = {target: final[target] for target in waiting.wait.awaits if target in final}
-                if over:
-                    self.end(waiting, over)
                 if not waiting.over:
                     self._look_later(waiting, min(seconds * 2, SLOWEST_LOOK))
 
         targets = dict.fromkeys(target for waiting in waits for target in waiting.wait.awaits)
         self._store.submit(Look(tuple(targets))).add_done_callback(looked)
+
+    def _tell(self, waits: Sequence[Waiting], there: Mapping[str, Outcome]) -> None:
+        """End the waits for what has ended; and those for what is not there any more, whose waiter looks again."""
+        final = {key: it for key, it in there.items() if it.status.ended or it.status is Status.HELD}
+        for waiting in waits:
+            over = {target: final[target] for target in waiting.wait.awaits if target in final}
+            if over or not there.keys() >= set(waiting.wait.awaits):
+                self.end(waiting, over)
 
     # ── Parking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

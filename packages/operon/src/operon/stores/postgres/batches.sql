@@ -77,10 +77,6 @@ with share as (
     where w.status = 2
     order by w.id
     for no key update of w skip locked
-), forgotten as (
-    delete from operon.awaits where ctid = any(array(
-        select a.ctid from operon.awaits a join waiting on waiting.id = a.workflow_id for update of a skip locked
-    ))
 )
 update operon.workflows w set
     status = s.status, output = s.output, error = s.error, ready_at = null, ended_at = clock_timestamp()

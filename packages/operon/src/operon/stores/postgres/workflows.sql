@@ -12,10 +12,6 @@ with picked as materialized (
     order by ready_at
     limit :limit::int
     for no key update skip locked
-), forgotten as (
-    delete from operon.awaits where ctid = any(array(
-        select a.ctid from operon.awaits a join picked on picked.id = a.workflow_id for update of a skip locked
-    ))
 )
 update operon.workflows w set
     status = 1, claim = claim + 1, executor = :executor::bigint, ready_at = null, attempts = attempts + 1,
@@ -80,8 +76,6 @@ with recursive tree as (
     select id from operon.workflows
     where id in (select id from tree) and status < 4
     order by id for no key update
-), forgotten as (
-    delete from operon.awaits a using live where a.workflow_id = live.id
 )
 update operon.workflows w set
     status = 6, claim = claim + 1, ready_at = null, ended_at = clock_timestamp(), output = null,
