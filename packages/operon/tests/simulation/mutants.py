@@ -24,9 +24,8 @@ from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
-from operon.stores.memory import MemoryStore
+from operon.stores.memory import MemoryStore, batches, schedules
 from operon.stores.memory import queues as lines
-from operon.stores.memory import schedules
 from operon.stores.memory import store as memory
 from operon.testing.simulate.datasource import Simulated
 from operon.testing.simulate.locks import Locks
@@ -685,3 +684,40 @@ def a_run_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
 
     right = schedules._start
     patch.setattr(schedules, "_start", start)
+
+
+# ── Batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def an_item_stays_in_line_when_it_is_packed(patch: pytest.MonkeyPatch) -> None:
+    def wait_for(workflow: memory.Workflow, claim: int, it: c.Form, place: int, now: float) -> None:
+        if place == 0:
+            right(workflow, claim, it, place, now)
+
+    right = batches._wait_for
+    patch.setattr(batches, "_wait_for", wait_for)
+
+
+@mutant
+def who_has_lost_its_claim_forms_a_batch(patch: pytest.MonkeyPatch) -> None:
+    def form(self: MemoryStore, it: c.Form) -> str | None:
+        there = self.workflows.get(it.leader.workflow_id)
+        if there is None or there.row.status.ended:
+            return batches.form(self, it)
+        row = there.row
+        there.row = replace(row, status=Status.RUNNING, claim=it.leader.claim)
+        text = batches.form(self, it)
+        there.row = there.row if text is not None else row
+        return text
+
+    command(patch, c.Form, form)
+
+
+@mutant
+def a_batch_is_formed_again(patch: pytest.MonkeyPatch) -> None:
+    def form(self: MemoryStore, it: c.Form) -> str | None:
+        made = self.workflows.pop(it.batch.id, None)
+        return batches.form(self, it) if made is None or made.row.status.ended else None
+
+    command(patch, c.Form, form)

@@ -42,6 +42,8 @@ TRANSACTIONS = ("pay", "pay", "remit")
 """What is called as it is, too; more in the journal's own database, where that is one commit."""
 BRIEF = ("plain", "sleeper", "thinker", "retrying")
 """What is put in line."""
+PACKED = 0.4
+"""How many of the lines are of items that make batches."""
 SCHEDULED = 0.3
 """In how many worlds there is a schedule."""
 REFUSALS = (ValueError, DatabaseError)
@@ -98,8 +100,9 @@ class Clients:
     def _plan_line(self, key: str, queue: str) -> None:
         """Let several get in line at about the same time, and perhaps pause the queue for a while."""
         chance, at = self._chance, self._when()
+        names = ("packed",) if chance.random() < PACKED else BRIEF
         for number in range(chance.randrange(3, 8)):
-            name, n = chance.choice(BRIEF), chance.randrange(3)
+            name, n = chance.choice(names), chance.randrange(3)
             options: dict[str, Any] = {
                 "key": f"{key}-{number}",
                 "priority": chance.choice((0, 0, 1, -1)),

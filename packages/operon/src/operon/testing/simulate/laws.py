@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from operon.core.commands import Advance, Bury, Cancel, Command, HandBack, Start
+from operon.core.commands import Advance, Bury, Cancel, Command, Form, HandBack, Start
 from operon.core.journal import Run
-from operon.core.rows import Advanced, Entry, Kind, Outcome, WorkflowRow
+from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, WorkflowRow
 from operon.core.states import MOVES, Status
 from operon.errors import Suspended
 from operon.stores.memory import MemoryStore, Workflow
@@ -78,7 +78,7 @@ class Laws:
         parent = self._store.workflows[guard.workflow_id].row if guard else None
         if guard and parent and (parent.status, parent.claim) != (Status.RUNNING, guard.claim):
             raise LawBroken(f"{row.id} was started under claim {guard.claim} by {parent.id}, {parent.status}.")
-        if row.queue is not None and row.status is Status.RUNNING:
+        if row.queue is not None and row.status is Status.RUNNING and not isinstance(command, Form):
             raise LawBroken(f"{row.id} passed by its queue {row.queue!r}.")
         live = (it.row for it in self._store.workflows.values() if not it.row.status.ended)
         twins = [it.id for it in live if row.dedupe is not None and it.dedupe == row.dedupe]
@@ -90,7 +90,7 @@ class Laws:
             raise LawBroken(f"{new.id} had ended, {old.status}, and is {new.status} after {command}.")
         if new.claim < old.claim:
             raise LawBroken(f"{new.id} went back to claim {new.claim}.")
-        if new.status is not old.status and (old.status, new.status) not in LEGAL:
+        if new.status is not old.status and (old.status, new.status) not in LEGAL and not _packed(old, new, command):
             raise LawBroken(f"{new.id} went from {old.status} to {new.status} by {command}.")
         if new.status is Status.HELD:
             raise LawBroken(f"{new.id} is held: {new.error}")
@@ -253,6 +253,15 @@ class Laws:
     def stranded(self) -> tuple[str, ...]:
         """What has not ended."""
         return tuple(key for key, it in self._store.workflows.items() if not it.row.status.ended)
+
+
+def _packed(old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> bool:
+    """Whether it is an item that joins a batch, or ends with it."""
+    if isinstance(command, Form):
+        return (old.status, new.status) == (Status.QUEUED, Status.WAITING)
+    end = command.end if isinstance(command, Advance) else None
+    shares = end.shares if isinstance(end, Outcome) else ()
+    return old.status is Status.WAITING and any(it.item == Guard(old.id, old.claim) for it in shares)
 
 
 def _is_late(end: Outcome) -> bool:

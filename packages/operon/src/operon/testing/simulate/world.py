@@ -14,6 +14,7 @@ from operon.testing.simulate import locks, weather
 from operon.testing.simulate.books import Books
 from operon.testing.simulate.cast import Cast
 from operon.testing.simulate.clients import Clients
+from operon.testing.simulate.crates import Crates
 from operon.testing.simulate.database import Database
 from operon.testing.simulate.datasource import Source
 from operon.testing.simulate.ears import Ears
@@ -90,6 +91,7 @@ class World:
                         raise self.failures[0]
                 self.laws.concluded()
                 self.books.concluded()
+                Crates(self.database.store).concluded()
             finally:
                 for process in self.processes:
                     process.end()
@@ -189,7 +191,7 @@ class World:
     def _unlock(self, key: str | int) -> None:
         if self.calm:
             self._judge(self.database.locks.judge)
-        self.database.locks.held.discard(key)
+        self.database.locks.release(key)
         self.note(None, f"the lock on {key} is gone")
 
     def kill(self, process: Process) -> None:
