@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from operon import aio
 from operon.core import asking, schedules
 from operon.core import queues as lines
 from operon.core.commands import SetQueue
 from operon.core.schedules import Definition
+from operon.core.timetable import CatchUp, Overlap
 from operon.errors import (
     KeyConflict,
     NotFound,
@@ -127,8 +128,9 @@ class Clients:
     def _plan_schedule(self, name: str) -> None:
         """Let a schedule be made, perhaps changed, paused for a while, and deleted when all is calm."""
         chance, at, n = self._chance, self._chance.uniform(0.0, 5.0), self._chance.randrange(2)
-        flow, catch_up = chance.choice(("plain", "sleeper", "thinker")), chance.choice(("skip", "one", "all"))
-        overlap = chance.choice(("skip", "queue", "replace"))
+        flow = chance.choice(("plain", "sleeper", "thinker"))
+        catch_up: CatchUp = chance.choice(get_args(CatchUp))
+        overlap: Overlap = chance.choice(get_args(Overlap))
 
         def make(seconds: int) -> None:
             self._schedule(
