@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from children import joined
 from conformance.world import World, step, together
 from operon.core.commands import Count, Describe
 from operon.core.rows import Filter
@@ -26,6 +29,44 @@ def world(postgres_url: str) -> Iterator[World]:
     with closing(PostgresStore(postgres_url, patience=20.0)) as store:
         store.open()
         yield World(store, lambda _: None)
+
+
+@contextmanager
+def standby() -> Generator[int]:
+    """Answer on a port as a server does that follows another: it lets everybody in, and says what it is."""
+    said = {"server_version": "16.0", "client_encoding": "UTF8", "in_hot_standby": "on"}
+    hello = _message(b"R", bytes(4))
+    hello += b"".join(_message(b"S", f"{name}\0{value}\0".encode()) for name, value in said.items())
+    refusal = b"".join(field + b"\0" for field in (b"SERROR", b"C25006", b"Mread-only", b""))
+
+    class Follower(StreamRequestHandler):
+        def handle(self) -> None:
+            while (wanted := self._read()) and wanted[:4] != STARTUP:
+                self.wfile.write(b"N")  # no encryption
+            self.wfile.write(hello + _message(b"Z", b"I"))
+            while self.rfile.read(1) not in {b"", b"X"}:
+                self._read()
+                self.wfile.write(_message(b"E", refusal) + _message(b"Z", b"I"))
+
+        def _read(self) -> bytes:
+            return self.rfile.read(int.from_bytes(self.rfile.read(4)) - 4)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Follower) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            joined(thread)
+
+
+STARTUP = b"\x00\x03\x00\x00"
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + (len(body) + 4).to_bytes(4) + body
 
 
 def run(url: str, *statements: str) -> None:
@@ -48,6 +89,28 @@ def test_every_code_means_what_the_table_says(postgres_url: str, state: str, mea
     told = explain(raised.value, "postgresql://here")
     assert isinstance(told, StoreUnavailable) == (meaning is not Fault.FINAL)
     assert "as told" in str(told)
+
+
+def test_of_several_hosts_the_primary_is_found_wherever_it_stands(postgres_url: str) -> None:
+    """The old primary may be back as a standby of the new one, and first in the list: nothing is asked of it."""
+    given = conninfo_to_dict(postgres_url)
+    with standby() as port:
+        hosts = {"host": f"127.0.0.1,{given['host']}", "port": f"{port},{given['port']}"}
+        url = make_conninfo(postgres_url, **hosts)
+        with closing(PostgresStore(url, patience=5.0)) as store:
+            store.open()
+            world = World(store, lambda _: None)
+            world.run("w")
+            assert world.status("w") == "running"
+
+
+def test_a_standby_alone_is_out_of_reach() -> None:
+    with (
+        standby() as port,
+        closing(PostgresStore(f"postgresql://127.0.0.1:{port}/none", patience=0.1)) as store,
+        pytest.raises(StoreUnavailable, match="standby"),
+    ):
+        store.open()
 
 
 def test_a_connection_without_a_server_is_lost() -> None:

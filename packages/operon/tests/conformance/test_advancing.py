@@ -195,7 +195,7 @@ def test_nothing_lands_after_a_takeover(world: World) -> None:
     def take_over() -> int:
         eventually(lambda: len(world.positions()) >= 3, "three are written")
         world.kill(executor)
-        world.ask(TakeOver(10, 3, "{}"))
+        eventually(lambda: world.ask(TakeOver(10, 3, "{}")), "it is taken over, between two statements")
         return len(world.positions())
 
     fenced_at, seen = together([write_until_fenced, take_over])

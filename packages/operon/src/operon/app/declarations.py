@@ -93,7 +93,7 @@ class Declaration:
     def _is_classmethod_of(self, owner: type) -> bool:
         """From Python 3.13 on a classmethod binds no descriptor, and gives the class as an argument."""
         members: Iterator[object] = (member for base in owner.__mro__ for member in vars(base).values())
-        return any(getattr(member, "__func__", None) is self for member in members)
+        return any(type(it) is classmethod and getattr(cast("Any", it), "__func__", None) is self for it in members)
 
     def _bound(self, instance: object) -> Self:
         if isinstance(instance, type):

@@ -36,12 +36,15 @@ BINARY = (1,)
 DONE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 CONNECTION: dict[str, str | int] = {
     "client_encoding": "utf8",
+    "target_session_attrs": "primary",
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+"""Of several hosts the primary, wherever it stands in the list: a standby answers, but with what was, and writes
+nothing."""
 SETTINGS = {
     "timezone": "UTC",
     "datestyle": "ISO, YMD",
