@@ -247,10 +247,10 @@ class Clients:
     # ── Cancelling, pausing ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _see_to_it(self, key: str) -> None:
-        """Cancel again and again, until it has ended."""
+        """Cancel again and again, until it has ended; it may be started late."""
         if key in self._world.laws.stranded():
             self._cancel(key)
-            self._world.agenda.after(5.0, lambda: self._see_to_it(key))
+        self._world.agenda.after(5.0, lambda: self._see_to_it(key))
 
     def _cancel(self, key: str) -> None:
         """Cancel: half of the time where it runs, for there it is to stop at once."""

@@ -73,7 +73,7 @@ class World:
         kind = self.random.choices((weather.fine, weather.foul, weather.harsh), (1, 2, 2))[0]
         self.calm = kind is weather.fine
         self._quiet = self.calm and moment is None
-        self._weather = kind(self.random)
+        self.weather = kind(self.random)
         self._grace = self.random.choice((0.05, 1.0)) if kind is weather.harsh else 1.0
         self.sweeping = Random(f"sweeps {seed}").random() < SWEEPING
         """Old records, and keys, are deleted."""
@@ -145,7 +145,7 @@ class World:
     # ── What goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _plan(self) -> None:
-        self.database.weather = self._weather
+        self.database.weather = self.weather
         if not self.calm:
             for _ in range(self.random.randrange(4)):
                 self.agenda.at(self.random.uniform(0.1, STORM - 1.0), self._accident)
@@ -157,7 +157,7 @@ class World:
             self.agenda.at(1.0, self._sweep)
 
     def _clear(self) -> None:
-        self.database.weather = weather.cleared(self._weather)
+        self.database.weather = weather.cleared(self.weather)
         self.note(None, "the weather clears")
 
     def _accident(self) -> None:
@@ -173,18 +173,18 @@ class World:
             self.pause(victim)
         elif what == "outage":
             self.note(None, "the database is out of reach")
-            self._weather.out = True
+            self.weather.out = True
             self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
         elif what == "standby":
             self.note(None, "transactions find a database that is read-only")
-            self._weather.standby = True
+            self.weather.standby = True
             self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
         else:
             self.note(None, "the database's clock jumps")
             self.database.store.clock.advance(self.random.choice((1.0, 10.0)))
 
     def _back(self) -> None:
-        self._weather.out = self._weather.standby = False
+        self.weather.out = self.weather.standby = False
         self.note(None, "the database is back")
 
     def _sweep(self) -> None:
