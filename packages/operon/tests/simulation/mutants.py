@@ -24,7 +24,7 @@ from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
-from operon.stores.memory import MemoryStore, batches, schedules
+from operon.stores.memory import MemoryStore, batches, retention, schedules
 from operon.stores.memory import queues as lines
 from operon.stores.memory import store as memory
 from operon.testing.simulate.datasource import Simulated
@@ -721,3 +721,32 @@ def a_batch_is_formed_again(patch: pytest.MonkeyPatch) -> None:
         return batches.form(self, it) if made is None or made.row.status.ended else None
 
     command(patch, c.Form, form)
+
+
+# ── Retention ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def a_parents_children_are_erased(patch: pytest.MonkeyPatch) -> None:
+    def erasable(store: MemoryStore, workflow: memory.Workflow) -> bool:
+        return not any(workflow.row.id in it.awaits for it in store.workflows.values())
+
+    patch.setattr(retention, "_erasable", erasable)
+
+
+@mutant
+def what_has_just_ended_is_erased(patch: pytest.MonkeyPatch) -> None:
+    def sweep(self: MemoryStore, it: c.Sweep) -> Any:
+        return retention.sweep(
+            self, replace(it, policies=tuple(replace(each, keep=each.keep / 2) for each in it.policies))
+        )
+
+    command(patch, c.Sweep, sweep)
+
+
+@mutant
+def claims_of_two_workflows_of_one_id_meet(patch: pytest.MonkeyPatch) -> None:
+    def before_claims(_nonce: int) -> int:
+        return 0
+
+    patch.setattr(rows, "before_claims", before_claims)

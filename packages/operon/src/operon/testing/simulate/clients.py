@@ -24,6 +24,7 @@ from operon.errors import (
 from operon.testing.simulate.database import DatabaseError
 from operon.testing.simulate.paying import HABITS
 from operon.testing.simulate.process import Process
+from operon.testing.simulate.sweeps import SWEPT
 from operon.testing.simulate.tables import PURSES
 from operon.testing.simulate.verdicts import LawBroken
 
@@ -43,6 +44,8 @@ TRANSACTIONS = ("pay", "pay", "remit")
 """What is called as it is, too; more in the journal's own database, where that is one commit."""
 BRIEF = ("plain", "sleeper", "thinker", "retrying")
 """What is put in line."""
+AGAIN = 11.0
+"""Seconds after which a key is used anew, where keys are deleted."""
 PACKED = 0.4
 """How many of the lines are of items that make batches."""
 SCHEDULED = 0.3
@@ -85,6 +88,10 @@ class Clients:
         for _ in range(1 if chance.random() < 0.6 else 2):
             when = at + chance.choice((0.0, 0.001, 1.0))
             self._world.agenda.at(when, lambda: self._ask(f"starts {name}({n}) as {key}", name, (n,), {"key": key}))
+        if name in SWEPT and self._world.sweeping:
+            self._world.agenda.at(
+                at + AGAIN, lambda: self._ask(f"starts {name}({n}) as {key} again", name, (n,), {"key": key})
+            )
         if name in LASTING or chance.random() < 0.2:
             self._plan_cancellation(key, at + chance.uniform(0.5, 10.0))
 
@@ -207,13 +214,18 @@ class Clients:
         """Start, and wait for the result."""
         try:
             handle = await starting
-            self._world.laws.acknowledged[handle.id] = None
+            there = self._world.database.store.workflows.get(handle.id)
+            if there is not None:
+                self._world.laws.acknowledged[handle.id] = None
             self.waiting.append(process)
             try:
                 value = await handle
             finally:
                 self.waiting.remove(process)
-            self._compare(handle.id, value)
+            if there is self._world.database.store.workflows.get(handle.id):
+                self._compare(handle.id, value)
+        except NotFound as error:
+            self._deleted(process, what, error)
         except (StoreError, NotLaunched, WorkflowCancelled, WorkflowTimedOut, KeyConflict, *REFUSALS) as error:
             self._world.note(process, f"{what}, and hears {type(error).__name__}")
         except (GeneratorExit, StepFailed):
@@ -221,18 +233,24 @@ class Clients:
         except BaseException as error:
             self._world.failures.append(error)
 
+    def _deleted(self, process: Process, what: str, error: NotFound) -> None:
+        self._world.note(process, f"{what}, and hears {error}")
+        if not self._world.sweeping:
+            self._world.failures.append(error)
+
     def _compare(self, key: str, value: Any) -> None:
-        recorded = json.loads(self._world.database.store.workflows[key].row.output or "null")
-        if recorded != value:
+        row = self._world.database.store.workflows[key].row
+        recorded = json.loads(row.output or "null")
+        if recorded != value and not row.erased:
             raise LawBroken(f"The client of {key} got {value!r}, and recorded is {recorded!r}.")
 
     # ── Cancelling, pausing ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _see_to_it(self, key: str) -> None:
-        """Cancel again and again, until it has ended."""
+        """Cancel again and again, until it has ended; it may be started late."""
         if key in self._world.laws.stranded():
             self._cancel(key)
-            self._world.agenda.after(5.0, lambda: self._see_to_it(key))
+        self._world.agenda.after(5.0, lambda: self._see_to_it(key))
 
     def _cancel(self, key: str) -> None:
         """Cancel: half of the time where it runs, for there it is to stop at once."""
@@ -247,20 +265,20 @@ class Clients:
     async def _stopped(self, process: Process, key: str) -> None:
         """Cancel; once that has returned, this process begins no further step of it."""
         assert process.engine is not None
-        if await self._done(process, asking.cancel(process.engine, key)):
+        if await self.done(process, asking.cancel(process.engine, key)):
             self._world.laws.stopped(process.engine, key)
 
     def _change(self, command: SetQueue) -> None:
         process = self._world.somebody()
         if process is not None and process.engine is not None:
             self._world.note(process, f"{'pauses' if command.paused else 'resumes'} {command.name}")
-            process.spawn(self._done(process, lines.change(process.engine, command)))
+            process.spawn(self.done(process, lines.change(process.engine, command)))
 
     def _schedule(self, what: str, change: Callable[[Engine], Any]) -> None:
         process = self._world.somebody()
         if process is not None and process.engine is not None:
             self._world.note(process, what)
-            process.spawn(self._done(process, change(process.engine)))
+            process.spawn(self.done(process, change(process.engine)))
 
     def _of(self, engine: Engine, flow: str) -> Any:
         """Find a workflow as an engine's app declares it."""
@@ -279,7 +297,8 @@ class Clients:
             self._change(SetQueue(queue, paused=False))
         self._world.agenda.after(3.0, lambda: self._resume(queue))
 
-    async def _done(self, process: Process, op: Any) -> bool:
+    async def done(self, process: Process, op: Any) -> bool:
+        """Do something of an engine's in a process; whether it was done."""
         assert process.engine is not None
         try:
             await process.engine.adrive(op)

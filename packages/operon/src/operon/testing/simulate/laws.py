@@ -12,6 +12,7 @@ from operon.errors import Suspended
 from operon.stores.memory import MemoryStore, Workflow
 from operon.testing.simulate.lines import Lines
 from operon.testing.simulate.process import DRIFT, LEASE, Process
+from operon.testing.simulate.sweeps import Sweeps
 from operon.testing.simulate.timetables import Timetables
 from operon.testing.simulate.verdicts import LawBroken
 
@@ -28,6 +29,7 @@ class Laws:
         self._now = store.clock
         self._lines = Lines(store)
         self.timetables = Timetables(store)
+        self._sweeps = Sweeps(store)
         self._rows: dict[str, WorkflowRow] = {}
         self._journals: dict[str, dict[str, Entry]] = {}
         self._leases: dict[int, tuple[bool, float]] = {}
@@ -47,6 +49,9 @@ class Laws:
 
     def committed(self, process: Process, command: Command[Any], answer: Any) -> None:
         """Hold what a command did against the laws."""
+        for key in [it for it in self._rows if it not in self._store.workflows]:
+            self._sweeps.removed(self._rows[key], command)
+            self._forget(key)
         begun: list[WorkflowRow] = []
         for workflow_id, workflow in self._store.workflows.items():
             known = self._rows.get(workflow_id)
@@ -73,6 +78,13 @@ class Laws:
         for workflow_id, workflow in self._store.workflows.items():
             self._rows[workflow_id] = workflow.row
 
+    def _forget(self, workflow_id: str) -> None:
+        """Know nothing more of a workflow: the next one with its id is another."""
+        del self._rows[workflow_id]
+        self._journals.pop(workflow_id, None)
+        self.acknowledged.pop(workflow_id, None)
+        self._stopped = {it for it in self._stopped if it[1] != workflow_id}
+
     def _born(self, row: WorkflowRow, command: Command[Any]) -> None:
         guard = command.row.parent if isinstance(command, Start) else None
         parent = self._store.workflows[guard.workflow_id].row if guard else None
@@ -86,6 +98,9 @@ class Laws:
             raise LawBroken(f"{twins} live, and all of them are {row.dedupe!r}.")
 
     def _moved(self, process: Process, old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> None:
+        if self._sweeps.erased(old, new, command):
+            self._journals.pop(new.id, None)
+            return
         if old.status.ended:
             raise LawBroken(f"{new.id} had ended, {old.status}, and is {new.status} after {command}.")
         if new.claim < old.claim:
@@ -161,6 +176,8 @@ class Laws:
     def begins(self, run: Run, position: str) -> None:
         """See a step begin: its run is the only one of its claim, and what came before it is durable."""
         self._alive(run, position)
+        if not self._there(run):
+            return
         row = self._store.workflows[run.id].row
         if row.status is Status.WAITING and row.claim == run.guard.claim:
             raise LawBroken(f"{run.id} is parked, and begins the step at {position}.")
@@ -187,11 +204,14 @@ class Laws:
 
     def stopped(self, engine: object, workflow_id: str) -> None:
         """See a cancellation return: from here on this process begins nothing more of the workflow but its clean-up."""
-        if self._store.workflows[workflow_id].row.status is Status.CANCELLED:
+        there = self._store.workflows.get(workflow_id)
+        if there is not None and there.row.status is Status.CANCELLED:
             self._stopped.add((id(engine), workflow_id))
 
     def sees(self, run: Run, position: str, value: str) -> None:
         """See a step's value arrive in the body: it is what the journal says, or will say."""
+        if not self._there(run):
+            return
         workflow = self._store.workflows[run.id]
         entry = workflow.journal.get(position)
         if entry is not None and workflow.claims[position] > run.guard.claim:
@@ -212,13 +232,22 @@ class Laws:
 
     def woke(self, run: Run) -> None:
         """See a sleep end: not before its time by the store's clock."""
+        if not self._there(run):
+            return
         nap = self._naps[run] = self._naps.get(run, 0) + 1
         sleeps = [it for it in self._store.workflows[run.id].journal.values() if it.kind is Kind.SLEEP]
         until = sorted((it.ordinal, float(it.output or 0)) for it in sleeps)[nap - 1][1]
         if self._owns(run) and self._now() < until - EARLY:
             raise LawBroken(f"{run.id} woke {until - self._now():.3f} s too early.")
 
+    def _there(self, run: Run) -> bool:
+        """Whether the record of its workflow is there, and not that of a later one, or only a key."""
+        there = self._store.workflows.get(run.id)
+        return there is not None and there.row.nonce == run.row.nonce and not there.row.erased
+
     def _owns(self, run: Run) -> bool:
+        if not self._there(run):
+            return False
         row = self._store.workflows[run.id].row
         return row.status is Status.RUNNING and row.claim == run.guard.claim
 

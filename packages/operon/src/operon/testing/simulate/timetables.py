@@ -33,18 +33,15 @@ class Timetables:
         self._known = dict(self._store.schedules)
 
     def began(self, row: WorkflowRow) -> None:
-        """See a run begin: whichever its schedule started before has ended, or was begun."""
+        """See a run begin: those that its schedule started before it have ended."""
         if row.attempts != 1 or not row.id.startswith(PREFIX):
             return
         name = row.id.removeprefix(PREFIX).partition(":")[0]
-        for at in sorted(self._fired[name]):
-            earlier = self._store.workflows.get(run_id(name, at))
-            if earlier is None:
-                continue
-            if earlier.row.id == row.id:
-                return
-            if not earlier.row.status.ended:
-                raise LawBroken(f"{row.id} began, and {earlier.row.id} is {earlier.row.status}.")
+        started = [it for at in sorted(self._fired[name]) if (it := run_id(name, at)) in self._store.workflows]
+        for key in started[: started.index(row.id)] if row.id in started else ():
+            before = self._store.workflows[key].row
+            if not before.status.ended:
+                raise LawBroken(f"{row.id} began, and {before.id} is {before.status}.")
 
     def prompt(self) -> None:
         """See that nothing is overdue, where nothing goes wrong."""
