@@ -18,11 +18,11 @@ class Book:
     """A ledger in memory; `rival` runs just before the lock is granted."""
 
     def __init__(self, *applied: Migration, rival: Callable[[Book], object] | None = None) -> None:
-        self.notes = {migration.number: migration.checksum for migration in applied}
+        self.notes = {migration.number: (migration.title, migration.checksum) for migration in applied}
         self.ran: list[int] = []
         self.rival = rival
 
-    def applied(self) -> Mapping[int, str]:
+    def applied(self) -> Mapping[int, tuple[str, str]]:
         return dict(self.notes)
 
     @contextmanager
@@ -33,7 +33,7 @@ class Book:
 
     def apply(self, migration: Migration) -> None:
         self.ran.append(migration.number)
-        self.notes[migration.number] = migration.checksum
+        self.notes[migration.number] = migration.title, migration.checksum
 
 
 def test_only_what_is_missing_is_applied_in_order() -> None:
@@ -45,14 +45,26 @@ def test_only_what_is_missing_is_applied_in_order() -> None:
 
 
 def test_who_waited_for_the_lock_looks_again() -> None:
-    book = Book(rival=lambda book: book.notes.update({1: ONE.checksum}))
+    book = Book(rival=lambda book: book.notes.update({1: (ONE.title, ONE.checksum)}))
     migrate(book, (ONE,))
     assert book.ran == []
 
 
-def test_older_code_refuses_a_newer_schema() -> None:
+def test_older_code_works_with_what_a_newer_version_added() -> None:
+    """During a rolling deploy, and after it was taken back."""
+    book = Book(ONE, TWO)
+    migrate(book, (ONE,))
+    assert book.ran == []
+
+
+@pytest.mark.parametrize("later", [Migration(2, "post", "two", ""), Migration(2, "pre", "two", "")])
+def test_older_code_refuses_a_schema_from_which_something_was_taken(later: Migration) -> None:
+    """As does code that cannot know, because it was noted before phases were."""
+    book = Book(ONE, later)
+    if later.phase == "pre":
+        book.notes[2] = later.name, later.checksum
     with pytest.raises(SchemaMismatch, match="newer one was here"):
-        migrate(Book(ONE, TWO), (ONE,))
+        migrate(book, (ONE,))
 
 
 def test_an_edited_script_is_refused() -> None:

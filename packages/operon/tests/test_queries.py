@@ -51,3 +51,11 @@ def test_a_name_twice_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(queries, "files", files)
     with pytest.raises(ValueError, match="twice"):
         queries.load("twice")
+
+
+@pytest.mark.parametrize(("store", "beat"), [("postgres", "beat"), ("sqlite", "pulse")])
+def test_a_heartbeat_looks_at_nobody_who_waits(store: str, beat: str) -> None:
+    """There may be 100,000 of them; who ended while somebody awaited it is noted, and few are."""
+    statement = queries.load(f"operon.stores.{store}")[beat]
+    assert "wakes" in statement
+    assert "awaits" not in statement

@@ -89,6 +89,7 @@ def moving_the_past_of(url: str) -> Callable[[float], None]:
         with psycopg.connect(url) as connection:
             connection.execute(
                 "update operon.workflows set created_at = created_at - %(by)s, ready_at = ready_at - %(by)s, "
+                "cleanup_until = cleanup_until - %(by)s, "
                 "rank = rank - %(by)s, ended_at = ended_at - %(by)s",
                 by,
             )

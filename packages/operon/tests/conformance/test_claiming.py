@@ -131,3 +131,19 @@ def test_two_claimers_never_share_a_row(world: World) -> None:
     world_wide.update(take_all(executors[0]))
     assert world_wide == Counter(keys)
     assert {row.id for e in executors for row in world.ask(Running(e))} == set(keys)
+
+
+def test_a_claim_brings_no_more_journals_than_there_is_room_for(world: World) -> None:
+    """What is behind them stays ready, for whoever has room; the first always comes, however large it is."""
+    for key in "abcd":
+        guard = world.run(key)
+        assert world.write(guard, step("1", output=f'"{"x" * 998}"'), end=Park(world.now() - 1)).parked
+    world.start("fresh")
+    world.pass_time(1)
+    me, other = world.enlist(), world.enlist()
+    found = world.ask(claim(me, room=1500))
+    assert [(it.row.id, it.weight) for it in found] == [("a", 1000), ("b", 1000)]
+    assert sorted(key for key in ("c", "d", "fresh") if world.status(key) == "queued") == ["c", "d", "fresh"]
+    (huge,) = world.ask(claim(other, room=1, limit=2))
+    assert huge.row.id in {"c", "d", "fresh"}
+    assert len(world.ask(claim(other, room=10_000))) == 2

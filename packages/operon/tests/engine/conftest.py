@@ -65,5 +65,5 @@ def crash(app: Operon) -> None:
     engine.service.stop()
     engine.clockwork.stop()
     engine.loop.close()
-    app._databases.close()
-    engine.store.close()
+    for part in (*app._databases.close(), engine.store.close):
+        part()

@@ -32,7 +32,7 @@ from operon import (
     steps,
 )
 from operon.core import deleting
-from operon.core.commands import Command, Describe, Op, Sweep
+from operon.core.commands import Beat, Command, Describe, Op, Sweep
 from operon.core.journal import note
 from operon.core.rows import Guard, Swept
 from operon.engine.retention import LONG_PAUSE, PAUSE, Retention
@@ -57,6 +57,13 @@ def sweep(app: Operon) -> None:
     retention = Retention(lambda: app.functions, engine.settings)
     for tick in range(12):
         engine.drive(retention.tick(tick * LONG_PAUSE))
+
+
+def tidy(app: Operon) -> bool:
+    """Whether all that was cancelled has cleaned up."""
+    engine = app._engine
+    assert engine is not None
+    return not (engine.store.ask(Beat(0, 0.0)).untidy or engine.cleaning)
 
 
 def kept() -> set[str]:
@@ -85,6 +92,7 @@ def run_each(app: Operon) -> None:
             handles = {how: start(flow.using(key=f"{flow.name} {how}"), how) for how in OUTCOMES}
             cancel(handles["cancelled"].id)
             operon.gather(*handles.values(), errors="return")
+        poll(lambda: tidy(app))
         sweep(app)
 
 

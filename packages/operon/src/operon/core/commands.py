@@ -116,6 +116,8 @@ class Claim(Command[tuple[Claimed, ...]], frozen=True):
     limit: int
     queues: tuple[tuple[str, int], ...] = ()
     """The queues that this process runs, and how many more of each it has room for."""
+    room: int = 2**40
+    """Bytes of journals that it has room for; what is ready behind them stays ready."""
 
 
 class Look(Command[Mapping[str, Outcome]], frozen=True):
@@ -146,11 +148,39 @@ class Cancel(Command[tuple[Guard, ...]], frozen=True):
     """Cancel a workflow, with all that descends from it unless told otherwise; what has ended is left alone.
 
     Repeats until no live descendant is left. Answers the claims under which those may still be run that were cancelled,
-    now or before.
+    now or before. The clean-up of those that had begun, and that no process runs now, is due: see `CleanUp`.
     """
 
     workflow_id: str
     children: bool = True
+
+
+class Tidy(Command[None], frozen=True):
+    """Note that a workflow is to clean up once it has ended, because its deadline passed while no process ran it."""
+
+    workflow_id: str
+    claim: int
+
+
+class CleanUp(Command[tuple[Claimed, ...]], frozen=True):
+    """Take the clean-up of up to `limit` workflows of these names that ended while no process ran them.
+
+    Each comes with its journal. One whose executor died is taken again, three times in all at most, and within an hour
+    of the end; `Cleaned` says that it is done. What has ended stays as it has ended.
+    """
+
+    executor: int
+    names: tuple[str, ...]
+    instances: tuple[str, ...]
+    version: str
+    limit: int
+
+
+class Cleaned(Command[None], frozen=True):
+    """Note that this executor has done a clean-up that it took."""
+
+    executor: int
+    workflow_id: str
 
 
 class Wake(Command[int], frozen=True):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from operon.core import context
 from operon.core.batches import ItemFunction, item, shared
 from operon.core.codec.failures import replaced
-from operon.core.commands import Invoke, Op
+from operon.core.commands import Invoke, Op, Tidy, ask
 from operon.core.function import Function
 from operon.core.host import Host
 from operon.core.journal import Run, write
@@ -27,6 +27,25 @@ from operon.errors import (
 )
 
 
+def clean_up(run: Run, function: Function) -> Op[None]:
+    """Let the body of a workflow that has ended hear of it where it was; nothing is recorded, and nothing told.
+
+    Must be driven in a context of its own; whoever drives it ends the run once all that is recorded has been given.
+
+    Raises:
+        BaseException: what the body raises, other than what it was told.
+    """
+    if isinstance(function, ItemFunction) or run.row.damage is not None:
+        return
+    line, driving = context.branch.set(run.root), context.driving.set(True)
+    try:
+        with suppress(Suspended, Cancelled):
+            yield _body(run, function)
+    finally:
+        context.branch.reset(line)
+        context.driving.reset(driving)
+
+
 def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     """Run a workflow's body and record its outcome; None if this run was left, and has none.
 
@@ -35,12 +54,15 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     context.branch.set(run.root)
     context.driving.set(True)  # but in the body
     try:
-        outcome = yield from _outcome(host, run, function)
+        untidy = yield from _untidy(run, function)
+        outcome = timed_out(host, run) if untidy else (yield from _outcome(host, run, function))
         try:
             yield from write(run, end=outcome)
         except StoreError as refusal:  # it would be refused again, however often the body runs
             outcome = _revived(host, run, refusal)
             yield from write(run, end=outcome)
+        if untidy:
+            host.nudge(cancelled=True)
     except (Suspended, Cancelled):  # the end came too late: it is not the caller's who waits inline for it
         return None
     return outcome
@@ -56,8 +78,7 @@ def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
         return _failure(run, function, error)
     except (NotDeserializable, NotFound) as error:
         return held(host, error)
-    deadline = run.row.deadline
-    if deadline is not None and host.now() >= deadline:
+    if run.late:
         return timed_out(host, run)
     if isinstance(function, ItemFunction) and run.row.queue is not None:
         return (yield from item(host, run, function))
@@ -76,6 +97,14 @@ def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
     except BaseException as error:
         outcome = shared(run.row, function, _failure(run, function, error))
     return _checked(host, run, outcome)
+
+
+def _untidy(run: Run, function: Function) -> Op[bool]:
+    """Whether its deadline passed while it slept; then its body hears of it once that is recorded."""
+    if not run.late or run.row.attempts < 2 or run.row.damage is not None or function.kind != "workflow":
+        return False
+    yield from ask(Tidy(run.id, run.guard.claim))
+    return True
 
 
 def _body(run: Run, function: Function) -> Invoke[object]:

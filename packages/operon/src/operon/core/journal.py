@@ -112,6 +112,8 @@ class Run:
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
         """What the body raised, if that is its outcome: for whoever logs it."""
+        self.late = False
+        """Its deadline had passed before it was begun here."""
         self.cleaning_until = 0.0
         self.busy = 0
         self.parking = False
@@ -129,7 +131,7 @@ class Run:
         self._recorded = self.ordinal
         self._moment = 0.0
         self._news = True
-        self._latecomers: list[Callable[[], None]] = []
+        self._latecomers: list[Callable[[], object]] = []
 
     def _remember(self, entry: Entry) -> None:
         self.ordinal = max(self.ordinal, entry.ordinal)
@@ -177,7 +179,7 @@ class Run:
         """Whether something is recorded that the code has not been given yet."""
         return self.first() <= self._recorded
 
-    def caught_up(self, call: Callable[[], None]) -> None:
+    def caught_up(self, call: Callable[[], object]) -> None:
         """Call this when all that is recorded has been given."""
         with self.monitor:
             if self.behind():
@@ -200,7 +202,7 @@ class Run:
 
     def given(self, ordinal: int) -> None:
         """Note that the code has the result with this ordinal, or never will; call whoever waits for its turn now."""
-        calls: list[Callable[[], None]] = []
+        calls: list[Callable[[], object]] = []
         with self.monitor:
             self.outstanding.discard(ordinal)
             self._news = True

@@ -233,6 +233,11 @@ class Claimed(Struct, frozen=True):
     row: WorkflowRow
     journal: tuple[Entry, ...] = ()
 
+    @property
+    def weight(self) -> int:
+        """How long the texts of the journal are."""
+        return sum(len(entry.output or "") + len(entry.error or "") for entry in self.journal)
+
 
 class Filter(Struct, frozen=True):
     """Which workflows `find` and `count` mean; None means any."""
@@ -351,6 +356,8 @@ class Pulse(Struct, frozen=True):
     """Something is in line in a queue; whether its limits let it run, a claim tells."""
     planned: float | None = None
     """Seconds until the next firing of a schedule that this process fires (at most zero: now)."""
+    untidy: bool = False
+    """Somebody's clean-up has not begun, or the executor that was at it died."""
 
 
 def read_row(values: dict[str, Any]) -> WorkflowRow:

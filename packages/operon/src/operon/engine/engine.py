@@ -25,6 +25,7 @@ from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine import adoption, drivers, interrupting, strays
+from operon.engine.cleaning import Cleaning
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
 from operon.engine.executor import Executor
@@ -38,6 +39,7 @@ from operon.engine.repose import at_rest
 from operon.engine.settings import Settings
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
+from operon.engine.weights import Weights
 from operon.errors import (
     DeclarationError,
     ForkedProcess,
@@ -81,6 +83,7 @@ class Engine:
         self.starting: set[int] = set()
         """The nonces of what is being started or claimed to run here: its row may be there before its answer is."""
         self.queues: set[str] = set()
+        self.cleaning = Cleaning(self)
         self._deadlines: dict[str, Timer] = {}
         self._reserved = {False: 0, True: 0}
         self._abandoned: set[Future[Any]] = set()
@@ -99,6 +102,7 @@ class Engine:
         """For blocking work that a client waits for: it never waits behind what runs in the background."""
         self.loop = Loop(BodyTimers(self))
         self.service = Executor(self)
+        self.weights = Weights(self.clockwork, self.service.lighter)
 
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,6 +167,7 @@ class Engine:
             left = tuple(self.runs.values())
         for run in left:
             self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
+        self.cleaning.leave()
         self._drain(min(LEAVING, drain))
 
     def close(self) -> None:
@@ -181,7 +186,7 @@ class Engine:
     def _drain(self, seconds: float) -> None:
         deadline = self.clock() + seconds
         with self._idle:
-            while self._lives and self.clock() < deadline:
+            while (self._lives or self.cleaning) and self.clock() < deadline:
                 self._idle.wait(max(0.0, min(0.5, deadline - self.clock())))
 
     def forget(self) -> None:
@@ -350,6 +355,7 @@ class Engine:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
         done: Future[Outcome | None] = Future()
         self._begin(it.row)
+        self.weights.add(it)
         if function.asynchronous:
             self.loop.spawn(lambda: drivers.adrive(self, self._life(it, function, inline=inline)), done)
         else:
@@ -408,7 +414,8 @@ class Engine:
             before = self.runs.get(row.id)
             self.runs[row.id] = run
         self.pens.open(run)
-        if row.deadline is not None:
+        run.late = row.deadline is not None and row.deadline <= self.now()
+        if row.deadline is not None and not run.late:
             self._deadlines[row.id] = self.clockwork.after(
                 row.deadline - self.now(), lambda: interrupting.expire(self, run)
             )
@@ -426,6 +433,7 @@ class Engine:
             if self._lives.get(row.id) == row.claim:
                 del self._lives[row.id]
             self._idle.notify_all()
+        self.weights.remove(row)
         if run is not None:
             self.pens.close(run)
             self.waits.abandon(run, run.die(Suspended(f"{row.id} has left.")))  # threads may still wait in it

@@ -48,6 +48,8 @@ log = logging.getLogger("operon")
 BEATS_A_LEASE = 5
 STILL = 1.5
 """So many of our own beats another's beat stands still before it is dead: its next one may be a little late."""
+JOURNALS = 32 * 2**20
+"""How long the texts of the journals may be, all together, with which runs begin here at the same time."""
 SWEEP = 500
 PATIENCE = 2.0
 """Seconds that closing waits for a database that does not answer."""
@@ -70,6 +72,8 @@ class Executor:
         """Of which colours, async or not, something may be ready."""
         self._news = False
         self._doubted = False
+        self._weight = 0.0
+        """How long the texts of a journal were, on the average, of what was claimed last."""
         self._own_due: float | None = None
         """When the first of what was parked or delayed here will be ready; no heartbeat older than that can hide it."""
         self._next_due: float | None = None
@@ -123,6 +127,11 @@ class Executor:
                     return
                 self._own_due = due
         self._bell.ring()
+
+    def lighter(self) -> None:
+        """Say that there is room for more journals: what could not be claimed may be now."""
+        if self.backlog:
+            self.nudge(colours=self.backlog)
 
     def doubt(self) -> None:
         """Say that what runs here may have been cancelled: look at once, and not at the next heartbeat."""
@@ -180,6 +189,7 @@ class Executor:
         if self._doubted:
             self._doubted = False
             yield from self._attempt(self._dismiss())
+            yield from self._attempt(self._tidy())
         if colours := self._ready():
             yield from self._claim(colours)
         if pulse is not None and self.alive:
@@ -196,6 +206,11 @@ class Executor:
         except Exception:
             log.exception("The executor stumbled, and goes on.")
         return None
+
+    def _tidy(self) -> Op[None]:
+        """Begin what clean-ups there are places for."""
+        if self._claiming:
+            yield from self._engine.cleaning.begin()
 
     def _first_due(self) -> float | None:
         dues = (self._own_due, self._next_due, self._calendar.at)
@@ -242,19 +257,23 @@ class Executor:
         claimed = 0
         while names:
             free = self._engine.free(asynchronous=asynchronous)
-            if free <= 0:
+            room = JOURNALS - self._engine.weights.total
+            if free <= 0 or room <= 0:
                 if asynchronous in self.backlog:
                     break
                 self.backlog |= {asynchronous}  # from here on, who gives a place back says so
                 continue
+            free = min(free, max(1, int(room / self._weight))) if self._weight else free
             queues = tuple((name, free) for name in self._queues())
             found = yield from ask(
-                Claim(self.id, names, self._engine.program.instances(), self._engine.version, free, queues)
+                Claim(self.id, names, self._engine.program.instances(), self._engine.version, free, queues, room)
             )
             for it in found:
                 yield from self._run_here(it)
             claimed += len(found)
-            if len(found) < free:
+            weight = sum(it.weight for it in found)
+            self._weight = weight / len(found) if found else 0.0
+            if len(found) < free and weight < room:
                 self.backlog -= {asynchronous}
                 break
         return claimed
@@ -302,6 +321,8 @@ class Executor:
             yield self._rewind(back)
         yield self._watch(pulse)
         yield self._reconcile(pulse)
+        if pulse.untidy:
+            yield self._tidy()
         yield self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
         if pulse.stirred:
             yield ask(Wake(None))

@@ -18,6 +18,8 @@ from operon.errors import Cancelled, Suspended
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
 
+REPLAYED = 5.0
+"""Seconds after which a replay is interrupted wherever it is."""
 REMEMBERED = 100_000
 """Claims that were revoked, and may belong to what is about to begin here."""
 
@@ -33,8 +35,17 @@ CancelledInTask.__module__ = Cancelled.__module__
 def kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
     """End a run from outside: what it waits for raises the first cause given, and so does its next verb.
 
-    That it is cancelled, a body on the loop hears at its await, whatever it awaits.
+    That it is cancelled, a body on the loop hears at its await, whatever it awaits; and one that is replayed where it
+    was before, not at what it did long ago.
     """
+    if isinstance(cause, Cancelled) and run.dead is None and run.behind():
+        run.caught_up(lambda: _kill(engine, run, cause))
+        engine.clockwork.after(REPLAYED, lambda: _kill(engine, run, cause))
+        return cause
+    return _kill(engine, run, cause)
+
+
+def _kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
     fresh = run.dead is None
     first = run.die(CancelledInTask(*cause.args) if isinstance(cause, Cancelled) else cause)
     if not isinstance(first, Cancelled):

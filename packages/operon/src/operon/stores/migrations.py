@@ -30,6 +30,11 @@ class Migration:
     script: str
 
     @property
+    def title(self) -> str:
+        """What it is noted as, so that code that does not know it knows its phase."""
+        return f"{self.phase}_{self.name}"
+
+    @property
     def checksum(self) -> str:
         """Tells whether the script that was applied is the one that is shipped."""
         return sha256(self.script.encode()).hexdigest()
@@ -38,8 +43,8 @@ class Migration:
 class Ledger(Protocol):
     """What a database says of the migrations applied to it."""
 
-    def applied(self) -> Mapping[int, str]:
-        """Number and checksum of each; empty where there is no schema yet."""
+    def applied(self) -> Mapping[int, tuple[str, str]]:
+        """By number, what each was noted as, and its checksum; empty where there is no schema yet."""
         ...
 
     def lock(self) -> AbstractContextManager[object]:
@@ -68,7 +73,8 @@ def migrate(ledger: Ledger, migrations: tuple[Migration, ...], *, allowed: bool 
     Safe from many processes at once: one migrates, the others wait and then find nothing to do.
 
     Raises:
-        SchemaMismatch: the schema is newer, was made by an edited script, or is older and `allowed` is False.
+        SchemaMismatch: the schema is newer, and something was taken away; it was made by an edited script; or it is
+            older and `allowed` is False.
     """
     missing = pending(ledger.applied(), migrations)
     if not missing:
@@ -83,11 +89,13 @@ def migrate(ledger: Ledger, migrations: tuple[Migration, ...], *, allowed: bool 
             ledger.apply(migration)
 
 
-def pending(applied: Mapping[int, str], migrations: tuple[Migration, ...]) -> list[Migration]:
-    """The scripts still to apply, having compared those that were."""
+def pending(applied: Mapping[int, tuple[str, str]], migrations: tuple[Migration, ...]) -> list[Migration]:
+    """The scripts still to apply, having compared those that were; what a newer version has added is no matter."""
     known = {migration.number: migration for migration in migrations}
-    for number, checksum in applied.items():
+    for number, (title, checksum) in applied.items():
         if number not in known:
+            if title.startswith("pre_"):
+                continue
             raise SchemaMismatch(
                 f"The database has migration {number:04}, which this version of Operon does not know: "
                 "a newer one was here. Upgrade this process to that version."

@@ -118,7 +118,8 @@ def _age(workflow: Workflow) -> tuple[float, str]:
 def _erasable(store: MemoryStore, workflow: Workflow) -> bool:
     parent = store.workflows.get(workflow.row.parent or "")
     awaited = any(workflow.row.id in it.awaits for it in store.workflows.values())
-    return (parent is None or parent.row.erased) and not awaited
+    untidy = workflow.cleanup is not None and workflow.cleanup.open(store.clock())
+    return (parent is None or parent.row.erased) and not awaited and not untidy
 
 
 def _forgettable(store: MemoryStore, workflow: Workflow) -> bool:

@@ -33,8 +33,10 @@ from operon.core.rows import (
     first_row,
 )
 from operon.core.states import MOVES, Status
-from operon.stores.memory import batches, clocks, retention, schedules
+from operon.stores.memory import batches, cleaning, clocks, retention, schedules
 from operon.stores.memory import queues as lines
+from operon.stores.memory.clocks import Clock
+from operon.stores.portions import excess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,28 +49,6 @@ T = TypeVar("T")
 READY_FROM = MOVES["claim"][0]
 
 
-class Clock:
-    """A clock that stands still until it is advanced, or follows another and can be moved ahead of it.
-
-    Standing still, each reading is a microsecond after the last, so that the order of events is that of their instants.
-    """
-
-    def __init__(self, source: Callable[[], float] | None = None, start: float = 1_700_000_000.0) -> None:
-        self._source = source
-        self._ahead = 0.0 if source else start
-
-    def __call__(self) -> float:
-        """Seconds since 1970, to the microsecond, as a datetime has them."""
-        if self._source:
-            return round(self._source() + self._ahead, 6)
-        self.advance(1e-6)
-        return round(self._ahead, 6)
-
-    def advance(self, seconds: float) -> None:
-        """Let this much time pass."""
-        self._ahead += seconds
-
-
 @dataclass(slots=True)
 class Workflow:
     """A row, its journal by position, and what it waits for."""
@@ -78,6 +58,7 @@ class Workflow:
     claims: dict[str, int] = field(default_factory=dict[str, int])
     """The claim that wrote each position."""
     awaits: tuple[str, ...] = ()
+    cleanup: cleaning.Cleanup | None = None
 
 
 class MemoryStore:
@@ -227,7 +208,10 @@ class MemoryStore:
                 started_at=now if row.started_at is None else row.started_at,
                 ready_at=None,
             )
-        return tuple(Claimed(workflow.row, _history(workflow)) for workflow in ready)
+        weights = {it.row.id: Claimed(it.row, _history(it)).weight for it in ready if not it.row.fresh}
+        over = {row.id: row.claim for row in excess((it.row for it in ready), weights, command.room)}
+        self.hand_back(c.HandBack(command.executor, tuple(Guard(*it) for it in over.items())))
+        return tuple(Claimed(it.row, _history(it)) for it in ready if it.row.id not in over)
 
     def wake(self, command: c.Wake) -> int:
         """Make ready, now, what is parked and not ready yet."""
@@ -246,6 +230,7 @@ class MemoryStore:
         now = self.clock()
         for workflow in there:
             if not workflow.row.status.ended:
+                cleaning.note(workflow, now)
                 _end(workflow, Outcome(Status.CANCELLED), now)
                 workflow.row = replace(workflow.row, claim=workflow.row.claim + 1)
         guards = (Guard(it.row.id, it.row.claim - 1) for it in there if it.row.status is Status.CANCELLED)
@@ -303,6 +288,7 @@ class MemoryStore:
             stirred=orphaned or any(self._is_stirred(w, None) for w in self._sleepers(now)),
             lined=any(lines.in_line(w.row) for w in self.workflows.values()),
             planned=None if planned is None else planned - now,
+            untidy=any(cleaning.due(self, now)),
         )
 
     def list_executors(self, _: c.Executors) -> tuple[Peer, ...]:
@@ -429,6 +415,9 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
     c.Rewind: clocks.rewind,
+    c.Tidy: cleaning.tidy,
+    c.CleanUp: cleaning.clean_up,
+    c.Cleaned: cleaning.cleaned,
     c.Ripen: batches.ripen,
     c.Form: batches.form,
     c.Delete: retention.delete,

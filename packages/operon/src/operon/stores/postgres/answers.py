@@ -12,6 +12,7 @@ from psycopg.errors import LockNotAvailable
 
 from operon.core import commands as c
 from operon.core.rows import Claimed, Entry, Filter, Guard, Kind, Outcome, Peer, Pulse, WorkflowRow, read_row
+from operon.stores.portions import excess
 from operon.stores.postgres import batches, queues, retention, schedules
 from operon.stores.postgres.writes import outcome
 
@@ -92,9 +93,20 @@ def claim(session: Session, command: c.Claim) -> tuple[Claimed, ...]:
         except LockNotAvailable:
             if not rows:
                 raise
-    taken = [workflow(row) for row in rows]
+    taken = _portion(session, command, [workflow(row) for row in rows])
     histories = journals(session, [row.id for row in taken if not row.fresh])
     return tuple(Claimed(row, histories.get(row.id, ())) for row in taken)
+
+
+def _portion(session: Session, command: c.Claim, taken: list[WorkflowRow]) -> list[WorkflowRow]:
+    """Keep those for whose journals there is room, and give the others back."""
+    heavy = [row.id for row in taken if not row.fresh]
+    weights = {row["workflow_id"]: row["weight"] for row in session.rows("weights", ids=heavy)} if heavy[1:] else {}
+    over = {row.id: row.claim for row in excess(taken, weights, command.room)}
+    if over:
+        ids, claims = [*over], [*over.values()]
+        session.rows("hand_back", executor=command.executor, ids=ids, claims=claims)
+    return [row for row in taken if row.id not in over]
 
 
 def cancel(session: Session, command: c.Cancel) -> tuple[Guard, ...]:
@@ -102,11 +114,29 @@ def cancel(session: Session, command: c.Cancel) -> tuple[Guard, ...]:
     return queues.cancel(session, command.workflow_id, children=command.children)
 
 
+def tidy(session: Session, command: c.Tidy) -> None:
+    """Note that a clean-up is due."""
+    session.rows("tidy", id=command.workflow_id, claim=command.claim)
+
+
+def clean_up(session: Session, command: c.CleanUp) -> tuple[Claimed, ...]:
+    """Take clean-ups, and read the journals, which nobody writes any more."""
+    wanted = {name: getattr(command, name) for name in ("executor", "version", "limit")}
+    rows = session.rows("clean_up", **wanted, names=list(command.names), instances=list(command.instances))
+    taken = [workflow(row) for row in rows]
+    histories = journals(session, [row.id for row in taken])
+    return tuple(Claimed(row, histories.get(row.id, ())) for row in taken)
+
+
+def cleaned(session: Session, command: c.Cleaned) -> None:
+    """Note that one is done."""
+    session.rows("cleaned", id=command.workflow_id, executor=command.executor)
+
+
 def wake(session: Session, command: c.Wake) -> int:
     """Make ready those who wait."""
-    if command.targets is None:
-        return len(session.rows("wake_lost"))
-    return len(session.rows("wake", targets=list(command.targets)))
+    targets = None if command.targets is None else list(command.targets)
+    return len(session.rows("wake", targets=targets))
 
 
 def enlist(session: Session, command: c.Enlist) -> int:
@@ -202,6 +232,9 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.Describe: describe,
     c.Claim: claim,
     c.Cancel: cancel,
+    c.Tidy: tidy,
+    c.CleanUp: clean_up,
+    c.Cleaned: cleaned,
     c.Wake: wake,
     c.Enlist: enlist,
     c.Beat: beat,

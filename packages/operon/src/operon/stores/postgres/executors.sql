@@ -41,19 +41,16 @@ select
             and case when declared then name = any(:schedules::text[]) else function = any(:functions::text[]) end
         order by next_at limit 1
     ))::float8 - extract(epoch from clock_timestamp())::float8 as planned,
-    exists (
-        select from operon.awaits a
-        where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)
-            and exists (
-                select from operon.workflows w
-                where w.id = a.workflow_id and w.status = 2
-                    and (w.ready_at is null or w.ready_at > statement_timestamp())
-            )
-    ) or exists (
+    exists (select from operon.wakes) or exists (
         select from operon.executors e
         where not e.alive and exists (select from operon.workflows w where w.executor = e.id and w.status = 1)
     ) as stirred,
-    exists (select from operon.workflows where status = 0 and queue is not null and ready_at is null) as lined;
+    exists (select from operon.workflows where status = 0 and queue is not null and ready_at is null) as lined,
+    exists (
+        select from operon.workflows
+        where cleanup_until > statement_timestamp() and status > 3 and erased = 0 and cleanups < 3
+            and (cleaner is null or cleaner not in (select id from operon.executors where alive))
+    ) as untidy;
 
 -- executors: every executor known, living ones first
 select id, beat, app, host, pid, born, alive, extract(epoch from lease_until)::float8 as lease_until, version

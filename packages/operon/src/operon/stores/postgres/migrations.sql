@@ -4,7 +4,7 @@
 select exists (select from pg_tables where schemaname = 'operon' and tablename = 'migrations') as present;
 
 -- applied: the migrations of this database
-select number, checksum from operon.migrations;
+select number, name, checksum from operon.migrations;
 
 -- exclude: keep everybody else from migrating until the end of the transaction
 select pg_advisory_xact_lock(7305804402566528);

@@ -19,6 +19,7 @@ class Pool:
     def __init__(self, address: Address, size: int) -> None:
         self._idle = [Session(address) for _ in range(size)]
         self._permits = BoundedSemaphore(size)
+        self._closed = False
         self.threads = Threads(size + 1, f"operon-{address.purpose}")
 
     @contextmanager
@@ -30,8 +31,11 @@ class Pool:
                 yield session
             finally:
                 self._idle.append(session)
+                if self._closed:
+                    session.close()
 
     def close(self) -> None:
-        """Disconnect those that are not lent."""
+        """Disconnect; those that are lent, when they come back."""
+        self._closed = True
         for session in self._idle:
             session.close()

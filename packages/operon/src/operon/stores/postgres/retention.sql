@@ -26,6 +26,7 @@ with page as materialized (
     where id in (select id from page) and status > 3 and erased = 0
         and (select p.erased from operon.workflows p where p.id = w.parent and p.erased = 0) is null
         and (select 1 from operon.awaits a where a.awaited = w.id limit 1) is null
+        and (cleanup_until is null or cleanup_until <= statement_timestamp() or cleanups >= 3)
     order by id
     for no key update skip locked
 ), gone as (

@@ -39,13 +39,13 @@ SERVICE = 5.0
 OPENING = 5.0
 """Seconds to find the database at launch: somebody is looking at the screen."""
 SERVICES: frozenset[type[Command[Any]]] = frozenset({
-    c.Bury, c.Claim, c.Due, c.Executors, c.Fire, c.HandBack, c.Opening, c.Prune, c.Retire, c.Ripen, c.Running, c.Strip,
-    c.Sweep, c.TakeOver, c.Wake,
+    c.Bury, c.Claim, c.Cleaned, c.CleanUp, c.Due, c.Executors, c.Fire, c.HandBack, c.Opening, c.Prune, c.Retire,
+    c.Ripen, c.Running, c.Strip, c.Sweep, c.TakeOver, c.Wake,
 })  # fmt: skip
 """What processes ask for themselves, again and again."""
 CHANGES: frozenset[type[Command[Any]]] = frozenset({
     c.Advance, c.Cancel, c.Delete, c.Enlist, c.Form, c.ForgetSchedule, c.KeepSchedule, c.Seed, c.SetQueue, c.Start,
-    c.StartMany,
+    c.StartMany, c.Tidy,
 })  # fmt: skip
 """What somebody waits for, and may lock rows."""
 USERS = ("lock", "record", "settle", "join", "joined")

@@ -19,6 +19,10 @@ update operon.workflows w set
 from picked where w.id = picked.id
 returning w.*, picked.ready_at as since;
 
+-- weights: how many bytes the journals of some workflows have
+select workflow_id, sum(coalesce(octet_length(output), 0) + coalesce(octet_length(error), 0))::bigint as weight
+from operon.steps where workflow_id = any(:ids::text[]) group by workflow_id;
+
 -- describe: one workflow
 select * from operon.workflows where id = :id::text;
 
@@ -79,9 +83,35 @@ with recursive tree as (
 )
 update operon.workflows w set
     status = 6, claim = claim + 1, ready_at = null, ended_at = clock_timestamp(), output = null,
-    error = null
+    error = null,
+    cleanup_until = case
+        when status in (0, 2) and attempts > 0 then clock_timestamp() + interval '1 hour' else cleanup_until
+    end
 from live where w.id = live.id
 returning w.id;
+
+-- tidy: note that a clean-up is due, once it has ended
+update operon.workflows set cleanup_until = clock_timestamp() + interval '1 hour'
+where id = :id::text and claim = :claim::bigint and status = 1;
+
+-- clean_up: take those that are due and nobody alive is at
+with picked as materialized (
+    select id from operon.workflows
+    where cleanup_until > statement_timestamp() and status > 3 and erased = 0 and cleanups < 3
+        and name = any(:names::text[]) and (instance is null or instance = any(:instances::text[]))
+        and (pin is null or pin = :version::text)
+        and (cleaner is null or cleaner not in (select id from operon.executors where alive))
+    order by cleanup_until
+    limit :limit::int
+    for no key update skip locked
+)
+update operon.workflows w set cleaner = :executor::bigint, cleanups = cleanups + 1
+from picked where w.id = picked.id
+returning w.*;
+
+-- cleaned: note that one is done
+update operon.workflows set cleanup_until = null, cleaner = null
+where id = :id::text and cleaner = :executor::bigint;
 
 -- revoked: the claims under which what is cancelled of a tree may still be run
 with recursive tree as (
@@ -91,24 +121,27 @@ with recursive tree as (
 )
 select id, claim - 1 as claim from operon.workflows where status = 6 and id in (select id from tree) order by id;
 
--- Who is locked is passed by here: the next heartbeat finds him still asleep, and asks for `wake_lost`.
--- wake: make ready the parked workflows that await one of these
-with sleeper as materialized (
+-- Who is locked is passed by here, and the note stays: the next heartbeat finds it, and asks for all that are left.
+-- wake: make ready the parked workflows that await one of these; with none, one of all who are noted
+with noted as materialized (
+    select awaited from operon.wakes
+    where :targets::text[] is null or awaited = any(:targets::text[])
+    order by awaited
+    limit 1000
+    for update skip locked
+), over as materialized (
+    select awaited from noted union select unnest(:targets::text[])
+), sleeper as materialized (
     select id from operon.workflows
-    where id in (select workflow_id from operon.awaits where awaited = any(:targets::text[]))
+    where id in (select workflow_id from operon.awaits where awaited in (select awaited from over))
         and status = 2 and (ready_at is null or ready_at > statement_timestamp())
     order by id for no key update skip locked
-)
-update operon.workflows w set ready_at = clock_timestamp() from sleeper where w.id = sleeper.id returning w.id;
-
--- wake_lost: make ready the parked workflows that await one that has ended: what a process that died left undone
-with sleeper as materialized (
-    select id from operon.workflows
-    where id in (
-            select workflow_id from operon.awaits a
-            where not exists (select from operon.workflows t where t.id = a.awaited and t.status < 3)
-        )
-        and status = 2 and (ready_at is null or ready_at > statement_timestamp())
-    order by id for no key update skip locked
+), forgotten as (
+    delete from operon.wakes w using noted
+    where w.awaited = noted.awaited and not exists (
+        select from operon.awaits a join operon.workflows p on p.id = a.workflow_id
+        where a.awaited = noted.awaited and p.status = 2 and (p.ready_at is null or p.ready_at > statement_timestamp())
+            and p.id not in (select id from sleeper)
+    )
 )
 update operon.workflows w set ready_at = clock_timestamp() from sleeper where w.id = sleeper.id returning w.id;

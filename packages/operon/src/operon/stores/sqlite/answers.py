@@ -31,6 +31,7 @@ from operon.core.rows import (
     workflow_parameters,
 )
 from operon.core.states import Status, status_of
+from operon.stores.portions import excess
 from operon.stores.sqlite import batches, queues, retention, schedules
 from operon.stores.sqlite.connection import SQL, Connection
 
@@ -149,21 +150,49 @@ def _claim(db: Connection, command: c.Claim, now: float) -> tuple[Claimed, ...]:
     if not order:
         return ()
     taken = list(_rows(db.run("claim", ids=json.dumps([*order]), executor=command.executor, now=now)))
-    journals = _journals(db, [row.id for row in taken if not row.fresh])
     taken.sort(key=lambda row: order[row.id])
+    taken = _portion(db, command, taken, now)
+    journals = _journals(db, [row.id for row in taken if not row.fresh])
     return tuple(Claimed(row, journals.get(row.id, ())) for row in taken)
 
 
+def _portion(db: Connection, command: c.Claim, taken: list[WorkflowRow], now: float) -> list[WorkflowRow]:
+    """Keep those for whose journals there is room, and give the others back."""
+    heavy = [row.id for row in taken if not row.fresh]
+    weights = dict(db.run("weights", ids=json.dumps(heavy)).fetchall()) if heavy[1:] else {}
+    over = {row.id: row.claim for row in excess(taken, weights, command.room)}
+    if over:
+        _hand_back(db, c.HandBack(command.executor, tuple(Guard(*it) for it in over.items())), now)
+    return [row for row in taken if row.id not in over]
+
+
 def _wake(db: Connection, command: c.Wake, now: float) -> int:
-    if command.targets is None:
-        return db.changes("wake_lost", now=now)
-    return db.changes("wake", targets=json.dumps(command.targets), now=now)
+    targets = [key for (key,) in db.run("noted")] if command.targets is None else command.targets
+    woken = db.changes("wake", targets=json.dumps(targets), now=now)
+    db.run("forget_wakes", targets=json.dumps(targets))
+    return woken
 
 
 def _cancel(db: Connection, command: c.Cancel, now: float) -> tuple[Guard, ...]:
     tree = {"id": command.workflow_id, "children": command.children}
     db.run("cancel", **tree, now=now)
     return tuple(Guard(*row) for row in db.run("revoked", **tree))
+
+
+def _tidy(db: Connection, command: c.Tidy, now: float) -> None:
+    db.run("tidy", id=command.workflow_id, claim=command.claim, now=now)
+
+
+def _clean_up(db: Connection, command: c.CleanUp, now: float) -> tuple[Claimed, ...]:
+    names, instances = json.dumps(command.names), json.dumps(command.instances)
+    wanted = {"executor": command.executor, "version": command.version, "limit": command.limit}
+    taken = list(_rows(db.run("clean_up", **wanted, names=names, instances=instances, now=now)))
+    journals = _journals(db, [row.id for row in taken])
+    return tuple(Claimed(row, journals.get(row.id, ())) for row in taken)
+
+
+def _cleaned(db: Connection, command: c.Cleaned, _now: float) -> None:
+    db.run("cleaned", id=command.workflow_id, executor=command.executor)
 
 
 def _enlist(db: Connection, command: c.Enlist, now: float) -> int:
@@ -173,7 +202,7 @@ def _enlist(db: Connection, command: c.Enlist, now: float) -> int:
 
 def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
     alive = db.changes("beat", executor=command.executor, ttl=command.ttl, now=now) == 1
-    running, due, stirred, lined = db.one("pulse", executor=command.executor, now=now)
+    running, due, stirred, lined, untidy = db.one("pulse", executor=command.executor, now=now)
     expired = tuple((peer, beat) for peer, beat in db.run("expired", now=now))
     at = schedules.planned(db, command.fires)
     return Pulse(
@@ -185,6 +214,7 @@ def _beat(db: Connection, command: c.Beat, now: float) -> Pulse:
         stirred=bool(stirred),
         lined=bool(lined),
         planned=None if at is None else at - now,
+        untidy=bool(untidy),
     )
 
 
@@ -294,6 +324,9 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.Claim: _claim,
     c.Wake: _wake,
     c.Cancel: _cancel,
+    c.Tidy: _tidy,
+    c.CleanUp: _clean_up,
+    c.Cleaned: _cleaned,
     c.Enlist: _enlist,
     c.Beat: _beat,
     c.Bury: _bury,

@@ -6,22 +6,20 @@ returning id;
 -- beat: renew the lease of the living; the dead stay dead
 update operon_executors set beat = beat + 1, lease_until = :now + :ttl where id = :executor and alive;
 
--- From the awaits to their rows: the other way round every heartbeat would walk through all that ever ended.
 -- pulse: what a process must know
 select
   (select count(*) from operon_workflows where status = 1 and executor = :executor),
   (select min(ready_at) from operon_workflows where status in (0, 2)) - :now,
-  exists (
-    select 1 from operon_awaits a
-    where not exists (select 1 from operon_workflows where id = a.awaited and status < 3)
-      and exists (
-        select 1 from operon_workflows where id = a.workflow_id and (ready_at is null or ready_at > :now)
-      )
-  ) or exists (
+  exists (select 1 from operon_wakes) or exists (
     select 1 from operon_executors e
     where not e.alive and exists (select 1 from operon_workflows w where w.executor = e.id and w.status = 1)
   ),
-  exists (select 1 from operon_workflows where status = 0 and queue is not null and ready_at is null);
+  exists (select 1 from operon_workflows where status = 0 and queue is not null and ready_at is null),
+  exists (
+    select 1 from operon_workflows
+    where cleanup_until > :now and status > 3 and not erased and cleanups < 3
+      and (cleaner is null or cleaner not in (select id from operon_executors where alive))
+  );
 
 -- expired: living executors whose lease has run out
 select id, beat from operon_executors where alive and lease_until < :now order by id;

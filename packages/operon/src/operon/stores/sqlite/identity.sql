@@ -2,7 +2,7 @@
 select 1 from sqlite_master where name = 'operon_migrations';
 
 -- migrations: which scripts were applied
-select number, checksum from operon_migrations;
+select number, name, checksum from operon_migrations;
 
 -- note: that a script was applied
 insert into operon_migrations (number, name, checksum, applied_at) values (:number, :name, :checksum, :now);

@@ -20,11 +20,11 @@ class SqliteLedger:
         self._connection = connection
         self._now = now
 
-    def applied(self) -> Mapping[int, str]:
-        """Give number and checksum of each."""
+    def applied(self) -> Mapping[int, tuple[str, str]]:
+        """Give name and checksum of each."""
         if self._connection.one("schema") is None:
             return {}
-        return dict(self._connection.run("migrations"))
+        return {number: (name, checksum) for number, name, checksum in self._connection.run("migrations")}
 
     def lock(self) -> AbstractContextManager[None]:
         """Enter a transaction that no other process can enter."""
@@ -34,7 +34,7 @@ class SqliteLedger:
         """Run a script within that transaction: `executescript` would commit it."""
         for statement in statements(migration.script):
             self._connection.execute(statement)
-        noted = {"number": migration.number, "name": migration.name, "checksum": migration.checksum}
+        noted = {"number": migration.number, "name": migration.title, "checksum": migration.checksum}
         self._connection.run("note", **noted, now=self._now)
 
 

@@ -40,7 +40,7 @@ def sweep(db: Connection, command: c.Sweep, now: float) -> Swept:
             break
         at = key = None
     ids = json.dumps([key for _, key, _ in page])
-    free = json.dumps([key for (key,) in db.run("forgettable" if command.keys else "erasable", ids=ids)])
+    free = json.dumps([key for (key,) in db.run("forgettable" if command.keys else "erasable", ids=ids, now=now)])
     gone = db.changes("delete" if command.keys else "erase", ids=free)
     if len(page) < command.limit:
         return Swept(gone)

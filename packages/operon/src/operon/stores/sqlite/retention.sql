@@ -19,7 +19,8 @@ limit :limit;
 select id from operon_workflows w
 where id in (select value from json_each(:ids))
   and not exists (select 1 from operon_workflows where id = w.parent and erased = 0)
-  and not exists (select 1 from operon_awaits where awaited = w.id);
+  and not exists (select 1 from operon_awaits where awaited = w.id)
+  and (cleanup_until is null or cleanup_until <= :now or cleanups >= 3);
 
 -- The id of a parent that were free would soon be that of another, whose children would take these for their own.
 -- forgettable: those that nothing descends from

@@ -65,25 +65,27 @@ set
 where id in (select value from json_each(:ids))
 returning *;
 
+-- weights: how many bytes the journals of some have, or nearly so
+select workflow_id, sum(ifnull(length(output), 0) + ifnull(length(error), 0)) from operon_steps
+where workflow_id in (select value from json_each(:ids)) group by workflow_id;
+
 -- wake: make ready the sleepers that await one of these
 update operon_workflows set ready_at = :now
 where status = 2
   and (ready_at is null or ready_at > :now)
   and id in (select workflow_id from operon_awaits where awaited in (select value from json_each(:targets)));
 
--- wake_lost: make ready the sleepers that await what is over or gone
-update operon_workflows set ready_at = :now
-where status = 2
-  and (ready_at is null or ready_at > :now)
-  and id in (
-    select workflow_id from operon_awaits
-    where not exists (select 1 from operon_workflows where id = awaited and status < 3)
-  );
+-- noted: who ended while somebody awaited it, and nobody has been woken for it yet
+select awaited from operon_wakes;
+
+-- forget_wakes: they have
+delete from operon_wakes where awaited in (select value from json_each(:targets));
 
 -- cancel: a workflow and, if wanted, what descends from it, even below one that has ended
 update operon_workflows
 set
-  status = 6, claim = claim + 1, ready_at = null, ended_at = :now, output = null, error = null
+  status = 6, claim = claim + 1, ready_at = null, ended_at = :now, output = null, error = null,
+  cleanup_until = iif(status in (0, 2) and attempts > 0, :now + 3600, cleanup_until)
 where status < 4 and id in (
   with recursive tree (id) as (
     select :id
@@ -100,6 +102,26 @@ with recursive tree (id) as (
   select child.id from operon_workflows child join tree on child.parent = tree.id where :children
 )
 select id, claim - 1 from operon_workflows where status = 6 and id in (select id from tree) order by id;
+
+-- tidy: note that a clean-up is due, once it has ended
+update operon_workflows set cleanup_until = :now + 3600 where id = :id and claim = :claim and status = 1;
+
+-- clean_up: take those that are due and nobody alive is at
+update operon_workflows set cleaner = :executor, cleanups = cleanups + 1
+where id in (
+  select id from operon_workflows
+  where cleanup_until > :now and status > 3 and not erased and cleanups < 3
+    and name in (select value from json_each(:names))
+    and (instance is null or instance in (select value from json_each(:instances)))
+    and (pin is null or pin = :version)
+    and (cleaner is null or cleaner not in (select id from operon_executors where alive))
+  order by cleanup_until
+  limit :limit
+)
+returning *;
+
+-- cleaned: note that one is done
+update operon_workflows set cleanup_until = null, cleaner = null where id = :id and cleaner = :executor;
 
 -- hand_back: return to the queue what an executor runs, each under its claim; with no :guards, all it has
 update operon_workflows set status = 0, executor = null, ready_at = :now, output = null, error = null

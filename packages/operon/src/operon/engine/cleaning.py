@@ -1,0 +1,117 @@
+"""The clean-up of workflows that were cancelled, or passed their deadline, while no process ran them.
+
+A body is replayed up to where it was, and hears of its end there, as one that runs does. What it does then is recorded
+nowhere; if this process dies at it, another begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from operon.core.commands import Cleaned, CleanUp, Op, ask
+from operon.core.execution import clean_up
+from operon.core.journal import Run
+from operon.core.states import Status
+from operon.engine import drivers
+from operon.engine.exits import interrupts
+from operon.errors import Cancelled, StepFailed, StoreError, Suspended
+
+if TYPE_CHECKING:
+    from operon.core.function import Function
+    from operon.core.rows import Claimed
+    from operon.engine.engine import Engine
+
+log = logging.getLogger("operon")
+
+
+class Cleaning:
+    """The clean-ups that are under way in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._runs: dict[Run, None] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._runs)
+
+    def begin(self) -> Op[None]:
+        """Take what is due, as far as there are places for it."""
+        engine = self._engine
+        for asynchronous in (False, True):
+            functions = engine.program.functions.items()
+            names = tuple(name for name, it in functions if it.asynchronous is asynchronous and it.kind == "workflow")
+            free = engine.free(asynchronous=asynchronous)
+            if names and free > 0:
+                instances = engine.program.instances()
+                found = yield from ask(CleanUp(engine.executor, names, instances, engine.version, free))
+                for it in found:
+                    self._spawn(it, engine.program.functions[it.row.name])
+
+    def leave(self) -> None:
+        """Leave those that have not come to where they hear of it: whoever is next begins them anew."""
+        for run in tuple(self._runs):
+            self._engine.kill(run, Suspended("The app is closing."))
+
+    def _spawn(self, it: Claimed, function: Function) -> None:
+        engine = self._engine
+        if engine.reserve(function, it.row.nonce, inline=True) is None:
+            return
+        run = Run(engine, it.row, it.journal, threading.Condition())
+        self._runs[run] = None
+        life = self._life(run, function)
+        if function.asynchronous:
+            engine.loop.spawn(lambda: drivers.adrive(engine, life), Future())
+        else:
+            around = engine.program.around
+            context = contextvars.Context()
+            engine.threads.submit(lambda: context.run(around, lambda: drivers.drive(engine, life)))
+
+    def _tell(self, run: Run) -> None:
+        what = "was cancelled" if run.row.status is Status.CANCELLED else "passed its deadline"
+        self._engine.kill(run, Cancelled(f"{run.id} {what}."))
+
+    def _life(self, run: Run, function: Function) -> Op[None]:
+        try:
+            if (yield from self._hear(run, function)):
+                yield from ask(Cleaned(self._engine.executor, run.id))
+        except StoreError as error:
+            log.warning("That %s has cleaned up could not be noted (%s).", run.id, error)
+        finally:
+            self._runs.pop(run, None)
+            self._engine.release(function, run.row.nonce)
+
+    def _hear(self, run: Run, function: Function) -> Op[bool]:
+        """Let a body hear of its end; answers whether it did."""
+        engine = self._engine
+        task = asyncio.current_task() if function.asynchronous else None
+        if task is not None:
+            run.tasks[task] = run.root
+        engine.waits.enter(run)  # so that it is never parked
+        try:
+            run.caught_up(lambda: self._tell(run))
+            yield from clean_up(run, function)
+        except (asyncio.CancelledError, GeneratorExit):  # its loop goes down
+            run.die(Suspended(f"{run.id} was left."))
+            raise
+        except BaseException as error:
+            if not _heard(error.__cause__ if isinstance(error, StepFailed) else error):
+                log.warning("The clean-up of %s (%s) failed.", run.id, run.row.name, exc_info=True)
+            if interrupts(error):
+                raise
+        finally:
+            run.tasks.pop(task, None)
+            end = run.die(Suspended(f"{run.id} has left."))
+            engine.waits.abandon(run, end)
+            engine.loop.cancel(run)
+        return not isinstance(end, Suspended)
+
+
+def _heard(error: BaseException | None) -> bool:
+    """Whether this says nothing but that it was told of its end: a task group raises that in a group."""
+    return error is not None and BaseExceptionGroup("", [error]).split(Cancelled)[1] is None

@@ -1,0 +1,253 @@
+"""A workflow that is cancelled, or passes its deadline, while it sleeps or waits, hears of it and cleans up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import operon
+from engine.conftest import MakeApp, crash
+from engine.test_workflows import poll
+from operon import Operon, aio
+from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
+
+
+class Saga:
+    """A workflow in both colours that has booked something, waits somewhere, and undoes it when it is cancelled."""
+
+    def __init__(self, app: Operon, seen: list[str], colour: str, waits: str) -> None:
+        self.app = app
+        self.seen = seen
+        self.inside = threading.Event()
+        self.free = threading.Event()
+        self.waits = waits
+
+        @app.step(name="note")
+        def note(what: str) -> str:
+            seen.append(what)
+            return what
+
+        @app.step(name="anote")
+        async def anote(what: str) -> str:
+            seen.append(what)
+            return what
+
+        @app.step(name="hold")
+        def hold() -> None:
+            seen.append("hold")
+            self.inside.set()
+            self.free.wait(60)
+
+        @app.workflow(name="slow")
+        def slow() -> None:
+            operon.sleep(3600)
+
+        @app.workflow(name="saga")
+        def saga() -> None:
+            note("book")
+            child = operon.start(slow) if waits == "result" else None
+            try:
+                if child is not None:
+                    child.result()
+                elif waits == "step":
+                    hold()
+                else:
+                    operon.sleep(3600)
+                note("never")
+            except Cancelled:
+                note("undo")
+                raise
+            finally:
+                note("finally")
+
+        @app.workflow(name="asaga")
+        async def asaga() -> None:
+            await anote("book")
+            child = await aio.start(slow) if waits == "result" else None
+            try:
+                async with asyncio.TaskGroup() as group:
+                    if child is not None:
+                        group.create_task(aside(child))
+                    else:
+                        group.create_task(aio.call(hold) if waits == "step" else aio.sleep(3600))
+                await anote("never")
+            except* Cancelled:
+                await anote("undo")
+                raise
+            finally:
+                await anote("finally")
+
+        async def aside(child: Any) -> None:
+            await child
+
+        self.saga: Any = saga if colour == "sync" else asaga
+
+    def asleep(self) -> None:
+        """Wait until it waits, and no process runs it."""
+        if self.waits == "step":
+            assert self.inside.wait(30)
+            crash(self.app)
+            self.free.set()
+        else:
+            poll(lambda: operon.describe("w").status == "waiting")
+
+
+CLEAN = ["book", "undo", "finally"]
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture(params=["sleep", "result"])
+def waits(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture
+def program(make: MakeApp, colour: str, waits: str) -> Callable[..., Saga]:
+    seen: list[str] = []
+
+    def one(**options: Any) -> Saga:
+        return Saga(make(**options), seen, colour, waits)
+
+    return one
+
+
+def test_who_is_cancelled_asleep_cleans_up(program: Callable[..., Saga]) -> None:
+    it = program()
+    with it.app:
+        handle = operon.start(it.saga.using(key="w"))
+        it.asleep()
+        operon.cancel("w")
+        with pytest.raises(WorkflowCancelled):
+            handle.result(30)
+        poll(lambda: it.seen == CLEAN)
+        assert operon.describe("w").status == "cancelled"
+        assert [step.name for step in operon.steps("w")][:1] == ["note" if it.saga.name == "saga" else "anote"]
+    with program().app:
+        assert it.seen == CLEAN
+
+
+def test_who_passes_its_deadline_asleep_cleans_up(program: Callable[..., Saga]) -> None:
+    it = program()
+    with it.app:
+        handle = operon.start(it.saga.using(key="w", timeout=2.0))
+        with pytest.raises(WorkflowTimedOut):
+            handle.result(30)
+        poll(lambda: it.seen == CLEAN)
+        assert operon.describe("w").status == "failed"
+
+
+def test_who_is_cancelled_while_nothing_runs_cleans_up_at_the_next_launch(program: Callable[..., Saga]) -> None:
+    """Also what the process that died had in its hands."""
+    first = program(lease=0.3)
+    first.app.launch()
+    operon.start(first.saga.using(key="w"))
+    first.asleep()
+    crash(first.app)
+    quiet = program(lease=0.3)
+    quiet.app.launch(run=False)
+    operon.cancel("w")
+    assert first.seen == ["book"]
+    quiet.app.close()
+    with program(lease=0.3).app:
+        poll(lambda: first.seen == CLEAN)
+
+
+def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str) -> None:
+    seen: list[str] = []
+    stuck, free = threading.Event(), threading.Event()
+
+    def declare(app: Operon, *, sticks: bool) -> Any:
+        @app.step(name="undo")
+        def undo() -> None:
+            seen.append("undo")
+            if sticks:
+                stuck.set()
+                free.wait(60)
+
+        @app.workflow(name="flow")
+        def flow() -> None:
+            try:
+                operon.sleep(3600)
+            except Cancelled:
+                undo()
+                seen.append("undone")
+
+        @app.workflow(name="aflow")
+        async def aflow() -> None:
+            try:
+                await aio.sleep(3600)
+            except Cancelled:
+                await aio.call(undo)
+                seen.append("undone")
+
+        return flow if colour == "sync" else aflow
+
+    app = make(lease=0.3)
+    flow = declare(app, sticks=True)
+    app.launch()
+    operon.start(flow.using(key="w"))
+    poll(lambda: operon.describe("w").status == "waiting")
+    operon.cancel("w")
+    assert stuck.wait(30)
+    crash(app)
+    other = make(lease=0.3)
+    declare(other, sticks=False)
+    with other:
+        poll(lambda: seen[:3] == ["undo", "undo", "undone"])
+        free.set()
+        assert operon.describe("w").status == "cancelled"
+
+
+def test_what_a_clean_up_raises_changes_nothing(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    app = make()
+
+    @app.workflow
+    def flow() -> None:
+        try:
+            operon.sleep(3600)
+        finally:
+            raise ValueError("no")
+
+    with app:
+        operon.start(flow.using(key="w"))
+        poll(lambda: operon.describe("w").status == "waiting")
+        operon.cancel("w")
+        poll(lambda: any("The clean-up of w" in it.message for it in caplog.records))
+        assert operon.describe("w").status == "cancelled"
+
+
+def test_a_clean_up_in_which_the_code_has_changed_is_none(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+    first, second = make(), make()
+
+    @first.workflow(name="flow")
+    def flow() -> None:
+        operon.now()
+        operon.sleep(3600)
+
+    @second.workflow(name="flow")
+    def other() -> None:
+        operon.uuid4()
+        seen.append("other")
+
+    with first:
+        operon.start(flow.using(key="w"))
+        poll(lambda: operon.describe("w").status == "waiting")
+    quiet = make()
+    quiet.launch(run=False)
+    operon.cancel("w")
+    quiet.close()
+    with second:
+        poll(lambda: any("The clean-up of w" in it.message for it in caplog.records))
+        assert operon.describe("w").status == "cancelled"
+    assert not seen
