@@ -258,6 +258,21 @@ def test_replace_cancels_the_one_before_with_its_children(world: World) -> None:
     assert fire(world, firing("c", overlap="replace")) == Fired(("c",))
 
 
+def test_replace_waits_behind_one_that_waits_for_its_own_turn(world: World) -> None:
+    """Several were late, and go one after the other: who replaces the last must not begin beside the first."""
+    planned(world)
+    fire(world, firing("a", overlap="queue"), firing("b", overlap="queue"))
+    executor = world.enlist()
+    assert world.claim(executor) == ["a"]
+    assert fire(world, firing("c", overlap="replace")) == Fired(("c",))
+    assert [world.status(key) for key in ("a", "b", "c")] == ["running", "waiting", "waiting"]
+    for before, behind in (("a", "b"), ("b", "c")):
+        assert world.claim(executor) == []
+        assert world.end(Guard(before, 1)).written
+        world.ask(Wake((before,)))
+        assert world.claim(executor) == [behind]
+
+
 def test_replace_cancels_nothing_for_an_instant_that_was_fired_before(world: World) -> None:
     """The clock was put back, or the schedule resumed: the run that goes on is the very one that would replace it."""
     planned(world)

@@ -18,7 +18,7 @@ from children import PATIENCE
 from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Client, Operon, Routes, aio, find, now, remote, schedules, sleep
-from operon.core.commands import KeepSchedule, Schedules
+from operon.core.commands import Fire, KeepSchedule, Schedules
 from operon.core.cron import Cron
 from operon.errors import BadValue, DeclarationError, KeyConflict, NotFound, NotInWorkflow
 from operon.stores.memory import Clock, MemoryStore
@@ -466,6 +466,33 @@ def test_to_make_the_same_again_is_harmless_and_another_is_refused(make: MakeApp
             schedules.create("coded", "0 9 * * *", coded, replace=True)
         schedules.delete("acme")
         assert [it.name for it in schedules.list()] == ["coded"]
+
+
+def test_a_change_plans_no_instant_that_was_fired_while_it_was_made(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody fires between the look at the clock and the change."""
+    fired: list[float] = []
+    right = time.store.apply
+
+    def late(command: Any) -> Any:
+        if isinstance(command, KeepSchedule) and not fired and (row := time.store.schedules.get("s")) is not None:
+            fired.append(row.next_at or 0.0)
+            time.clock.advance(60)
+            right(Fire("s", row.turn, fired[0] + 60, ()))
+        return right(command)
+
+    monkeypatch.setattr(time.store, "apply", late)
+    app = time.app()
+
+    @app.workflow
+    def tick() -> None: ...
+
+    with app:
+        schedules.create("s", "* * * * *", tick)
+        schedules.create("s", "* * * * *", tick, tz="Europe/London", replace=True)
+    assert fired == [START.timestamp() + 30]
+    assert time.row("s").next_at > fired[0]
 
 
 def test_a_trigger_runs_it_now_and_changes_nothing(time: Time) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from operon.core import asking, rows, steps
+from operon.core import asking, firing, rows, steps
 from operon.core import commands as c
 from operon.core.commands import Op, ask
 from operon.core.journal import WAKE, Run
@@ -24,7 +24,7 @@ from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
-from operon.stores.memory import MemoryStore
+from operon.stores.memory import MemoryStore, batches, retention, schedules
 from operon.stores.memory import queues as lines
 from operon.stores.memory import store as memory
 from operon.testing.simulate.datasource import Simulated
@@ -640,3 +640,113 @@ def who_wakes_waits_for_a_lock(patch: pytest.MonkeyPatch) -> None:
 
     right = Locks.bars
     patch.setattr(Locks, "bars", bars)
+
+
+# ── Schedules ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def a_turn_is_taken_twice(patch: pytest.MonkeyPatch) -> None:
+    def fire(self: MemoryStore, it: c.Fire) -> Any:
+        there = self.schedules.get(it.name)
+        return schedules.fire(self, it if there is None else replace(it, turn=there.turn))
+
+    command(patch, c.Fire, fire)
+
+
+@mutant
+def a_paused_schedule_is_fired(patch: pytest.MonkeyPatch) -> None:
+    def fire(self: MemoryStore, it: c.Fire) -> Any:
+        there = self.schedules.get(it.name)
+        if there is None or not there.paused:
+            return schedules.fire(self, it)
+        self.schedules[it.name] = replace(there, paused=False)
+        fired = schedules.fire(self, replace(it, turn=there.turn))
+        self.schedules[it.name] = replace(self.schedules[it.name], paused=True)
+        return fired
+
+    command(patch, c.Fire, fire)
+
+
+@mutant
+def what_was_missed_is_not_caught_up(patch: pytest.MonkeyPatch) -> None:
+    def due(row: Any, now: float, tolerance: float) -> Any:
+        return right(replace(row, plan=replace(row.plan, catch_up="skip")), now, tolerance)
+
+    right = firing.due
+    patch.setattr(firing, "due", due)
+
+
+@mutant
+def a_run_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
+    def start(store: MemoryStore, it: Any, *, behind: str | None) -> bool:
+        return right(store, it, behind=None)
+
+    right = schedules._start
+    patch.setattr(schedules, "_start", start)
+
+
+# ── Batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def an_item_stays_in_line_when_it_is_packed(patch: pytest.MonkeyPatch) -> None:
+    def wait_for(workflow: memory.Workflow, claim: int, it: c.Form, place: int, now: float) -> None:
+        if place == 0:
+            right(workflow, claim, it, place, now)
+
+    right = batches._wait_for
+    patch.setattr(batches, "_wait_for", wait_for)
+
+
+@mutant
+def who_has_lost_its_claim_forms_a_batch(patch: pytest.MonkeyPatch) -> None:
+    def form(self: MemoryStore, it: c.Form) -> str | None:
+        there = self.workflows.get(it.leader.workflow_id)
+        if there is None or there.row.status.ended:
+            return batches.form(self, it)
+        row = there.row
+        there.row = replace(row, status=Status.RUNNING, claim=it.leader.claim)
+        text = batches.form(self, it)
+        there.row = there.row if text is not None else row
+        return text
+
+    command(patch, c.Form, form)
+
+
+@mutant
+def a_batch_is_formed_again(patch: pytest.MonkeyPatch) -> None:
+    def form(self: MemoryStore, it: c.Form) -> str | None:
+        made = self.workflows.pop(it.batch.id, None)
+        return batches.form(self, it) if made is None or made.row.status.ended else None
+
+    command(patch, c.Form, form)
+
+
+# ── Retention ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def a_parents_children_are_erased(patch: pytest.MonkeyPatch) -> None:
+    def erasable(store: MemoryStore, workflow: memory.Workflow) -> bool:
+        return not any(workflow.row.id in it.awaits for it in store.workflows.values())
+
+    patch.setattr(retention, "_erasable", erasable)
+
+
+@mutant
+def what_has_just_ended_is_erased(patch: pytest.MonkeyPatch) -> None:
+    def sweep(self: MemoryStore, it: c.Sweep) -> Any:
+        return retention.sweep(
+            self, replace(it, policies=tuple(replace(each, keep=each.keep / 2) for each in it.policies))
+        )
+
+    command(patch, c.Sweep, sweep)
+
+
+@mutant
+def claims_of_two_workflows_of_one_id_meet(patch: pytest.MonkeyPatch) -> None:
+    def before_claims(_nonce: int) -> int:
+        return 0
+
+    patch.setattr(rows, "before_claims", before_claims)

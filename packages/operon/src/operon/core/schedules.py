@@ -150,8 +150,8 @@ def declare(host: Host, definitions: Sequence[Definition]) -> Op[None]:
     """
     if not definitions:
         return
-    now = yield from _now()
     there = {row.plan.name: row for row in (yield from ask(Schedules()))}
+    now = yield from _now()
     for given in definitions:
         yield from known(host, given.queue)
         wanted = plan(host, given, now)
@@ -159,7 +159,7 @@ def declare(host: Host, definitions: Sequence[Definition]) -> Op[None]:
         while (declared := (yield from _declared(host, wanted, row, now))) is not None:
             if (yield from ask(KeepSchedule(declared))):
                 break
-            row = yield from _find(given.name)
+            row, now = yield from _seen(given.name)
 
 
 def _declared(host: Host, wanted: Plan, row: ScheduleRow | None, now: float) -> Op[ScheduleRow | None]:
@@ -203,10 +203,9 @@ def create(host: Host, given: Definition, *, over: bool) -> Op[ScheduleRecord]:
 
     def work(_: str) -> Op[ScheduleRow]:
         yield from known(host, given.queue)
-        now = yield from _now()
-        wanted = plan(host, given, now)
         while True:
-            row = yield from _find(given.name)
+            row, now = yield from _seen(given.name)
+            wanted = plan(host, given, now)
             if row is not None and row.plan == wanted and not row.declared:
                 return row
             if row is not None and (row.declared or not over):
@@ -255,9 +254,10 @@ def resume(host: Host, name: str) -> Op[None]:
 
 def _change(host: Host, verb: str, name: str, change: Callable[[ScheduleRow, float], ScheduleRow]) -> Op[None]:
     def work(_: str) -> Op[None]:
-        now = yield from _now()
         while True:
-            row = yield from _row(name)
+            row, now = yield from _seen(name)
+            if row is None:
+                raise NotFound(_missing(name))
             changed = change(row, now)
             if changed == row or (yield from ask(KeepSchedule(replace(changed, turn=row.turn + 1)))):
                 host.replan()
@@ -346,6 +346,12 @@ def describe(host: Host, name: str) -> Op[ScheduleRecord]:
 
 def _find(name: str) -> Op[ScheduleRow | None]:
     return next(iter((yield from ask(Schedules(name)))), None)
+
+
+def _seen(name: str) -> Op[tuple[ScheduleRow | None, float]]:
+    """Look at a schedule, and only then at the clock: whatever was fired at this turn was due before."""
+    row = yield from _find(checked(name, "The name of a schedule", NotFound))
+    return row, (yield from _now())
 
 
 def _row(name: str) -> Op[ScheduleRow]:

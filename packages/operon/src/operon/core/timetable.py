@@ -100,6 +100,15 @@ class Agenda(Struct, frozen=True):
     rows: tuple[ScheduleRow, ...]
 
 
+def overlap(firing: Firing, status: Status | None, attempts: int) -> Overlap:
+    """Say what becomes of a firing, by the run before: behind one that waits for its own turn it waits, too.
+
+    That one was late, and others before it may be under way, which nobody would cancel.
+    """
+    waits = status is Status.WAITING and attempts == 0
+    return "queue" if firing.overlap == "replace" and waits else firing.overlap
+
+
 def advanced(row: ScheduleRow, next_at: float | None) -> ScheduleRow:
     """See a schedule whose turn was taken: it waits for another instant."""
     return replace(row, next_at=next_at, turn=row.turn + 1)

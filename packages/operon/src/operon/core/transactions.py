@@ -155,7 +155,8 @@ class StepLedger:
         return self.host.clock() - self.begun
 
     def opening(self) -> tuple[Statement, ...]:
-        """Nothing: a look-up here would cause false serialization failures."""
+        """Nothing: a look-up here would cause false serialization failures. A run that was left begins no attempt."""
+        self.run.check()
         self.begun = self.host.clock()
         return ()
 

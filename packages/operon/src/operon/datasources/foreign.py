@@ -112,8 +112,8 @@ class Foreign:
         self.key = ledger.key
 
     def opening(self) -> tuple[Statement, ...]:
-        """Nothing: what is recorded was looked up before."""
-        return ()
+        """What the journal's ledger has to say; what is recorded was looked up before."""
+        return self.ledger.opening()
 
     def closing(self, output: str) -> tuple[Statement, ...]:
         """Record; the primary key keeps a second one out, whoever its writer."""

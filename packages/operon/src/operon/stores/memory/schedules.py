@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from operon.core import commands as c
 from operon.core.states import Status
-from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, started
+from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, overlap, skipped, started
 
 if TYPE_CHECKING:
     from operon.core.timetable import Firing
@@ -58,11 +58,12 @@ def fire(store: MemoryStore, command: c.Fire) -> Fired | None:
     for firing in command.firings:
         last = store.workflows.get(row.last) if row.last is not None else None
         status = None if last is None else last.row.status
-        if firing.overlap == "skip" and status in LIVE:
+        what = overlap(firing, status, 0 if last is None else last.row.attempts)
+        if what == "skip" and status in LIVE:
             row = skipped(row, firing)
             continue
-        made = _start(store, firing, behind=row.last if firing.overlap == "queue" and status in LIVE else None)
-        if made and firing.overlap == "replace" and last is not None and not last.row.status.ended:
+        made = _start(store, firing, behind=row.last if what == "queue" and status in LIVE else None)
+        if made and what == "replace" and last is not None and not last.row.status.ended:
             cancelled |= bool(store.cancel(c.Cancel(last.row.id)))
         row = started(row, firing)
         ids.append(firing.row.id)

@@ -6,8 +6,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
-from operon.core.states import status_of
-from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
+from operon.core.states import Status, status_of
+from operon.core.timetable import (
+    LIVE,
+    Agenda,
+    Fired,
+    ScheduleRow,
+    advanced,
+    overlap,
+    skipped,
+    spelled,
+    started,
+    unspelled,
+)
 from operon.stores.postgres import queues, writes
 
 if TYPE_CHECKING:
@@ -55,14 +66,15 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
         ids: list[str] = []
         cancelled = False
         for firing in command.firings:
-            live = _goes_on(session, row.last, "predecessor" if firing.overlap == "queue" else "last_status")
-            if firing.overlap == "skip" and live:
+            status, attempts = _standing(session, row.last, locked=firing.overlap != "skip")
+            live, what = status in LIVE, overlap(firing, status, attempts)
+            if what == "skip" and live:
                 row = skipped(row, firing)
                 continue
             made = _start(session, firing)
-            if made and firing.overlap == "replace" and row.last is not None:
+            if made and what == "replace" and row.last is not None:
                 cancelled |= bool(queues.cancel(session, row.last))
-            if made and firing.overlap == "queue" and live:
+            if made and what == "queue" and live:
                 session.rows("chain", id=firing.row.id, awaited=row.last)
             row = started(row, firing)
             ids.append(firing.row.id)
@@ -70,10 +82,10 @@ def fire(session: Session, command: c.Fire) -> Fired | None:
     return Fired(tuple(ids), cancelled)
 
 
-def _goes_on(session: Session, key: str | None, query: str) -> bool:
-    """Say whether the one before goes on; it is locked for whoever is to wait for its end."""
-    found = session.rows(query, id=key) if key is not None else []
-    return bool(found) and status_of(found[0]["status"]) in LIVE
+def _standing(session: Session, key: str | None, *, locked: bool) -> tuple[Status | None, int]:
+    """Where the one before stands, and how often it was begun; locked for whoever waits for its end, or cancels it."""
+    found = session.rows("predecessor" if locked else "last_status", id=key) if key is not None else []
+    return (status_of(found[0]["status"]), found[0]["attempts"]) if found else (None, 0)
 
 
 def _start(session: Session, firing: Firing) -> bool:

@@ -44,10 +44,10 @@ from (values (1)) as one left join lateral (
 order by s.next_at, s.name;
 
 -- last_status: where a workflow stands
-select status from operon.workflows where id = :id::text;
+select status, attempts from operon.workflows where id = :id::text;
 
 -- predecessor: where a workflow stands; locked, so that its end comes after this transaction or is seen by it
-select status from operon.workflows where id = :id::text for no key update;
+select status, attempts from operon.workflows where id = :id::text for no key update;
 
 -- chain: park a workflow that has just been started, until another has ended
 with parked as (

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from operon.core import commands as c
 from operon.core.states import Status, status_of
-from operon.core.timetable import LIVE, Agenda, Fired, ScheduleRow, advanced, skipped, spelled, started, unspelled
+from operon.core.timetable import (
+    LIVE,
+    Agenda,
+    Fired,
+    ScheduleRow,
+    advanced,
+    overlap,
+    skipped,
+    spelled,
+    started,
+    unspelled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,15 +71,15 @@ def fire(
     ids: list[str] = []
     cancelled = 0
     for firing in command.firings:
-        status = _status(db, row.last)
-        live = status in LIVE
-        if firing.overlap == "skip" and live:
+        status, attempts = _standing(db, row.last)
+        live, what = status in LIVE, overlap(firing, status, attempts)
+        if what == "skip" and live:
             row = skipped(row, firing)
             continue
         made = start(db, c.Start(firing.row), now).created
-        if made and firing.overlap == "replace" and status is not None and not status.ended:
+        if made and what == "replace" and status is not None and not status.ended:
             cancelled += db.changes("cancel", id=row.last, children=True, now=now)
-        if made and firing.overlap == "queue" and live:
+        if made and what == "queue" and live:
             db.run("chain", id=firing.row.id)
             db.run("await", id=firing.row.id, awaits=json.dumps([row.last]))
         row = started(row, firing)
@@ -77,7 +88,7 @@ def fire(
     return Fired(tuple(ids), cancelled > 0)
 
 
-def _status(db: Connection, key: str | None) -> Status | None:
+def _standing(db: Connection, key: str | None) -> tuple[Status | None, int]:
+    """Where a workflow stands, and how often it was begun."""
     row = None if key is None else db.one("describe", id=key)
-    code: int | None = None if row is None else row["status"]
-    return None if code is None else status_of(code)
+    return (None, 0) if row is None else (status_of(row["status"]), row["attempts"])

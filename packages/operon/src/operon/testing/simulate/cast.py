@@ -13,6 +13,7 @@ from operon.app.queues import Queue
 from operon.core import context
 from operon.core.journal import Run
 from operon.errors import Cancelled
+from operon.testing.simulate.crates import SIZE
 from operon.testing.simulate.datasource import Simulated
 from operon.testing.simulate.deciding import deciding
 from operon.testing.simulate.paying import paying
@@ -173,7 +174,13 @@ def lines(app: Operon, play: Play) -> Sequence[Any]:
         await play.thought()
         return [first, await play.worked(n)]
 
-    return plain, retrying, thinker
+    @app.workflow(name="packed", batch=SIZE, batch_wait=1.0)
+    async def packed(its: list[int]) -> list[str]:
+        first = await play.worked(len(its))
+        second = await play.worked(0)
+        return [f"{first} {second} {it}" for it in its]
+
+    return plain, retrying, thinker, packed
 
 
 def waiting(app: Operon, play: Play) -> Sequence[Any]:

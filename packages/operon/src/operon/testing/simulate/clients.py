@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from operon import aio
-from operon.core import asking
+from operon.core import asking, schedules
 from operon.core import queues as lines
 from operon.core.commands import SetQueue
+from operon.core.schedules import Definition
+from operon.core.timetable import CatchUp, Overlap
 from operon.errors import (
     KeyConflict,
     NotFound,
@@ -22,10 +24,14 @@ from operon.errors import (
 from operon.testing.simulate.database import DatabaseError
 from operon.testing.simulate.paying import HABITS
 from operon.testing.simulate.process import Process
+from operon.testing.simulate.sweeps import SWEPT
 from operon.testing.simulate.tables import PURSES
 from operon.testing.simulate.verdicts import LawBroken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from operon.engine.engine import Engine
     from operon.testing.simulate.world import World
 
 LASTING = ("endless", "restless")
@@ -38,6 +44,12 @@ TRANSACTIONS = ("pay", "pay", "remit")
 """What is called as it is, too; more in the journal's own database, where that is one commit."""
 BRIEF = ("plain", "sleeper", "thinker", "retrying")
 """What is put in line."""
+AGAIN = 11.0
+"""Seconds after which a key is used anew, where keys are deleted."""
+PACKED = 0.4
+"""How many of the lines are of items that make batches."""
+SCHEDULED = 0.3
+"""In how many worlds there is a schedule."""
 REFUSALS = (ValueError, DatabaseError)
 """How a transaction ends that does not commit."""
 
@@ -64,6 +76,8 @@ class Clients:
             self._plan_start(f"p{number}", self._chance.choice(PAYING))
         for number in range(self._chance.randrange(4)):
             self._plan_payment(f"t{number}", self._chance.choice(TRANSACTIONS))
+        if self._chance.random() < SCHEDULED:
+            self._plan_schedule("tick")
 
     def _when(self) -> float:
         """Most begin early, so that much goes wrong with them; some late, when not much else happens."""
@@ -74,6 +88,10 @@ class Clients:
         for _ in range(1 if chance.random() < 0.6 else 2):
             when = at + chance.choice((0.0, 0.001, 1.0))
             self._world.agenda.at(when, lambda: self._ask(f"starts {name}({n}) as {key}", name, (n,), {"key": key}))
+        if name in SWEPT and self._world.sweeping:
+            self._world.agenda.at(
+                at + AGAIN, lambda: self._ask(f"starts {name}({n}) as {key} again", name, (n,), {"key": key})
+            )
         if name in LASTING or chance.random() < 0.2:
             self._plan_cancellation(key, at + chance.uniform(0.5, 10.0))
 
@@ -90,8 +108,9 @@ class Clients:
     def _plan_line(self, key: str, queue: str) -> None:
         """Let several get in line at about the same time, and perhaps pause the queue for a while."""
         chance, at = self._chance, self._when()
+        names = ("packed",) if chance.random() < PACKED else BRIEF
         for number in range(chance.randrange(3, 8)):
-            name, n = chance.choice(BRIEF), chance.randrange(3)
+            name, n = chance.choice(names), chance.randrange(3)
             options: dict[str, Any] = {
                 "key": f"{key}-{number}",
                 "priority": chance.choice((0, 0, 1, -1)),
@@ -112,6 +131,37 @@ class Clients:
             paused = at + chance.uniform(0.0, 3.0)
             self._world.agenda.at(paused, lambda: self._change(SetQueue(queue, paused=True)))
             self._world.agenda.at(paused + 3.0, lambda: self._resume(queue))
+
+    def _plan_schedule(self, name: str) -> None:
+        """Let a schedule be made, perhaps changed, paused for a while, and deleted when all is calm."""
+        chance, at, n = self._chance, self._chance.uniform(0.0, 5.0), self._chance.randrange(2)
+        flow = chance.choice(("plain", "sleeper", "thinker"))
+        catch_up: CatchUp = chance.choice(get_args(CatchUp))
+        overlap: Overlap = chance.choice(get_args(Overlap))
+
+        def make(seconds: int) -> None:
+            self._schedule(
+                f"schedules {flow} every {seconds} s",
+                lambda engine: schedules.create(
+                    engine,
+                    Definition(name, f"*/{seconds} * * * * *", "UTC", catch_up, overlap, self._of(engine, flow), (n,)),
+                    over=True,
+                ),
+            )
+
+        self._world.agenda.at(at, lambda: make(3))
+        if chance.random() < 0.3:
+            self._world.agenda.at(at + chance.uniform(1.0, 10.0), lambda: make(4))
+        if chance.random() < 0.4:
+            paused = at + chance.uniform(1.0, 10.0)
+            self._world.agenda.at(
+                paused, lambda: self._schedule(f"pauses {name}", lambda it: schedules.pause(it, name))
+            )
+            self._world.agenda.at(
+                paused + chance.choice((1.0, 7.0)),
+                lambda: self._schedule(f"resumes {name}", lambda it: schedules.resume(it, name)),
+            )
+        self._world.agenda.at(self._world.storm + 4.0, lambda: self._forget(name))
 
     def _plan_cancellation(self, key: str, at: float) -> None:
         self._world.agenda.at(at, lambda: self._cancel(key))
@@ -164,13 +214,18 @@ class Clients:
         """Start, and wait for the result."""
         try:
             handle = await starting
-            self._world.laws.acknowledged[handle.id] = None
+            there = self._world.database.store.workflows.get(handle.id)
+            if there is not None:
+                self._world.laws.acknowledged[handle.id] = None
             self.waiting.append(process)
             try:
                 value = await handle
             finally:
                 self.waiting.remove(process)
-            self._compare(handle.id, value)
+            if there is self._world.database.store.workflows.get(handle.id):
+                self._compare(handle.id, value)
+        except NotFound as error:
+            self._deleted(process, what, error)
         except (StoreError, NotLaunched, WorkflowCancelled, WorkflowTimedOut, KeyConflict, *REFUSALS) as error:
             self._world.note(process, f"{what}, and hears {type(error).__name__}")
         except (GeneratorExit, StepFailed):
@@ -178,18 +233,24 @@ class Clients:
         except BaseException as error:
             self._world.failures.append(error)
 
+    def _deleted(self, process: Process, what: str, error: NotFound) -> None:
+        self._world.note(process, f"{what}, and hears {error}")
+        if not self._world.sweeping:
+            self._world.failures.append(error)
+
     def _compare(self, key: str, value: Any) -> None:
-        recorded = json.loads(self._world.database.store.workflows[key].row.output or "null")
-        if recorded != value:
+        row = self._world.database.store.workflows[key].row
+        recorded = json.loads(row.output or "null")
+        if recorded != value and not row.erased:
             raise LawBroken(f"The client of {key} got {value!r}, and recorded is {recorded!r}.")
 
     # ── Cancelling, pausing ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _see_to_it(self, key: str) -> None:
-        """Cancel again and again, until it has ended."""
+        """Cancel again and again, until it has ended; it may be started late."""
         if key in self._world.laws.stranded():
             self._cancel(key)
-            self._world.agenda.after(5.0, lambda: self._see_to_it(key))
+        self._world.agenda.after(5.0, lambda: self._see_to_it(key))
 
     def _cancel(self, key: str) -> None:
         """Cancel: half of the time where it runs, for there it is to stop at once."""
@@ -204,14 +265,31 @@ class Clients:
     async def _stopped(self, process: Process, key: str) -> None:
         """Cancel; once that has returned, this process begins no further step of it."""
         assert process.engine is not None
-        if await self._done(process, asking.cancel(process.engine, key)):
+        if await self.done(process, asking.cancel(process.engine, key)):
             self._world.laws.stopped(process.engine, key)
 
     def _change(self, command: SetQueue) -> None:
         process = self._world.somebody()
         if process is not None and process.engine is not None:
             self._world.note(process, f"{'pauses' if command.paused else 'resumes'} {command.name}")
-            process.spawn(self._done(process, lines.change(process.engine, command)))
+            process.spawn(self.done(process, lines.change(process.engine, command)))
+
+    def _schedule(self, what: str, change: Callable[[Engine], Any]) -> None:
+        process = self._world.somebody()
+        if process is not None and process.engine is not None:
+            self._world.note(process, what)
+            process.spawn(self.done(process, change(process.engine)))
+
+    def _of(self, engine: Engine, flow: str) -> Any:
+        """Find a workflow as an engine's app declares it."""
+        home = next(it for it in self._world.processes if it.engine is engine)
+        return self._world.cast(home.host).flows[flow]
+
+    def _forget(self, name: str) -> None:
+        """Delete a schedule, again and again."""
+        self._schedule(f"deletes {name}", lambda it: schedules.delete(it, name))
+        if name in self._world.database.store.schedules:
+            self._world.agenda.after(3.0, lambda: self._forget(name))
 
     def _resume(self, queue: str) -> None:
         """Resume a queue, again and again: a pause may come late."""
@@ -219,7 +297,8 @@ class Clients:
             self._change(SetQueue(queue, paused=False))
         self._world.agenda.after(3.0, lambda: self._resume(queue))
 
-    async def _done(self, process: Process, op: Any) -> bool:
+    async def done(self, process: Process, op: Any) -> bool:
+        """Do something of an engine's in a process; whether it was done."""
         assert process.engine is not None
         try:
             await process.engine.adrive(op)

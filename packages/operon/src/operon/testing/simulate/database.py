@@ -8,13 +8,16 @@ from typing import Any, Protocol, TypeVar
 from msgspec.structs import replace
 
 from operon.core.commands import (
+    Advance,
     Beat,
     Bury,
     Claim,
     Command,
+    Form,
     HandBack,
     Retire,
     Rewind,
+    Ripen,
     Start,
     TakeOver,
     Wake,
@@ -34,9 +37,10 @@ EPOCH = 1_700_000_000.0
 SKIPPING: Mapping[type[Command[Any]], frozenset[Status]] = {
     Claim: frozenset({Status.QUEUED, Status.WAITING}),
     TakeOver: frozenset({Status.RUNNING}),
+    Form: frozenset({Status.QUEUED}),
 }
 """What skips rows that somebody else has locked, and which rows it wants."""
-PASSING: frozenset[type[Command[Any]]] = frozenset({Wake, HandBack, Retire, Beat, Bury, Rewind})
+PASSING: frozenset[type[Command[Any]]] = frozenset({Wake, HandBack, Retire, Beat, Bury, Rewind, Ripen, Advance})
 """What changes many rows, and those that are locked some other time."""
 
 
@@ -138,7 +142,7 @@ class Database:
         try:
             return self.store.apply(command)
         finally:
-            self.store.workflows, self.store.queues = workflows, queues
+            self.store.workflows, self.store.queues = workflows | self.store.workflows, queues
 
     def _is_locked(self) -> bool:
         return self.happens(self.weather.locked)

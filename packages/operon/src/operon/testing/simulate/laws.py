@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from operon.core.commands import Advance, Bury, Cancel, Command, HandBack, Start
+from operon.core.commands import Advance, Bury, Cancel, Command, Form, HandBack, Start
 from operon.core.journal import Run
-from operon.core.rows import Advanced, Entry, Kind, Outcome, WorkflowRow
+from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, WorkflowRow
 from operon.core.states import MOVES, Status
 from operon.errors import Suspended
 from operon.stores.memory import MemoryStore, Workflow
 from operon.testing.simulate.lines import Lines
 from operon.testing.simulate.process import DRIFT, LEASE, Process
+from operon.testing.simulate.sweeps import Sweeps
+from operon.testing.simulate.timetables import Timetables
 from operon.testing.simulate.verdicts import LawBroken
 
 EARLY = 2e-6 + DRIFT * 4 * LEASE
@@ -26,6 +28,8 @@ class Laws:
         self._store = store
         self._now = store.clock
         self._lines = Lines(store)
+        self.timetables = Timetables(store)
+        self._sweeps = Sweeps(store)
         self._rows: dict[str, WorkflowRow] = {}
         self._journals: dict[str, dict[str, Entry]] = {}
         self._leases: dict[int, tuple[bool, float]] = {}
@@ -45,6 +49,9 @@ class Laws:
 
     def committed(self, process: Process, command: Command[Any], answer: Any) -> None:
         """Hold what a command did against the laws."""
+        for key in [it for it in self._rows if it not in self._store.workflows]:
+            self._sweeps.removed(self._rows[key], command)
+            self._forget(key)
         begun: list[WorkflowRow] = []
         for workflow_id, workflow in self._store.workflows.items():
             known = self._rows.get(workflow_id)
@@ -62,19 +69,28 @@ class Laws:
         if isinstance(command, Cancel) and command.children:
             self._cancelled(command.workflow_id)
         self._buried(command)
+        self.timetables.committed(command, answer)
         for row in begun:
             self._lines.began(row)
+            self.timetables.began(row)
         for row in begun:
             self._lines.judge(row)
         for workflow_id, workflow in self._store.workflows.items():
             self._rows[workflow_id] = workflow.row
+
+    def _forget(self, workflow_id: str) -> None:
+        """Know nothing more of a workflow: the next one with its id is another."""
+        del self._rows[workflow_id]
+        self._journals.pop(workflow_id, None)
+        self.acknowledged.pop(workflow_id, None)
+        self._stopped = {it for it in self._stopped if it[1] != workflow_id}
 
     def _born(self, row: WorkflowRow, command: Command[Any]) -> None:
         guard = command.row.parent if isinstance(command, Start) else None
         parent = self._store.workflows[guard.workflow_id].row if guard else None
         if guard and parent and (parent.status, parent.claim) != (Status.RUNNING, guard.claim):
             raise LawBroken(f"{row.id} was started under claim {guard.claim} by {parent.id}, {parent.status}.")
-        if row.queue is not None and row.status is Status.RUNNING:
+        if row.queue is not None and row.status is Status.RUNNING and not isinstance(command, Form):
             raise LawBroken(f"{row.id} passed by its queue {row.queue!r}.")
         live = (it.row for it in self._store.workflows.values() if not it.row.status.ended)
         twins = [it.id for it in live if row.dedupe is not None and it.dedupe == row.dedupe]
@@ -82,11 +98,14 @@ class Laws:
             raise LawBroken(f"{twins} live, and all of them are {row.dedupe!r}.")
 
     def _moved(self, process: Process, old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> None:
+        if self._sweeps.erased(old, new, command):
+            self._journals.pop(new.id, None)
+            return
         if old.status.ended:
             raise LawBroken(f"{new.id} had ended, {old.status}, and is {new.status} after {command}.")
         if new.claim < old.claim:
             raise LawBroken(f"{new.id} went back to claim {new.claim}.")
-        if new.status is not old.status and (old.status, new.status) not in LEGAL:
+        if new.status is not old.status and (old.status, new.status) not in LEGAL and not _packed(old, new, command):
             raise LawBroken(f"{new.id} went from {old.status} to {new.status} by {command}.")
         if new.status is Status.HELD:
             raise LawBroken(f"{new.id} is held: {new.error}")
@@ -157,6 +176,8 @@ class Laws:
     def begins(self, run: Run, position: str) -> None:
         """See a step begin: its run is the only one of its claim, and what came before it is durable."""
         self._alive(run, position)
+        if not self._there(run):
+            return
         row = self._store.workflows[run.id].row
         if row.status is Status.WAITING and row.claim == run.guard.claim:
             raise LawBroken(f"{run.id} is parked, and begins the step at {position}.")
@@ -183,11 +204,14 @@ class Laws:
 
     def stopped(self, engine: object, workflow_id: str) -> None:
         """See a cancellation return: from here on this process begins nothing more of the workflow but its clean-up."""
-        if self._store.workflows[workflow_id].row.status is Status.CANCELLED:
+        there = self._store.workflows.get(workflow_id)
+        if there is not None and there.row.status is Status.CANCELLED:
             self._stopped.add((id(engine), workflow_id))
 
     def sees(self, run: Run, position: str, value: str) -> None:
         """See a step's value arrive in the body: it is what the journal says, or will say."""
+        if not self._there(run):
+            return
         workflow = self._store.workflows[run.id]
         entry = workflow.journal.get(position)
         if entry is not None and workflow.claims[position] > run.guard.claim:
@@ -208,13 +232,22 @@ class Laws:
 
     def woke(self, run: Run) -> None:
         """See a sleep end: not before its time by the store's clock."""
+        if not self._there(run):
+            return
         nap = self._naps[run] = self._naps.get(run, 0) + 1
         sleeps = [it for it in self._store.workflows[run.id].journal.values() if it.kind is Kind.SLEEP]
         until = sorted((it.ordinal, float(it.output or 0)) for it in sleeps)[nap - 1][1]
         if self._owns(run) and self._now() < until - EARLY:
             raise LawBroken(f"{run.id} woke {until - self._now():.3f} s too early.")
 
+    def _there(self, run: Run) -> bool:
+        """Whether the record of its workflow is there, and not that of a later one, or only a key."""
+        there = self._store.workflows.get(run.id)
+        return there is not None and there.row.nonce == run.row.nonce and not there.row.erased
+
     def _owns(self, run: Run) -> bool:
+        if not self._there(run):
+            return False
         row = self._store.workflows[run.id].row
         return row.status is Status.RUNNING and row.claim == run.guard.claim
 
@@ -249,6 +282,15 @@ class Laws:
     def stranded(self) -> tuple[str, ...]:
         """What has not ended."""
         return tuple(key for key, it in self._store.workflows.items() if not it.row.status.ended)
+
+
+def _packed(old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> bool:
+    """Whether it is an item that joins a batch, or ends with it."""
+    if isinstance(command, Form):
+        return (old.status, new.status) == (Status.QUEUED, Status.WAITING)
+    end = command.end if isinstance(command, Advance) else None
+    shares = end.shares if isinstance(end, Outcome) else ()
+    return old.status is Status.WAITING and any(it.item == Guard(old.id, old.claim) for it in shares)
 
 
 def _is_late(end: Outcome) -> bool:

@@ -26,6 +26,12 @@ class Locks:
         self._store = store
         self.held: set[str | int] = set()
         """Their ids."""
+        self._freed: dict[str | int, float] = {}
+
+    def release(self, key: str | int) -> None:
+        """Give a row free."""
+        self.held.discard(key)
+        self._freed[key] = self._store.clock()
 
     def bars(self, command: Command[Any]) -> bool:
         """Whether a command has to wait until somebody gives a row free; no service does, for it goes on without it."""
@@ -63,7 +69,8 @@ class Locks:
             if row.status is Status.WAITING and not ready:
                 targets = (self._store.workflows[it].row for it in workflow.awaits)
                 ready = any(it.ended_at is not None and it.ended_at <= since for it in targets)
-            if ready and row.status in {Status.QUEUED, Status.WAITING} and key not in self.held and row.queue is None:
+            free = key not in self.held and self._freed.get(key, since) <= since
+            if ready and row.status in {Status.QUEUED, Status.WAITING} and free and row.queue is None:
                 raise LawBroken(f"{key} is ready, and waits for a lock on {self.held}.")
 
     def _tree(self, root: str) -> list[str]:

@@ -9,16 +9,19 @@ from typing import Any, Literal
 
 from operon.core.commands import Command
 from operon.core.journal import Run
+from operon.engine.retention import Retention
 from operon.engine.settings import Settings
 from operon.testing.simulate import locks, weather
 from operon.testing.simulate.books import Books
 from operon.testing.simulate.cast import Cast
 from operon.testing.simulate.clients import Clients
+from operon.testing.simulate.crates import Crates
 from operon.testing.simulate.database import Database
 from operon.testing.simulate.datasource import Source
 from operon.testing.simulate.ears import Ears
 from operon.testing.simulate.process import LEASE, POISON, Process
 from operon.testing.simulate.schedule import Agenda
+from operon.testing.simulate.sweeps import SETTINGS, SWEPT
 from operon.testing.simulate.tables import Tables
 from operon.testing.simulate.trace import nth, told
 from operon.testing.simulate.verdicts import LawBroken
@@ -32,6 +35,8 @@ LONGEST = 9.0
 """Seconds that a process stands still at most."""
 PATIENCE = 100.0
 """Seconds after which whatever has not ended is stranded."""
+SWEEPING = 0.25
+"""In how many worlds records are deleted."""
 EVENTS = 50_000
 """More than any world has that does not spin."""
 
@@ -67,8 +72,11 @@ class World:
         self._effects = 0
         kind = self.random.choices((weather.fine, weather.foul, weather.harsh), (1, 2, 2))[0]
         self.calm = kind is weather.fine
-        self._weather = kind(self.random)
+        self._quiet = self.calm and moment is None
+        self.weather = kind(self.random)
         self._grace = self.random.choice((0.05, 1.0)) if kind is weather.harsh else 1.0
+        self.sweeping = Random(f"sweeps {seed}").random() < SWEEPING
+        """Old records, and keys, are deleted."""
         self._only = [None, *(self.random.choice((None, None, ("narrow", "paced"))) for _ in range(HOSTS - 1))]
 
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -89,6 +97,7 @@ class World:
                         raise self.failures[0]
                 self.laws.concluded()
                 self.books.concluded()
+                Crates(self.database.store).concluded()
             finally:
                 for process in self.processes:
                     process.end()
@@ -127,7 +136,7 @@ class World:
         if self.agenda.now <= STORM:
             return False
         stranded, waiting = self.laws.stranded(), [str(it) for it in self.clients.waiting if it.alive]
-        if not stranded and not waiting:
+        if not stranded and not waiting and not self.database.store.schedules:
             return True
         if self.agenda.now > PATIENCE:
             raise LawBroken(f"After {PATIENCE} s, {stranded} have not ended, and clients in {waiting} wait.")
@@ -136,7 +145,7 @@ class World:
     # ── What goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _plan(self) -> None:
-        self.database.weather = self._weather
+        self.database.weather = self.weather
         if not self.calm:
             for _ in range(self.random.randrange(4)):
                 self.agenda.at(self.random.uniform(0.1, STORM - 1.0), self._accident)
@@ -144,9 +153,11 @@ class World:
             self.agenda.at(self.random.uniform(0.5, STORM - 2 * locks.LONG), self._lock)
         self.agenda.at(STORM, self._clear)
         self.clients.plan()
+        if self.sweeping:
+            self.agenda.at(1.0, self._sweep)
 
     def _clear(self) -> None:
-        self.database.weather = weather.cleared(self._weather)
+        self.database.weather = weather.cleared(self.weather)
         self.note(None, "the weather clears")
 
     def _accident(self) -> None:
@@ -162,19 +173,30 @@ class World:
             self.pause(victim)
         elif what == "outage":
             self.note(None, "the database is out of reach")
-            self._weather.out = True
+            self.weather.out = True
             self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
         elif what == "standby":
             self.note(None, "transactions find a database that is read-only")
-            self._weather.standby = True
+            self.weather.standby = True
             self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
         else:
             self.note(None, "the database's clock jumps")
             self.database.store.clock.advance(self.random.choice((1.0, 10.0)))
 
     def _back(self) -> None:
-        self._weather.out = self._weather.standby = False
+        self.weather.out = self.weather.standby = False
         self.note(None, "the database is back")
+
+    def _sweep(self) -> None:
+        """Let a process delete what is past its time, beside whoever does so too."""
+        process = self.somebody()
+        if process is not None and process.engine is not None and process.host < HOSTS - 1:
+            functions = process.engine.program.functions
+            retention = Retention(lambda: {name: functions[name] for name in SWEPT}, SETTINGS)
+            self.note(process, "sweeps")
+            process.spawn(self.clients.done(process, retention.tick(0.0)))
+        if self.agenda.now < STORM + 10.0:
+            self.agenda.after(0.5, self._sweep)
 
     def _lock(self) -> None:
         """Let somebody keep the row of a workflow locked, or of an executor."""
@@ -188,7 +210,7 @@ class World:
     def _unlock(self, key: str | int) -> None:
         if self.calm:
             self._judge(self.database.locks.judge)
-        self.database.locks.held.discard(key)
+        self.database.locks.release(key)
         self.note(None, f"the lock on {key} is gone")
 
     def kill(self, process: Process) -> None:
@@ -226,6 +248,8 @@ class World:
         """See a commit."""
         if self.trace is not None:
             self.note(process, f"{told(command)} -> {told(answer)}")
+        if self._quiet:
+            self._judge(self.laws.timetables.prompt)
 
     def broke(self, error: LawBroken) -> None:
         """See a law broken; it is raised when what happens now has happened."""
