@@ -286,10 +286,10 @@ class Clients:
         return self._world.cast(home.host).flows[flow]
 
     def _forget(self, name: str) -> None:
-        """Delete a schedule, again and again."""
-        self._schedule(f"deletes {name}", lambda it: schedules.delete(it, name))
+        """Delete a schedule, again and again; it may be made late."""
         if name in self._world.database.store.schedules:
-            self._world.agenda.after(3.0, lambda: self._forget(name))
+            self._schedule(f"deletes {name}", lambda it: schedules.delete(it, name))
+        self._world.agenda.after(3.0, lambda: self._forget(name))
 
     def _resume(self, queue: str) -> None:
         """Resume a queue, again and again: a pause may come late."""
