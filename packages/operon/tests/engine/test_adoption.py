@@ -352,8 +352,8 @@ SHARED = ThreadPoolExecutor(1)
 
 
 def initializer_out_of_sight(work: Callable[[], Any]) -> None:
-    with Later(1, initializer=work) as pool:
-        pool.submit(plain, 1).result()
+    with Later(1, initializer=work) as pool:  # which waits for it
+        pool.submit(plain, 1)
 
 
 class Later(ThreadPoolExecutor):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -276,6 +277,26 @@ def test_sleepers_leave_nothing_in_memory(sqlite_path: Path, colour: str, monkey
         before = objects()
         put_to_sleep(600)
         poll(lambda: objects() - before < 600)  # the last of them may be on their way out
+
+
+def test_a_loop_that_is_over_is_forgotten(make: MakeApp) -> None:
+    """A program that calls `asyncio.run` again and again keeps none of the loops, nor what ran on them."""
+    app = make()
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    @app.workflow
+    async def flow() -> None:
+        await aio.sleep(0)
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        async with app:
+            await flow()
+
+    for _ in range(2):
+        asyncio.run(main())
+    gc.collect()
+    assert [loop() for loop in loops] == [None, None]
 
 
 def _engine(app: Operon) -> Engine:

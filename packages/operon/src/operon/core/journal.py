@@ -112,6 +112,8 @@ class Run:
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
         """What the body raised, if that is its outcome: for whoever logs it."""
+        self.beyond: Callable[[], object] | None = None
+        """Called when the code asks for what is not recorded: it is to hear of its end, and to begin nothing."""
         self.late = False
         """Its deadline had passed before it was begun here."""
         self.cleaning_until = 0.0
@@ -340,6 +342,9 @@ def recall(
     if entry is None:
         if run.reach.get(branch.path.rstrip("/"), 0) > int(position.rpartition("/")[2]):
             raise run.die(Divergence(f"{run.id}: the journal has no record at {position}, but has later ones."))
+        if run.beyond is not None:
+            run.beyond()
+            run.check()
         yield from _catch_up(run, Entry(position, 0, Kind.CANCELLED, name, digest), strict=strict)
         return None
     if (entry.name, entry.digest) != (name, digest) or entry.kind not in (kind, Kind.CANCELLED):

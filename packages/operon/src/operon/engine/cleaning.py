@@ -72,10 +72,6 @@ class Cleaning:
             context = contextvars.Context()
             engine.threads.submit(lambda: context.run(around, lambda: drivers.drive(engine, life)))
 
-    def _tell(self, run: Run) -> None:
-        what = "was cancelled" if run.row.status is Status.CANCELLED else "passed its deadline"
-        self._engine.kill(run, Cancelled(f"{run.id} {what}."))
-
     def _life(self, run: Run, function: Function) -> Op[None]:
         try:
             if (yield from self._hear(run, function)):
@@ -94,7 +90,8 @@ class Cleaning:
             run.tasks[task] = run.root
         engine.waits.enter(run)  # so that it is never parked
         try:
-            run.caught_up(lambda: self._tell(run))
+            what = "was cancelled" if run.row.status is Status.CANCELLED else "passed its deadline"
+            engine.kill(run, Cancelled(f"{run.id} {what}."))
             yield from clean_up(run, function)
         except (asyncio.CancelledError, GeneratorExit):  # its loop goes down
             run.die(Suspended(f"{run.id} was left."))

@@ -39,7 +39,8 @@ def kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
     was before, not at what it did long ago.
     """
     if isinstance(cause, Cancelled) and run.dead is None and run.behind():
-        run.caught_up(lambda: _kill(engine, run, cause))
+        run.beyond = lambda: _kill(engine, run, cause)
+        run.caught_up(run.beyond)
         engine.clockwork.after(REPLAYED, lambda: _kill(engine, run, cause))
         return cause
     return _kill(engine, run, cause)

@@ -8,7 +8,7 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 T = TypeVar("T")
 _pads: WeakKeyDictionary[asyncio.AbstractEventLoop, Pad] = WeakKeyDictionary()
@@ -18,7 +18,7 @@ class Pad:
     """Where answers for one loop land."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._call = loop.call_soon_threadsafe
+        self._loop = ref(loop)  # which keeps this
         self._thread = threading.get_ident()
         self._landed: deque[asyncio.Future[None]] = deque()
         self._called = False
@@ -29,10 +29,10 @@ class Pad:
             _wake(waiter)
             return
         self._landed.append(waiter)
-        if not self._called:
+        if not self._called and (loop := self._loop()) is not None:
             self._called = True
             with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                self._call(self._unload)
+                loop.call_soon_threadsafe(self._unload)
 
     def _unload(self) -> None:
         self._called = False

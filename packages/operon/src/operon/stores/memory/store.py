@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
+from weakref import WeakMethod
 
 from msgspec.structs import replace
 
@@ -80,7 +81,7 @@ class MemoryStore:
         self._ids = count(1)
         self.schedules: dict[str, ScheduleRow] = {}
         self._lock = threading.Lock()
-        self._ears: list[Callable[[str], None]] = []
+        self._ears: list[WeakMethod[Callable[[str], None]]] = []
         self.children: defaultdict[str, list[str]] = defaultdict(list)
 
     def open(self, *, migrate: bool = True, adopt: bool = False) -> None:
@@ -101,13 +102,15 @@ class MemoryStore:
         return future
 
     def listen(self, heard: Callable[[str], None]) -> None:
-        """Call this with every word that is said."""
-        self._ears.append(heard)
+        """Call this method with every word that is said, as long as there is whose it is."""
+        self._ears = [ear for ear in self._ears if ear() is not None]
+        self._ears.append(WeakMethod(heard))
 
     def shout(self, word: str) -> None:
         """Tell all who listen, here and now."""
-        for heard in tuple(self._ears):
-            heard(word)
+        for ear in tuple(self._ears):
+            if (heard := ear()) is not None:
+                heard(word)
 
     def close(self) -> None:
         """Do nothing: every answer has been given."""
