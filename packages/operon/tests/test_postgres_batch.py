@@ -158,7 +158,7 @@ def no_child_of_a_fenced_parent(lab: Lab) -> None:
 def keys_are_inserted_in_one_order(lab: Lab) -> None:
     """Two lanes that start the same keys wait for each other in line, never in a circle."""
     with closing(Session(Address(lab.url, "test", SETTINGS))) as one, closing(Session(one.address)) as two:
-        for turn in range(40):
+        for turn in range(150):
             keys = [f"{turn}-{n}" for n in range(100)]
             together(
                 partial(writes.perform, lane, [*map(start, order)]) for lane, order in ((one, keys), (two, keys[::-1]))
