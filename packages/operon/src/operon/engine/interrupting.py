@@ -93,7 +93,7 @@ def revoke(engine: Engine, guards: Iterable[Guard]) -> None:
         with engine.lock:
             engine.revoked[guard] = None
             run = engine.runs.get(guard.workflow_id)
-        if run is not None and run.guard == guard:
+        if run is not None and run.guard.claim <= guard.claim:  # or was taken over, and does not know yet
             kill(engine, run, Cancelled(f"{run.id} was cancelled."))
     with engine.lock:
         while len(engine.revoked) > REMEMBERED:

@@ -287,7 +287,7 @@ class World:
 
     def rested(self, run: Run) -> None:
         """See a body go on."""
-        prompt = self.calm or self.agenda.now > STORM + LONGEST + 1.0
+        prompt = self._quiet or self.agenda.now > STORM + LONGEST + 1.0
         if prompt and run.id not in self.database.locks.held:
             self._judge(lambda: self.laws.rested(run))
 
