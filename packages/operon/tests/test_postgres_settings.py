@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ SETTINGS = {
     "default_transaction_deferrable": "on",
     "synchronous_commit": "off",
     "search_path": "nowhere",
+    "client_encoding": "latin1",
     "lc_numeric": "C",
     "xmloption": "document",
     "client_min_messages": "debug1",
@@ -40,17 +42,25 @@ SETTINGS = {
 }
 
 
+def configure(url: str, settings: Mapping[str, str | None]) -> None:
+    """Set what a server of this version knows for all who connect to a database from now on; None resets it."""
+    with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+        known = {row[0] for row in connection.execute("select lower(name) from pg_settings")}
+        name = sql.Identifier(connection.info.dbname)
+        for key, value in settings.items():
+            if key in known:
+                change = sql.SQL("reset {}") if value is None else sql.SQL("set {} = {}")
+                parts = (sql.Identifier(key),) if value is None else (sql.Identifier(key), sql.Literal(value))
+                connection.execute(sql.SQL("alter database {} ").format(name) + change.format(*parts))
+
+
 @pytest.mark.parametrize("name", [*SETTINGS, "all"])
 def test_what_a_database_has_set_changes_nothing(postgres_url: str, name: str) -> None:
     """A sleep takes its time, a schedule is shown and triggered, a delay is kept, a transaction commits its record."""
     given = SETTINGS if name == "all" else {name: SETTINGS[name]}
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        known = {row[0] for row in connection.execute("select lower(name) from pg_settings")}
         connection.execute("create schema if not exists nowhere; create table public.notes (text text)")
-        for key, value in given.items():
-            if key in known:
-                statement = sql.SQL("alter database {} set {} = {}")
-                connection.execute(statement.format(sql.Identifier(connection.info.dbname), sql.Identifier(key), value))
+    configure(postgres_url, given)
     app = Operon("app", database=postgres_url, lease=1.0, grace=0.0)
     queue = app.queue("q", rate=(5, 3600.0))
     slept: list[timedelta] = []
@@ -85,3 +95,15 @@ def test_what_a_database_has_set_changes_nothing(postgres_url: str, name: str) -
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         rows = connection.execute("select text from public.notes").fetchall()
     assert rows == [("it's",)] * 3
+
+
+def test_an_address_that_names_an_encoding_loses_no_letter(ready_postgres_url: str) -> None:
+    mark = "&" if "?" in ready_postgres_url else "?"
+    app = Operon("app", database=f"{ready_postgres_url}{mark}client_encoding=latin1")
+
+    @app.workflow
+    def spell(text: str) -> str:
+        return text
+
+    with app:
+        assert start(spell, "\u20ac \U0001f600").result(PATIENCE) == "\u20ac \U0001f600"

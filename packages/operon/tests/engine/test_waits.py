@@ -20,7 +20,7 @@ from engine.test_workflows import poll
 from operon import aio
 from operon.core.commands import Advance, Command, Delete, Look, Start
 from operon.core.journal import Run, Wait
-from operon.core.rows import Advanced, NewWorkflow, Outcome, Park
+from operon.core.rows import Advanced, Kind, NewWorkflow, Outcome, Park
 from operon.core.states import Status
 from operon.engine.clock import WallClock
 from operon.engine.clockwork import Clockwork
@@ -62,6 +62,48 @@ def test_a_branch_at_work_is_not_parked_for_its_sleeping_sibling(make: MakeApp) 
         operon.start(flow.using(key="w")).result(PATIENCE)
         assert operon.describe("w").attempts == 1
     assert ran == list(range(20))
+
+
+def test_a_branch_whose_record_is_being_written_is_not_parked_for_its_sleeping_sibling(
+    make: MakeApp, database: Stubborn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on as soon as that is written: what it did then, in a run that is parked, would be done once more."""
+    app, ask, worked, passed = make(), database.ask, threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    @app.step
+    async def work() -> None:
+        ran.append(1)
+        worked.set()
+
+    @app.workflow
+    async def flow() -> None:
+        sleeper = asyncio.create_task(aio.sleep(3600))
+        await aio.sleep(0.02)
+        await work()
+        sleeper.cancel()
+
+    def wakes(command: Command[Any]) -> bool:
+        return isinstance(command, Advance) and any(entry.kind is Kind.WAKE for entry in command.entries)
+
+    def answer(command: Command[Any]) -> Any:
+        if parks(command):
+            assert worked.wait(PATIENCE)
+        return ask(command)
+
+    with app:
+        engine: Any = app._engine
+        monkeypatch.setattr(database, "ask", answer)
+        database.holds = lambda command: wakes(command) or parks(command)
+        handle = operon.start(flow)
+        assert database.arrived.wait(PATIENCE)
+        engine.clockwork.after(4 * engine.settings.grace, passed.set)
+        assert passed.wait(PATIENCE)
+        for _ in range(100):  # turns of the loop, in which the run would be parked
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), engine.loop.running()).result(PATIENCE)
+        database.go.set()
+        handle.result(PATIENCE)
+    assert ran == [1]
 
 
 def test_a_run_is_parked_once_the_last_short_wait_is_over(make: MakeApp) -> None:

@@ -36,6 +36,8 @@ SQLSTATES = {
 }
 """By state, or its class of two characters; any other is final. 55P03 is too: a user says `nowait` to see it."""
 
+STANDBY = {"0A000", "25P01"}
+"""What a standby says to whoever begins to write there; a driver that overlooks it, that nothing has begun."""
 SQLITE = {
     sqlite3.SQLITE_BUSY: "53000",
     sqlite3.SQLITE_LOCKED: "53000",

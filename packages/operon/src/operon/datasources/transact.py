@@ -16,7 +16,7 @@ from random import Random
 from operon.core import context
 from operon.core.commands import Invoke, Op, Pause
 from operon.core.ledger import Done, Ledger, Statement, Work
-from operon.datasources.faults import Fault, fault, sqlstate
+from operon.datasources.faults import STANDBY, Fault, fault, sqlstate
 from operon.datasources.foreign import Foreign
 from operon.datasources.opened import Adapter, Transaction, ended, swallowed
 from operon.errors import OperonError, StoreError, StoreReadOnly, StoreUnavailable
@@ -159,6 +159,8 @@ class Attempt:
             if code == "42501":
                 return self._denied(error)
         if code is None and (self.broken or self.stage is Stage.BEGIN):
+            return Fault.LOST
+        if code in STANDBY and self.stage is Stage.BEGIN and not self.work.read_only:
             return Fault.LOST
         return fault(code)
 

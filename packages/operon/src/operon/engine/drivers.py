@@ -20,7 +20,7 @@ from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine import interrupting, strays, turns
 from operon.engine.bell import Rest
-from operon.engine.exits import told
+from operon.engine.exits import left_by_its_loop, told
 from operon.engine.interrupting import Hearing
 from operon.engine.landing import arrived, cancel_later, settled
 from operon.engine.repose import Repose
@@ -233,7 +233,8 @@ def _too_long(invoke: Invoke[Any]) -> str:
 
 
 def _flush(engine: Engine, command: Flush) -> Any:
-    return engine.pens.of(command.run).flush(command.end)
+    with engine.waits.at_work(command.run):
+        return engine.pens.of(command.run).flush(command.end)
 
 
 def _turn(engine: Engine, command: Turn) -> None:
@@ -346,19 +347,6 @@ async def _awhole(value: Awaitable[Any]) -> Any:
     return result
 
 
-@contextmanager
-def left_by_its_loop(engine: Engine, invoke: Invoke[Any]) -> Generator[None]:
-    """Leave a run whose body is cancelled from outside, as by a loop that goes down: that is not the body's failure."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        task, here = asyncio.current_task(), context.branch.get()
-        outside = invoke.body and here is not None and task is not None and task.cancelling()
-        if outside and here is not None and here.run.dead is None and engine.loop.went_down(here.run):
-            engine.kill(here.run, Suspended(f"{here.run.id} was left: its task was cancelled."))
-        raise
-
-
 async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
     limit = asyncio.timeout(invoke.timeout)
     try:
@@ -371,7 +359,8 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
 
 
 async def _aflush(engine: Engine, command: Flush) -> Any:
-    return await settled(engine.pens.of(command.run).submit(command.end))
+    with engine.waits.at_work(command.run):
+        return await settled(engine.pens.of(command.run).submit(command.end))
 
 
 async def _aturn(engine: Engine, command: Turn) -> None:

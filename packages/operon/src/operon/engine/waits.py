@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -191,6 +192,15 @@ class Waits:
                 self.end(waiting, over)
 
     # ── Parking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def at_work(self, run: Run) -> Generator[None]:
+        """Keep a run from being parked: once a record is written its branch goes on, and would do a step in vain."""
+        self.enter(run)
+        try:
+            yield
+        finally:
+            self.leave(run)
 
     def enter(self, run: Run) -> None:
         """Note that a run does something, and so cannot be parked."""

@@ -139,7 +139,7 @@ class PsycopgAdapter:
             "timeout": self.source.waiting,
             "open": False,
         }
-        return self.make(self.source.conninfo, kwargs={"autocommit": True}, **settings)
+        return self.make(self.source.conninfo, kwargs={"autocommit": True, **postgres.ENCODING}, **settings)
 
 
 def adapter(source: Datasource, handle: type) -> Adapter:

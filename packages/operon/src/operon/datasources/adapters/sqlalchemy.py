@@ -37,6 +37,7 @@ GUARDED = ("commit", "rollback", "close", "reset")
 MARK = "operon"
 """A savepoint that is gone if the transaction, in which it was the first statement, has ended."""
 ASYNC_ONLY = {"asyncpg", "aiosqlite", "psycopg_async"}
+LIBPQ = {"psycopg", "psycopg_async", "psycopg2"}
 
 
 class Joined(Opened):
@@ -289,7 +290,8 @@ def join(handle: Any) -> Opened:
 def _settings(url: URL, source: Datasource) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {}
-    return {"pool_size": source.size, "max_overflow": 0, "pool_timeout": source.waiting}
+    encoding = postgres.ENCODING if url.get_driver_name() in LIBPQ else {}  # others speak UTF-8
+    return {"pool_size": source.size, "max_overflow": 0, "pool_timeout": source.waiting, "connect_args": dict(encoding)}
 
 
 def _spelled(url: URL, *, asynchronous: bool) -> URL:

@@ -35,7 +35,6 @@ QUOTED = re.compile(r'"[^"]*[^\w"][^"]*"')
 BINARY = (1,)
 DONE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 CONNECTION: dict[str, str | int] = {
-    "client_encoding": "utf8",
     "target_session_attrs": "primary",
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -45,6 +44,8 @@ CONNECTION: dict[str, str | int] = {
 }
 """Of several hosts the primary, wherever it stands in the list: a standby answers, but with what was, and writes
 nothing."""
+OURS = {"client_encoding": "utf8"}
+"""What an address cannot choose."""
 SETTINGS = {
     "timezone": "UTC",
     "datestyle": "ISO, YMD",
@@ -83,7 +84,7 @@ class Address:
         """Connect, and say who we are."""
         given = conninfo_to_dict(self.conninfo)
         application = f"{given.get('application_name') or 'operon'} {self.purpose}"
-        conninfo = make_conninfo(self.conninfo, **{**CONNECTION, **given, "application_name": application})
+        conninfo = make_conninfo(self.conninfo, **{**CONNECTION, **given, **OURS, "application_name": application})
         connection = psycopg.Connection[Row].connect(conninfo, autocommit=True, row_factory=dict_row)
         connection.adapters.register_loader("timestamptz", Instant)
         return connection
