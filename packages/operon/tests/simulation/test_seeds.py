@@ -22,7 +22,7 @@ from operon.testing.simulate import World, simulate
 
 __all__ = ["make"]
 CHUNKS, SEEDS = 10, 50
-CALM = 294
+CALM = 6641
 """A world with children, branches, transactions and timeouts, in which nothing goes wrong unless it is made to."""
 MOMENTS = 12
 """Every so many moments are tried by one test."""

@@ -75,8 +75,7 @@ class Laws:
             self.timetables.began(row)
         for row in begun:
             self._lines.judge(row)
-        for workflow_id, workflow in self._store.workflows.items():
-            self._rows[workflow_id] = workflow.row
+        self._rows = {key: it.row for key, it in self._store.workflows.items()}
 
     def _forget(self, workflow_id: str) -> None:
         """Know nothing more of a workflow: the next one with its id is another."""

@@ -17,17 +17,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def __init__(self, schedule: Schedule, clock: Callable[[], float]) -> None:
         self._schedule = schedule
         self._clock = clock
-        self._ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[asyncio.Handle] = deque()
+        """What is to be called, in this order."""
         self._factory: Any = None
         self.tasks: list[asyncio.Task[Any]] = []
 
-    def ready(self) -> bool:
-        """Whether there is something to call."""
-        return bool(self._ready)
-
     def step(self) -> None:
         """Call what came first."""
-        handle = self._ready.popleft()
+        handle = self.ready.popleft()
         if handle.cancelled():
             return
         asyncio._set_running_loop(self)  # noqa: SLF001 - the way a loop says that it runs
@@ -42,7 +39,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it is known, and meant
                 _abandon(task.get_coro())
-        self._ready.clear()
+        self.ready.clear()
         self.tasks.clear()
 
     # ── What asyncio asks of a loop ──────────────────────────────────────────────────────────────────────────────────
@@ -68,7 +65,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         """Call this after all that was said before."""
         handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
+        self.ready.append(handle)
         return handle
 
     def call_soon_threadsafe(  # type: ignore[override] # likewise
@@ -88,7 +85,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         """Call this at an instant of this loop's clock."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._schedule.after(when - self.time(), lambda: self._ready.append(handle))
+        self._schedule.after(when - self.time(), lambda: self.ready.append(handle))
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

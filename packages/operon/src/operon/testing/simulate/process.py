@@ -150,12 +150,6 @@ class Process(Machine):
         """End at this instant: nothing is handed back, nobody says goodbye."""
         self.alive = False
 
-    def possible(self) -> list[Callable[[], object]]:
-        """What this process could do next."""
-        if not self.alive or self.paused:
-            return []
-        return [loop.step for loop in (self.body, self.service) if loop.ready()]
-
     def end(self) -> None:
         """Take everything down."""
         self.alive = False

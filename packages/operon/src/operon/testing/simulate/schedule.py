@@ -59,6 +59,8 @@ class Agenda:
         while self._later and self._later[0][0] <= self.now:
             _, _, owner, call = heapq.heappop(self._later)
             self._due.append((owner, call))
+        if not self._due:
+            return []
         self._due = [item for item in self._due if item[0] is None or item[0].alive]
         return [self._doing(item) for item in self._due if item[0] is None or not item[0].paused]
 

@@ -123,7 +123,8 @@ class World:
     def _step(self) -> bool:
         possible = self.agenda.possible()
         for process in self.processes:
-            possible += process.possible()
+            if process.alive and not process.paused:
+                possible += [loop.step for loop in (process.body, process.service) if loop.ready]
         if possible:
             self.events += 1
             if self.events > EVENTS:
