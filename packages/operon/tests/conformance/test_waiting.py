@@ -97,6 +97,50 @@ def test_a_wake_counts_those_it_makes_ready(world: World) -> None:
     assert [world.ask(Wake(("a",))), world.ask(Wake(("a",)))] == [1, 0]
 
 
+def test_a_quiet_success_wakes_nobody(world: World) -> None:
+    executor, first, last = world.enlist(), world.run("a"), world.run("b")
+    assert world.end(world.run("p"), Park(None, ("a", "b"), quiet=("a",))).parked
+    world.end(first)
+    assert not world.pulse(executor).stirred
+    assert [world.ask(Wake(("a",))), world.ask(Wake(None))] == [0, 0]
+    world.end(last)
+    assert world.pulse(executor).stirred
+    assert world.ask(Wake(None)) == 1
+    assert not world.pulse(executor).stirred
+
+
+@pytest.mark.parametrize("end", [Outcome(Status.FAILED, error="{}"), Outcome(Status.HELD, error="{}"), None])
+@pytest.mark.parametrize("targets", [("a",), None])
+def test_whatever_else_becomes_of_it_wakes(world: World, end: Outcome | None, targets: tuple[str, ...] | None) -> None:
+    executor, guard = world.enlist(), world.run("a")
+    world.run("b")
+    world.end(world.run("p"), Park(None, ("a", "b"), quiet=("a",)))
+    if end is None:
+        world.ask(Cancel("a"))
+    else:
+        world.end(guard, end)
+    assert world.pulse(executor).stirred
+    assert world.ask(Wake(targets)) == 1
+    assert not world.pulse(executor).stirred
+
+
+def test_a_success_that_is_quiet_for_one_wakes_the_other(world: World) -> None:
+    executor, guard = world.enlist(), world.run("a")
+    world.run("b")
+    world.end(world.run("p"), Park(None, ("a", "b"), quiet=("a",)))
+    world.sleep("q", "a")
+    world.end(guard)
+    assert world.ask(Wake(None)) == 1
+    assert not world.pulse(executor).stirred
+    assert world.claim(executor) == ["q"]
+
+
+def test_nobody_parks_quietly_for_what_is_over(world: World) -> None:
+    world.end(world.run("a"))
+    world.run("b")
+    assert not world.end(world.run("p"), Park(None, ("a", "b"), quiet=("a",))).parked
+
+
 def test_who_was_claimed_awaits_nothing_any_more(world: World) -> None:
     world.run("a")
     world.sleep("p", "a")

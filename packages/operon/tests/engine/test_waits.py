@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -117,6 +117,60 @@ def test_a_run_is_parked_once_the_last_short_wait_is_over(make: MakeApp) -> None
     with app:
         operon.start(flow.using(key="w"))
         poll(lambda: operon.describe("w").status == "waiting", 5)
+
+
+@pytest.mark.parametrize("errors", ["raise", "return"])
+def test_who_gathers_many_is_replayed_once(make: MakeApp, errors: Literal["raise", "return"]) -> None:
+    """Not once for each that ends before the last."""
+    app, many, begun = make(), 6, list[int]()
+    gates = [threading.Event() for _ in range(many)]
+
+    @app.workflow
+    def child(number: int) -> int:
+        gates[number].wait(PATIENCE)
+        return number
+
+    @app.workflow
+    def parent() -> int:
+        begun.append(1)
+        handles = [operon.start(child, number) for number in range(many)]
+        results = operon.gather(*handles) if errors == "raise" else operon.gather(*handles, errors="return")
+        return sum(it for it in results if isinstance(it, int))
+
+    with app:
+        handle = operon.start(parent.using(key="w"))
+        for ended, gate in enumerate(gates, 1):
+            poll(lambda: operon.describe("w").status == "waiting", PATIENCE)
+            gate.set()
+            poll(lambda ended=ended: operon.count(status="succeeded") >= ended, PATIENCE)
+        assert handle.result(PATIENCE) == sum(range(many))
+    assert len(begun) == 2
+
+
+def test_who_gathers_hears_of_a_failure_before_the_last_has_ended(make: MakeApp) -> None:
+    app, gates, last = make(), [threading.Event() for _ in range(3)], threading.Event()
+
+    @app.workflow
+    def child(number: int) -> None:
+        gates[number].wait(PATIENCE)
+        if number == 1:
+            raise ValueError(number)
+        last.wait(PATIENCE if number == 2 else 0)
+
+    @app.workflow
+    def parent() -> None:
+        operon.gather(*(operon.start(child, number) for number in range(3)))
+
+    with app:
+        handle = operon.start(parent.using(key="w"))
+        poll(lambda: operon.describe("w").status == "waiting", PATIENCE)
+        gates[1].set()  # it fails, but the code waits for another first
+        poll(lambda: operon.count(status="failed") == 1, PATIENCE)
+        gates[0].set()
+        with pytest.raises(ValueError, match="1"):
+            handle.result(PATIENCE)
+        last.set()
+        gates[2].set()
 
 
 def test_a_child_that_ends_while_its_parent_parks_cuts_no_sleep_short(make: MakeApp, database: Stubborn) -> None:

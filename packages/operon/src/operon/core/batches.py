@@ -21,7 +21,7 @@ from operon.core.codec.hints import hints_of, result_hint
 from operon.core.commands import Form, Op, ask
 from operon.core.function import Function, Rules
 from operon.core.host import Host
-from operon.core.journal import Run, recall
+from operon.core.journal import Run, Wait, recall
 from operon.core.results import conclude, ended
 from operon.core.rows import Guard, Kind, NewWorkflow, Outcome, Share, WorkflowRow
 from operon.core.starting import Execute
@@ -178,7 +178,7 @@ def item(host: Host, run: Run, function: ItemFunction) -> Op[Outcome]:
         yield from _lead(host, run, function)
         raise run.die(Suspended(f"{run.id} waits for its batch."))
     batch_id, place = recorded.child or "", int(recorded.output or 0)
-    outcome = yield from ended(host, run, batch_id, None)
+    outcome = yield from ended(host, Wait(run, None, (batch_id,)))
     if outcome.status is Status.SUCCEEDED and outcome.erased is None:
         return outcomes(outcome.output, place + 1)[place]
     if outcome.status is Status.FAILED and outcome.erased is None:

@@ -74,6 +74,10 @@ class Wait(Command[dict[str, Outcome]], frozen=True):
     awaits: tuple[str, ...] = ()
     since: float = 0.0
     """When, by the host's clock, they were looked at last: what had ended before was another of the same id."""
+    then: tuple[str, ...] = ()
+    """What the code will wait for next, one after the other: a run may be parked for all of these at once."""
+    fail_fast: bool = True
+    """It will not, once one of them has failed."""
 
 
 class Run:

@@ -132,7 +132,7 @@ class History:
             return
         forked = any("/" in entry.position for entry in self._entries)
         numbers = (int(it.position) for it in self._entries if it.position.isdecimal())
-        position = "" if forked else str(max(numbers, default=0) + 1)
+        position = "" if forked or len(self._awaits) > 1 else str(max(numbers, default=0) + 1)
         for awaited in self._awaits:
             yield StepRecord(
                 position=position,

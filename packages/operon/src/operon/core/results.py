@@ -34,6 +34,8 @@ from operon.errors import (
 )
 
 R_co = TypeVar("R_co", covariant=True)
+AHEAD = 250
+"""So many that it will wait for next, a workflow is parked for at once."""
 _ENDS = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed", Status.CANCELLED: "was cancelled"}
 
 
@@ -143,16 +145,30 @@ def call(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     return (yield from placed(begun, result(host, handle, None, begun)))
 
 
-def result(host: Host, handle: Handle[R_co], timeout: float | timedelta | None, begun: Begun | None = None) -> Op[R_co]:
+def result(
+    host: Host,
+    handle: Handle[R_co],
+    timeout: float | timedelta | None,
+    begun: Begun | None = None,
+    *,
+    then: tuple[str, ...] = (),
+    fail_fast: bool = True,
+) -> Op[R_co]:
     """Wait for a workflow; in another workflow this is an operation of its own, and leaves no record but its order.
 
-    What was `begun` for the caller runs here, in the place of the caller.
+    Args:
+        host: asks.
+        handle: of the workflow.
+        timeout: seconds, or a timedelta; None waits for ever.
+        begun: what was begun for the caller: it runs here, in the place of the caller.
+        then: which workflows the caller will wait for next, one after the other.
+        fail_fast: he will not, once one of them has failed.
     """
     limit = None if timeout is None else seconds(timeout, "timeout")
     branch = context.current()
     if branch is None:
         until = None if limit is None else host.now() + limit
-        return handle.decode((yield from _known(begun)) or (yield from ended(host, None, handle.id, until)))
+        return handle.decode((yield from _known(begun)) or (yield from ended(host, Wait(None, until, (handle.id,)))))
     run = branch.run
     run.check()
     until = None if limit is None else (yield from alarm(host, branch, "timeout", limit))
@@ -166,7 +182,8 @@ def result(host: Host, handle: Handle[R_co], timeout: float | timedelta | None, 
     blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
 
     def final() -> Op[Outcome]:
-        outcome = (yield from _known(begun)) or (yield from ended(host, run, handle.id, until))
+        awaited = Wait(run, until, (handle.id,), then=then, fail_fast=fail_fast)
+        outcome = (yield from _known(begun)) or (yield from ended(host, awaited))
         if outcome.status is Status.HELD or outcome.erased is not None:
             handle.decode(outcome)
         return outcome
@@ -221,16 +238,17 @@ def erased(workflow_id: str, outcome: Outcome) -> RecordDeleted:
     )
 
 
-def ended(host: Host, run: Run | None, workflow_id: str, until: float | None) -> Op[Outcome]:
+def ended(host: Host, wait: Wait) -> Op[Outcome]:
     """Wait until a workflow has ended or is held, and say how."""
+    (workflow_id,) = wait.awaits
     while True:
         looked = host.clock()
         outcome = yield from look(workflow_id)
         if outcome.status.ended or outcome.status is Status.HELD:
             return outcome
-        if until is not None and host.now() >= until:
+        if wait.until is not None and host.now() >= wait.until:
             raise StillRunning(_still(workflow_id))
-        seen = yield from ask(Wait(run, until, (workflow_id,), looked))
+        seen = yield from ask(replace(wait, since=looked))
         if workflow_id in seen:
             return seen[workflow_id]
 
@@ -250,9 +268,11 @@ def gather(host: Host, *handles: Handle[Any], errors: Literal["raise", "return"]
     if errors not in {"raise", "return"}:
         raise BadValue(f'gather(errors={errors!r}): write errors="raise" or errors="return".')
     results: list[Any] = []
-    for handle in handles:
+    ids = tuple(handle.id for handle in handles)
+    for place, handle in enumerate(handles, 1):
+        then = ids[place : place + AHEAD]
         try:
-            results.append((yield from result(host, handle, None)))
+            results.append((yield from result(host, handle, None, then=then, fail_fast=errors == "raise")))
         except Exception as error:
             if errors == "raise" or ((branch := context.branch.get()) is not None and branch.run.dead is not None):
                 raise

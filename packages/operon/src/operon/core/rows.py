@@ -153,6 +153,8 @@ class Park(Struct, frozen=True):
 
     ready_at: float | None
     awaits: tuple[str, ...] = ()
+    quiet: tuple[str, ...] = ()
+    """Those of them whose success wakes nobody: another is awaited longer."""
 
 
 class Started(Struct, frozen=True):

@@ -12,6 +12,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from operon.core import context
 from operon.core import host as hosts
 from operon.core.commands import HandBack, Op, Seed, ask
@@ -459,7 +461,7 @@ class Engine:
         """Submit a run's parking; its deadline wakes it too."""
         instants = [it for it in (park.ready_at, run.row.deadline) if it is not None]
         ready_at = min(instants, default=None)
-        parked = self.pens.of(run).submit(Park(ready_at, park.awaits))
+        parked = self.pens.of(run).submit(replace(park, ready_at=ready_at))
         if ready_at is not None:
             parked.add_done_callback(lambda _: self.service.nudge(ready_at - self.now()))
         return parked

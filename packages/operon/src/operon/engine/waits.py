@@ -219,10 +219,15 @@ class Waits:
         if run.waits and not run.busy:
             self._settle(run)
 
-    def _settle(self, run: Run, *, rested: bool = False) -> None:
+    def _settle(self, run: Run, *, rested: bool = False, ahead: Seen | None = None) -> None:
         """Park a run that has rested for the grace time, or see to it that somebody comes back to look.
 
         One on a loop may have to hear of something in the loop's next turn, of a timeout that is over: first that.
+
+        Args:
+            run: rests, or not.
+            rested: no line of it is being executed on a loop, or is about to be.
+            ahead: where those stand that it will wait for next; None before anybody has looked.
         """
         with self._lock:
             if run.dead is not None or run.busy or run.parking or run.settling or not run.waits:
@@ -231,24 +236,38 @@ class Waits:
             left = run.stirred + (self._grace if awaits else 0.0) - self._clockwork.clock.monotonic()
             if left > 0:
                 run.settling = True
-                self._clockwork.after(left, lambda: self._parker.quietly(run, lambda: self._again(run)))
+                self._clockwork.after(left, lambda: self._parker.quietly(run, lambda: self._again(run, ahead)))
+                return
+            next_ones = _next_ones(run)
+            if next_ones and ahead is None:
+                run.settling = True
+                self._look_ahead(run, next_ones)
                 return
             if run.tasks and not rested:
                 run.settling = True
-                self._parker.quietly(run, lambda: self._again(run))
+                self._parker.quietly(run, lambda: self._again(run, ahead))
                 return
             instants = [waiting.wait.until for waiting in run.waits if waiting.wait.until is not None]
             instants += [timer.until for timer in tuple(run.timers)]
             until = min(instants, default=None)
             if until is not None and until - self._parker.now() <= self._grace:
                 return  # whoever ends that wait comes here again
-            targets = {target for waiting in run.waits for target in waiting.wait.awaits}
+            park = _park(run, until, ahead or {})
             run.parking = True
-        self._parker.park(run, Park(until, tuple(sorted(targets)))).add_done_callback(lambda it: self._parked(run, it))
+        self._parker.park(run, park).add_done_callback(lambda it: self._parked(run, it))
 
-    def _again(self, run: Run) -> None:
+    def _again(self, run: Run, ahead: Seen | None) -> None:
         run.settling = False
-        self._settle(run, rested=True)
+        self._settle(run, rested=True, ahead=ahead)
+
+    def _look_ahead(self, run: Run, next_ones: tuple[str, ...]) -> None:
+        """Ask where those stand that a run will wait for next, and come back."""
+
+        def looked(answer: Future[Mapping[str, Outcome]]) -> None:
+            run.settling = False
+            self._settle(run, ahead={} if answer.exception() else dict(answer.result()))
+
+        self._store.submit(Look(next_ones)).add_done_callback(looked)
 
     def _parked(self, run: Run, answer: Future[Advanced]) -> None:
         """Leave with a parked run; one that was refused has an awaited workflow that has ended, and goes on."""
@@ -264,3 +283,32 @@ class Waits:
                 self.end(waiting, {})
             else:
                 self._wind(waiting)
+
+
+def _next_ones(run: Run) -> tuple[str, ...]:
+    """Say what a run will wait for next, where it waits for one workflow, and all will be in the order of its code."""
+    awaiting = [waiting.wait for waiting in run.waits if waiting.wait.awaits]
+    return awaiting[0].then if len(awaiting) == 1 else ()
+
+
+def _park(run: Run, until: float | None, ahead: Seen) -> Park:
+    """Say what wakes a run.
+
+    One that waits for many, one after the other, is to be replayed once, and not once for each: so it is parked for the
+    last that has not ended; and where it goes on at the first that fails, for the failure of those before it.
+    """
+    awaiting = [waiting.wait for waiting in run.waits if waiting.wait.awaits]
+    targets = sorted({target for wait in awaiting for target in wait.awaits})
+    if len(awaiting) != 1 or not awaiting[0].then:
+        return Park(until, tuple(targets))
+    (wait,) = awaiting
+    for target in wait.then:
+        outcome = ahead.get(target)
+        lives = outcome is not None and not outcome.status.ended and outcome.status is not Status.HELD
+        if lives and target not in targets:
+            targets.append(target)
+        elif not lives and wait.fail_fast and (outcome is None or outcome.status is not Status.SUCCEEDED):
+            break
+    if wait.fail_fast:
+        return Park(until, tuple(targets), tuple(targets[:-1]))
+    return Park(until, (targets[-1],))

@@ -59,6 +59,7 @@ class Workflow:
     claims: dict[str, int] = field(default_factory=dict[str, int])
     """The claim that wrote each position."""
     awaits: tuple[str, ...] = ()
+    quiet: tuple[str, ...] = ()
     cleanup: cleaning.Cleanup | None = None
 
 
@@ -361,7 +362,7 @@ class MemoryStore:
             return False
         asleep = replace(workflow.row, status=Status.WAITING, executor=None, ready_at=park.ready_at, takeovers=0)
         workflow.row = asleep
-        workflow.awaits = park.awaits
+        workflow.awaits, workflow.quiet = park.awaits, park.quiet
         return True
 
     def _is_over(self, workflow_id: str) -> bool:
@@ -373,7 +374,13 @@ class MemoryStore:
         return (w for w in self.workflows.values() if w.row.status is Status.WAITING and not _is_ready(w.row, now))
 
     def _is_stirred(self, workflow: Workflow, targets: tuple[str, ...] | None) -> bool:
-        return any(self._is_over(key) if targets is None else key in targets for key in workflow.awaits)
+        over = (key for key in workflow.awaits if (self._is_over(key) if targets is None else key in targets))
+        return any(self.wakes(workflow, key) for key in over)
+
+    def wakes(self, workflow: Workflow, target: str) -> bool:
+        """Whether somebody is woken by the end of what he awaits."""
+        awaited = self.workflows.get(target)
+        return target not in workflow.quiet or awaited is None or awaited.row.status is not Status.SUCCEEDED
 
     def _running(self) -> Iterator[Workflow]:
         return (w for w in self.workflows.values() if w.row.status is Status.RUNNING)

@@ -177,7 +177,9 @@ with locked as materialized (
         and (workflow_id, position) not in (select workflow_id, position from written)
         and (op, position) not in (select op, position from known)
 ), awaited as materialized (
-    select * from unnest(:await_op::int[], :await_workflow_id::text[], :await_id::text[]) as a (op, workflow_id, id)
+    select *
+    from unnest(:await_op::int[], :await_workflow_id::text[], :await_id::text[], :await_quiet::int[])
+        as a (op, workflow_id, id, quiet)
 ), over as materialized (
     select op from awaited a where not exists (select from operon.workflows t where t.id = a.id and t.status < 3)
 ), ended as (
@@ -196,8 +198,8 @@ with locked as materialized (
         and op not in (select op from over)
     returning f.op
 ), waiting as (
-    insert into operon.awaits (workflow_id, awaited)
-    select workflow_id, id from awaited where op in (select op from ended)
+    insert into operon.awaits (workflow_id, awaited, quiet)
+    select workflow_id, id, quiet > 0 from awaited where op in (select op from ended)
     on conflict do nothing
 ), started as (
     insert into operon.workflows (

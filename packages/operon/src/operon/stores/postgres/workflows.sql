@@ -133,14 +133,20 @@ with noted as materialized (
     select awaited from noted union select unnest(:targets::text[])
 ), sleeper as materialized (
     select id from operon.workflows
-    where id in (select workflow_id from operon.awaits where awaited in (select awaited from over))
+    where id in (
+            select a.workflow_id from operon.awaits a
+            where a.awaited in (select awaited from over)
+                and (not a.quiet or not exists (select from operon.workflows t where t.id = a.awaited and t.status = 4))
+        )
         and status = 2 and (ready_at is null or ready_at > statement_timestamp())
     order by id for no key update skip locked
 ), forgotten as (
     delete from operon.wakes w using noted
     where w.awaited = noted.awaited and not exists (
         select from operon.awaits a join operon.workflows p on p.id = a.workflow_id
-        where a.awaited = noted.awaited and p.status = 2 and (p.ready_at is null or p.ready_at > statement_timestamp())
+        where a.awaited = noted.awaited
+            and (not a.quiet or not exists (select from operon.workflows t where t.id = a.awaited and t.status = 4))
+            and p.status = 2 and (p.ready_at is null or p.ready_at > statement_timestamp())
             and p.id not in (select id from sleeper)
     )
 )

@@ -26,7 +26,7 @@ COLUMNS: dict[str, Pack] = {
     "op_op": ints, "op_claim": bigints, "entry_claim": bigints, "end_claim": bigints,
     "entry_op": ints, "entry_ordinal": ints, "entry_attempt": ints, "entry_after": floats, "entry_elapsed": floats,
     "end_op": ints, "end_status": ints, "end_ready_at": floats,
-    "await_op": ints, "start_priority": ints,
+    "await_op": ints, "await_quiet": ints, "start_priority": ints,
     "start_executor": bigints, "start_parent_claim": bigints, "start_nonce": bigints, "start_delay": floats,
     "start_timeout": floats, "start_deadline": floats,
 }  # fmt: skip
@@ -129,11 +129,11 @@ class Batch:
                 rows |= {command.row.parent.workflow_id} if command.row.parent else set()
                 continue
             owner: Row = {"op": op, "workflow_id": command.workflow_id, "claim": command.claim}
-            awaits = command.end.awaits if isinstance(command.end, Park) else ()
+            awaits, quiet = (command.end.awaits, command.end.quiet) if isinstance(command.end, Park) else ((), ())
             groups["op"].append(owner)
             groups["entry"] += (owner | entry_parameters(entry) for entry in command.entries)
             groups["end"] += (owner | end_parameters(end) for end in (command.end,) if end)
-            groups["await"] += (owner | {"id": key} for key in awaits)
+            groups["await"] += (owner | {"id": key, "quiet": int(key in quiet)} for key in awaits)
             rows |= {command.workflow_id, *awaits}
         self.waits = bool(groups["await"])
         self.ids = texts([*rows])

@@ -37,7 +37,8 @@ where id = :id and not exists (
 );
 
 -- await: note what a parked workflow waits for
-insert or ignore into operon_awaits (workflow_id, awaited) select :id, value from json_each(:awaits);
+insert or ignore into operon_awaits (workflow_id, awaited, quiet)
+select :id, value, value in (select value from json_each(:quiet)) from json_each(:awaits);
 
 -- ready: whom a claimer may take, oldest ready first
 select id from operon_workflows
@@ -73,7 +74,11 @@ where workflow_id in (select value from json_each(:ids)) group by workflow_id;
 update operon_workflows set ready_at = :now
 where status = 2
   and (ready_at is null or ready_at > :now)
-  and id in (select workflow_id from operon_awaits where awaited in (select value from json_each(:targets)));
+  and id in (
+    select workflow_id from operon_awaits a
+    where awaited in (select value from json_each(:targets))
+      and (not quiet or not exists (select 1 from operon_workflows t where t.id = a.awaited and t.status = 4))
+  );
 
 -- noted: who ended while somebody awaited it, and nobody has been woken for it yet
 select awaited from operon_wakes;

@@ -67,7 +67,8 @@ class Locks:
             row = workflow.row
             ready = row.ready_at is not None and row.ready_at <= since
             if row.status is Status.WAITING and not ready:
-                targets = (self._store.workflows[it].row for it in workflow.awaits)
+                loud = (it for it in workflow.awaits if self._store.wakes(workflow, it))
+                targets = (self._store.workflows[it].row for it in loud)
                 ready = any(it.ended_at is not None and it.ended_at <= since for it in targets)
             free = key not in self.held and self._freed.get(key, since) <= since
             if ready and row.status in {Status.QUEUED, Status.WAITING} and free and row.queue is None:
