@@ -238,10 +238,10 @@ class Waits:
                 run.settling = True
                 self._clockwork.after(left, lambda: self._parker.quietly(run, lambda: self._again(run, ahead)))
                 return
-            next_ones = _next_ones(run)
-            if next_ones and ahead is None:
+            gathering = _gathering(run)
+            if gathering is not None and ahead is None:
                 run.settling = True
-                self._look_ahead(run, next_ones)
+                self._look_ahead(run, gathering.then)
                 return
             if run.tasks and not rested:
                 run.settling = True
@@ -252,7 +252,10 @@ class Waits:
             until = min(instants, default=None)
             if until is not None and until - self._parker.now() <= self._grace:
                 return  # whoever ends that wait comes here again
-            park = _park(run, until, ahead or {})
+            if gathering is not None:
+                park = _for_all(gathering, until, ahead or {})
+            else:
+                park = Park(until, tuple(sorted({target for it in run.waits for target in it.wait.awaits})))
             run.parking = True
         self._parker.park(run, park).add_done_callback(lambda it: self._parked(run, it))
 
@@ -285,23 +288,19 @@ class Waits:
                 self._wind(waiting)
 
 
-def _next_ones(run: Run) -> tuple[str, ...]:
-    """Say what a run will wait for next, where it waits for one workflow, and all will be in the order of its code."""
+def _gathering(run: Run) -> Wait | None:
+    """Give the wait of a run that waits for one workflow, and will for others next, in the order of its code."""
     awaiting = [waiting.wait for waiting in run.waits if waiting.wait.awaits]
-    return awaiting[0].then if len(awaiting) == 1 else ()
+    return awaiting[0] if len(awaiting) == 1 and awaiting[0].then else None
 
 
-def _park(run: Run, until: float | None, ahead: Seen) -> Park:
-    """Say what wakes a run.
+def _for_all(wait: Wait, until: float | None, ahead: Seen) -> Park:
+    """Say what wakes a run that waits for many: it is to be replayed once, and not once for each.
 
-    One that waits for many, one after the other, is to be replayed once, and not once for each: so it is parked for the
-    last that has not ended; and where it goes on at the first that fails, for the failure of those before it.
+    So it is parked for the last that has not ended; and where it goes on at the first that fails, for the failure of
+    those before it.
     """
-    awaiting = [waiting.wait for waiting in run.waits if waiting.wait.awaits]
-    targets = sorted({target for wait in awaiting for target in wait.awaits})
-    if len(awaiting) != 1 or not awaiting[0].then:
-        return Park(until, tuple(targets))
-    (wait,) = awaiting
+    targets = [*wait.awaits]
     for target in wait.then:
         outcome = ahead.get(target)
         lives = outcome is not None and not outcome.status.ended and outcome.status is not Status.HELD
