@@ -1,4 +1,4 @@
-"""Who ended while no process ran it is handed out for its clean-up: to one at a time, and three times at most."""
+"""Whose end its body has not heard of is handed out for its clean-up: to one at a time, and three times at most."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import Any
 import pytest
 
 from conformance.world import NAMES, SUCCESS, World, step
-from operon.core.commands import Cancel, Cleaned, CleanUp, HandBack, Sweep, Tidy
+from operon.core.commands import Cancel, Cleaned, CleanUp, HandBack, Sweep
 from operon.core.rows import Guard, Outcome, Park, Policy
 from operon.core.states import Status
 
+EACH = ("a", "b", "c", "p", "w")
+"""All who may be cleaned up already where somebody looks again."""
 
-def take(world: World, executor: int, limit: int = 10, names: tuple[str, ...] = NAMES) -> list[str]:
+
+def take(
+    world: World, executor: int, limit: int = 10, names: tuple[str, ...] = NAMES, here: tuple[str, ...] = EACH
+) -> list[str]:
     """Take clean-ups, and say whose; the pulse says before whether there are any."""
     untidy = world.pulse(executor).untidy
-    found = [it.row.id for it in world.ask(CleanUp(executor, names, (), "", limit))]
+    found = [it.row.id for it in world.ask(CleanUp(executor, names, (), "", limit, here))]
     assert untidy or not found
     return found
 
@@ -50,8 +55,8 @@ def test_whose_cleaner_died_is_cleaned_up_again_three_times_at_most(world: World
     assert take(world, world.enlist()) == []
 
 
-@pytest.mark.parametrize("how", ["queued", "running", "ended", "handed back"])
-def test_only_who_had_begun_and_is_not_run_has_something_to_clean_up(world: World, how: str) -> None:
+@pytest.mark.parametrize("how", ["queued", "held", "ended", "handed back"])
+def test_only_who_had_begun_has_something_to_clean_up(world: World, how: str) -> None:
     me = world.enlist()
     if how == "queued":
         world.start()
@@ -59,10 +64,33 @@ def test_only_who_had_begun_and_is_not_run_has_something_to_clean_up(world: Worl
         guard = world.run(executor=me)
         if how == "ended":
             world.end(guard, SUCCESS)
+        if how == "held":
+            world.end(guard, Outcome(Status.HELD))
         if how == "handed back":
             world.ask(HandBack(me))
     world.ask(Cancel("w"))
     assert take(world, me) == (["w"] if how == "handed back" else [])
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_who_ran_when_it_was_cancelled_is_its_executors_while_that_lives(world: World, *, dies: bool) -> None:
+    me, other = world.enlist(), world.enlist()
+    world.write(world.run(executor=me), step("1"))
+    world.ask(Cancel("w"))
+    assert take(world, me) == take(world, other) == []
+    if not dies:
+        world.ask(Cleaned(other, "w"))
+        world.ask(Cleaned(me, "w"))
+    world.kill(me)
+    assert take(world, other) == (["w"] if dies else [])
+
+
+def test_an_executor_takes_again_what_is_its_own_and_not_there(world: World) -> None:
+    me, other = world.enlist(), world.enlist()
+    world.run(executor=me)
+    world.ask(Cancel("w"))
+    assert take(world, other) == take(world, me, here=("v", "w")) == []
+    assert take(world, me, here=("v",)) == ["w"]
 
 
 def test_a_tree_is_cleaned_up_each_by_itself(world: World) -> None:
@@ -94,15 +122,17 @@ def test_a_clean_up_that_nobody_begins_is_forgotten_after_an_hour(world: World) 
     assert not world.pulse(0).untidy
 
 
-def test_who_passed_its_deadline_asleep_cleans_up_once_it_has_ended(world: World) -> None:
-    asleep(world)
-    me = world.enlist()
-    world.ask(Tidy("w", 99))
-    guard = world.run("v")
-    world.ask(Tidy("v", guard.claim))
-    assert take(world, me) == []
-    world.end(guard, Outcome(Status.FAILED, error="{}"))
-    assert take(world, me) == ["v"]
+@pytest.mark.parametrize("entries", [0, 1, 2])
+def test_an_end_says_who_is_to_clean_up(world: World, entries: int) -> None:
+    """The executor that runs it, for as long as that lives; or anybody; or, as where it ends by itself, nobody."""
+    me, other = world.enlist(), world.enlist()
+    for key, cleaner in (("a", me), ("b", 0), ("c", None)):
+        recorded = [step(str(number + 1)) for number in range(entries)]
+        end = Outcome(Status.FAILED, error="{}", cleaner=cleaner)
+        assert world.write(world.run(key, executor=me), *recorded, end=end).written
+    assert take(world, other) == ["b"]
+    world.kill(me)
+    assert take(world, other) == ["a"]
 
 
 def test_what_is_still_to_be_cleaned_up_keeps_its_record(world: World) -> None:

@@ -14,6 +14,7 @@ import pytest
 from conformance.world import SUCCESS, World, start, step, together
 from operon.core.commands import (
     Cancel,
+    Cleaned,
     Count,
     Delete,
     Executors,
@@ -330,6 +331,7 @@ def test_the_owner_of_a_deleted_workflow_is_fenced_from_the_next_of_its_id(world
     zombie = world.run("w", nonce=1 * INCARNATION)
     zombie = Guard("w", world.row().claim)
     world.ask(Cancel("w"))
+    world.ask(Cleaned(world.row().executor or 0, "w"))
     if way == "deleted":
         assert world.ask(Delete("w")) == 1
     else:

@@ -15,6 +15,7 @@ from children import PATIENCE
 from engine.conftest import MakeApp, until
 from operon import Operon, aio
 from operon.core.commands import Cancel, Claim, Command
+from operon.engine import interrupting
 from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
 from operon.stores.memory import MemoryStore
 
@@ -160,6 +161,34 @@ class TestNothingBegins:
             operon.start(flow.using(key="v")).result(PATIENCE)
         assert begun == ["body"]
 
+    def test_of_what_is_being_claimed_for_the_second_time(self) -> None:
+        """It had begun, and slept; what it began is cleaned up all the same."""
+        store, seen = Late(), list[str]()
+        app = Operon("app", database=store, grace=0.01)
+
+        @app.step
+        def note(what: str) -> None:
+            seen.append(what)
+
+        @app.workflow
+        def flow() -> None:
+            note("book")
+            try:
+                operon.sleep(0.5)
+                note("never")
+            except Cancelled:
+                note("undo")
+                raise
+
+        with app:
+            operon.start(flow.using(key="w"))
+            until(lambda: operon.describe("w").status == "waiting", "it does not sleep")
+            store.holding = True
+            assert store.answered.wait(PATIENCE)
+            operon.cancel("w")
+            store.go.set()
+            until(lambda: seen == ["book", "undo"], "it does not clean up")
+
     @pytest.mark.parametrize("asynchronous", [False, True])
     def test_after_a_deadline(self, make: MakeApp, *, asynchronous: bool) -> None:
         """Whoever waits is told when the body has been: it begins nothing after that."""
@@ -177,12 +206,16 @@ class TestNothingBegins:
         @app.workflow
         async def aflow() -> None:
             try:
+                gate.inside.set()
                 await forever()
             finally:
                 begun.append("heard")
 
         with app:
-            handle = operon.start((aflow if asynchronous else flow).using(timeout=0.3))
+            handle = operon.start((aflow if asynchronous else flow).using(key="w", timeout=3600))
+            assert gate.inside.wait(PATIENCE)
+            engine: Any = app._engine
+            interrupting.expire(engine, engine.runs["w"])
             with pytest.raises(WorkflowTimedOut):
                 handle.result(PATIENCE)
             gate.go.set()
@@ -283,6 +316,54 @@ class TestAwaits:
                 handle.result(PATIENCE)
             until(lambda: "w" not in dict(app_runs(app)), "the clean-up does not end")
         assert heard == ["heard", "a undone", "b undone", "c undone"]
+
+    @pytest.mark.parametrize("colour", ["sync", "async", "group"])
+    def test_by_way_of_a_thread_that_hears_first(self, make: MakeApp, colour: str) -> None:
+        """A step on a thread ends when the workflow is cancelled: what awaits it hears either of that or of itself."""
+        app, gates, seen = make(grace=30), dict[str, Gate](), list[str]()
+
+        @app.step
+        def work(key: str) -> None:
+            gates[key]()
+
+        @app.step
+        def undo(key: str) -> None:
+            seen.append(key)
+
+        @app.workflow(name="sync")
+        def flow(key: str) -> None:
+            with ThreadPoolExecutor() as pool:
+                try:
+                    pool.submit(work, key).result()
+                except Cancelled:
+                    pool.submit(undo, key).result()
+                    undo(key)
+                    raise
+
+        async def within(key: str) -> None:
+            try:
+                await aio.call(work, key)
+            except Cancelled:
+                await aio.call(undo, key)
+                await aio.call(undo, key)
+                raise
+
+        @app.workflow(name="group")
+        async def group(key: str) -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(within(key))
+
+        flows: dict[str, Any] = {"sync": flow, "async": app.workflow(name="async")(within), "group": group}
+        keys = [f"w{number}" for number in range(20)]
+        with app:
+            for key in keys:
+                gate = gates[key] = Gate()
+                operon.start(flows[colour].using(key=key), key)
+                assert gate.inside.wait(PATIENCE)
+                operon.cancel(key)
+                gate.go.set()
+            until(lambda: not app_runs(app), "the clean-up does not end")
+        assert sorted(seen) == sorted([*keys, *keys])
 
     def test_each_task_of_a_group_cleans_up(self, make: MakeApp) -> None:
         """The group waits for the clean-up of its tasks, and cancels none of it."""

@@ -1,4 +1,4 @@
-"""A workflow that is cancelled, or passes its deadline, while it sleeps or waits, hears of it and cleans up."""
+"""A workflow that is cancelled, or passes its deadline, hears of it and cleans up: asleep, and if its process dies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import operon
 from engine.conftest import MakeApp, crash
 from engine.test_workflows import poll
 from operon import Operon, aio
+from operon.core.commands import Beat, Bury, Executors
 from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
 
 
@@ -162,22 +163,44 @@ def test_who_is_cancelled_while_nothing_runs_cleans_up_at_the_next_launch(progra
         poll(lambda: first.seen == CLEAN)
 
 
-def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str) -> None:
+def test_who_is_cancelled_when_its_process_has_died_cleans_up(make: MakeApp, colour: str) -> None:
+    """Its lease has not run out, so it still counts as running."""
     seen: list[str] = []
-    stuck, free = threading.Event(), threading.Event()
+    it = Saga(make(lease=1.0), seen, colour, "step")
+    it.app.launch()
+    operon.start(it.saga.using(key="w"))
+    it.asleep()
+    quiet = make(lease=1.0)
+    quiet.launch(run=False)
+    assert operon.describe("w").status == "running"
+    operon.cancel("w")
+    quiet.close()
+    with Saga(make(lease=1.0), seen, colour, "step").app:
+        poll(lambda: seen == ["book", "hold", "undo", "finally"])
 
-    def declare(app: Operon, *, sticks: bool) -> Any:
+
+class Undoing:
+    """A workflow in both colours whose clean-up may stick, and waits asleep, or in a step until it is let go on."""
+
+    def __init__(self, app: Operon, seen: list[str], *, asleep: bool, sticks: bool) -> None:
+        self.inside, self.go, self.stuck, self.free = (threading.Event() for _ in range(4))
+
         @app.step(name="undo")
         def undo() -> None:
             seen.append("undo")
             if sticks:
-                stuck.set()
-                free.wait(60)
+                self.stuck.set()
+                assert self.free.wait(60)
+
+        @app.step(name="hold")
+        def hold() -> None:
+            self.inside.set()
+            assert self.go.wait(60)
 
         @app.workflow(name="flow")
         def flow() -> None:
             try:
-                operon.sleep(3600)
+                operon.sleep(3600) if asleep else hold()
             except Cancelled:
                 undo()
                 seen.append("undone")
@@ -185,27 +208,57 @@ def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str)
         @app.workflow(name="aflow")
         async def aflow() -> None:
             try:
-                await aio.sleep(3600)
+                await (aio.sleep(3600) if asleep else aio.call(hold))
             except Cancelled:
                 await aio.call(undo)
                 seen.append("undone")
 
-        return flow if colour == "sync" else aflow
+        self.flows: dict[str, Any] = {"sync": flow, "async": aflow}
 
+
+@pytest.mark.parametrize("how", ["cancelled asleep", "cancelled running", "late asleep", "late running"])
+def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str, how: str) -> None:
+    seen: list[str] = []
+    asleep = "asleep" in how
     app = make(lease=0.3)
-    flow = declare(app, sticks=True)
+    it = Undoing(app, seen, asleep=asleep, sticks=True)
     app.launch()
-    operon.start(flow.using(key="w"))
-    poll(lambda: operon.describe("w").status == "waiting")
-    operon.cancel("w")
-    assert stuck.wait(30)
+    operon.start(it.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
+    poll(lambda: operon.describe("w").status == "waiting") if asleep else it.inside.wait(30)
+    if "cancelled" in how:
+        operon.cancel("w")
+    poll(lambda: operon.describe("w").ended_at is not None)
+    it.go.set()
+    assert it.stuck.wait(30)
     crash(app)
     other = make(lease=0.3)
-    declare(other, sticks=False)
+    Undoing(other, seen, asleep=asleep, sticks=False)
     with other:
         poll(lambda: seen[:3] == ["undo", "undo", "undone"])
-        free.set()
-        assert operon.describe("w").status == "cancelled"
+        it.free.set()
+        assert operon.describe("w").status == ("cancelled" if "cancelled" in how else "failed")
+
+
+@pytest.mark.parametrize("how", ["cancelled asleep", "cancelled running", "late asleep", "late running"])
+def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str) -> None:
+    """Nobody has to let it hear again, whoever dies after that."""
+    seen: list[str] = []
+    app, asleep = make(), "asleep" in how
+    it = Undoing(app, seen, asleep=asleep, sticks=False)
+    with app:
+        operon.start(it.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
+        poll(lambda: operon.describe("w").status == "waiting") if asleep else it.inside.wait(30)
+        if "cancelled" in how:
+            operon.cancel("w")
+        poll(lambda: operon.describe("w").ended_at is not None)
+        it.go.set()
+        poll(lambda: seen == ["undo", "undone"])
+        engine: Any = app._engine
+        poll(lambda: not engine.here() and not engine.cleaning)
+        engine.service.stop()
+        store = engine.store
+        store.ask(Bury(tuple((peer.id, peer.beat) for peer in store.ask(Executors())), proven=True))
+        assert not store.ask(Beat(0, 0.0)).untidy
 
 
 def test_what_a_clean_up_raises_changes_nothing(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:

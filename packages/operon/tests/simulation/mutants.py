@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from operon.core import asking, firing, rows, steps
+from operon.core import asking, firing, results, rows, steps
 from operon.core import commands as c
 from operon.core.commands import Op, ask
 from operon.core.journal import WAKE, Run
@@ -19,12 +19,13 @@ from operon.core.transactions import AloneLedger, StepLedger
 from operon.datasources.faults import Fault
 from operon.datasources.foreign import Foreign
 from operon.datasources.transact import Attempt, Stage
+from operon.engine import engine as engines
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
-from operon.stores.memory import MemoryStore, batches, retention, schedules
+from operon.stores.memory import MemoryStore, batches, cleaning, retention, schedules
 from operon.stores.memory import queues as lines
 from operon.stores.memory import store as memory
 from operon.testing.simulate.datasource import Simulated
@@ -750,3 +751,71 @@ def claims_of_two_workflows_of_one_id_meet(patch: pytest.MonkeyPatch) -> None:
         return 0
 
     patch.setattr(rows, "before_claims", before_claims)
+
+
+# ── Cleaning up ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@mutant
+def who_ran_when_it_was_cancelled_has_no_clean_up(patch: pytest.MonkeyPatch) -> None:
+    note = cleaning.note
+
+    def only_sleepers(workflow: memory.Workflow, now: float) -> None:
+        if workflow.row.status is not Status.RUNNING:
+            note(workflow, now)
+
+    patch.setattr(cleaning, "note", only_sleepers)
+
+
+@mutant
+def what_is_mine_and_not_here_is_left(patch: pytest.MonkeyPatch) -> None:
+    due = cleaning.due
+
+    def others(store: MemoryStore, now: float, _executor: int) -> Iterator[memory.Workflow]:
+        return due(store, now, 0)
+
+    patch.setattr(cleaning, "due", others)
+
+
+@mutant
+def who_was_about_to_go_on_counts_as_cleaned_up(patch: pytest.MonkeyPatch) -> None:
+    heard = engines.heard
+
+    def too_easily(row: rows.WorkflowRow, run: Run | None) -> bool:
+        return run is None or heard(row, run)
+
+    patch.setattr(engines, "heard", too_easily)
+
+
+@mutant
+def a_clean_up_is_done_once_it_is_taken(patch: pytest.MonkeyPatch) -> None:
+    def take(self: MemoryStore, it: c.CleanUp) -> tuple[Claimed, ...]:
+        taken = cleaning.clean_up(self, it)
+        for claimed in taken:
+            cleaning.cleaned(self, c.Cleaned(it.executor, claimed.row.id))
+        return taken
+
+    command(patch, c.CleanUp, take)
+
+
+@mutant
+def nobody_says_that_it_has_cleaned_up(patch: pytest.MonkeyPatch) -> None:
+    command(patch, c.Cleaned, lambda _store, _it: None)
+
+
+@mutant
+def a_deadline_leaves_no_clean_up(patch: pytest.MonkeyPatch) -> None:
+    def advance(self: MemoryStore, it: c.Advance) -> Advanced:
+        end = replace(it.end, cleaner=None) if isinstance(it.end, Outcome) else it.end
+        return self.advance(replace(it, end=end))
+
+    command(patch, c.Advance, advance)
+
+
+@mutant
+def a_childs_end_is_heard_before_ones_own(patch: pytest.MonkeyPatch) -> None:
+    def write(run: Run) -> Op[None]:
+        del run
+        yield from ()
+
+    patch.setattr(results, "write", write)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from operon.core import context
+from operon.errors import Cancelled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +25,7 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """
     from concurrent.futures import Future
 
+    from operon.engine.interrupting import told_in_turn
     from operon.engine.landing import arrived
     from operon.engine.pieces import Piece
     from operon.engine.strays import own_threads
@@ -52,4 +54,6 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     except BaseException:
         done.cancel()
         raise
+    if isinstance(Future[R].exception(done), Cancelled):
+        await told_in_turn(here)
     return done.result()

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from operon.app.versions import spelled
 from operon.core import context
+from operon.core.codec.hints import signature_of
 from operon.core.commands import Op
 from operon.core.function import Function, OnDuplicate, Using
 from operon.core.given import labels, seconds, whole
@@ -74,7 +75,7 @@ class Declaration:
     @property
     def __signature__(self) -> inspect.Signature:
         """What the caller passes: without the object and the transaction."""
-        full = inspect.signature(self.function.fn)
+        full = signature_of(self.function.fn)
         hidden = self.function.hidden
         return full.replace(parameters=list(full.parameters.values())[hidden:])
 

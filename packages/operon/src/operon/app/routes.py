@@ -21,6 +21,7 @@ from operon.app.endpoints import Endpoint, Endpoints, refuse_served
 from operon.app.names import Names
 from operon.app.schedules import Timetable
 from operon.core.batches import ItemFunction
+from operon.core.codec.hints import signature_of
 from operon.core.function import Batch, Function, FunctionKind, Rules
 from operon.core.given import seconds
 from operon.core.ids import checked, names
@@ -396,4 +397,4 @@ def _batch(size: object, wait: Seconds) -> Batch:
 
 def _leading(fn: Callable[..., Any]) -> bool:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(parameter.kind in kinds for parameter in inspect.signature(fn).parameters.values())
+    return any(parameter.kind in kinds for parameter in signature_of(fn).parameters.values())

@@ -17,7 +17,7 @@ from msgspec import Raw, Struct, ValidationError, json
 from msgspec.structs import replace
 
 from operon.core.codec import Signature, Unannotated
-from operon.core.codec.hints import hints_of, result_hint
+from operon.core.codec.hints import hints_of, result_hint, signature_of
 from operon.core.commands import Form, Op, ask
 from operon.core.function import Function, Rules
 from operon.core.host import Host
@@ -242,7 +242,7 @@ def shared(row: WorkflowRow, function: Function | None, outcome: Outcome) -> Out
 
 def _alone(fn: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Make of a function of a list a function of one item."""
-    signature = inspect.signature(fn)
+    signature = signature_of(fn)
     parameters = [*signature.parameters.values()]
     if len(parameters) > 2 or not parameters or any(it.kind in _MANY for it in parameters):
         raise DeclarationError(f"{name} is declared with batch=, and takes one list of items and nothing else.")

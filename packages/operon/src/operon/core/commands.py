@@ -148,25 +148,19 @@ class Cancel(Command[tuple[Guard, ...]], frozen=True):
     """Cancel a workflow, with all that descends from it unless told otherwise; what has ended is left alone.
 
     Repeats until no live descendant is left. Answers the claims under which those may still be run that were cancelled,
-    now or before. The clean-up of those that had begun, and that no process runs now, is due: see `CleanUp`.
+    now or before. The clean-up of those that had begun is due: by the executor that runs it, or by any; see `CleanUp`.
     """
 
     workflow_id: str
     children: bool = True
 
 
-class Tidy(Command[None], frozen=True):
-    """Note that a workflow is to clean up once it has ended, because its deadline passed while no process ran it."""
-
-    workflow_id: str
-    claim: int
-
-
 class CleanUp(Command[tuple[Claimed, ...]], frozen=True):
-    """Take the clean-up of up to `limit` workflows of these names that ended while no process ran them.
+    """Take the clean-up of up to `limit` workflows of these names whose end their body has not heard of.
 
-    Each comes with its journal. One whose executor died is taken again, three times in all at most, and within an hour
-    of the end; `Cleaned` says that it is done. What has ended stays as it has ended.
+    Nobody ran them when they ended, or their executor died at it; or it is this one, and they are not what it has
+    `here`. Each comes with its journal, is taken three times at most, and within an hour of the end; `Cleaned` says
+    that it is done. What has ended stays as it has ended.
     """
 
     executor: int
@@ -174,10 +168,11 @@ class CleanUp(Command[tuple[Claimed, ...]], frozen=True):
     instances: tuple[str, ...]
     version: str
     limit: int
+    here: tuple[str, ...] = ()
 
 
 class Cleaned(Command[None], frozen=True):
-    """Note that this executor has done a clean-up that it took."""
+    """Note that this executor has done a clean-up that was its own."""
 
     executor: int
     workflow_id: str

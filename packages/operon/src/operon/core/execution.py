@@ -7,7 +7,7 @@ from contextlib import suppress
 from operon.core import context
 from operon.core.batches import ItemFunction, item, shared
 from operon.core.codec.failures import replaced
-from operon.core.commands import Invoke, Op, Tidy, ask
+from operon.core.commands import Invoke, Op
 from operon.core.function import Function
 from operon.core.host import Host
 from operon.core.journal import Run, write
@@ -25,6 +25,9 @@ from operon.errors import (
     Suspended,
     WorkflowTimedOut,
 )
+
+ANYBODY = 0
+"""The cleaner of what no executor runs."""
 
 
 def clean_up(run: Run, function: Function) -> Op[None]:
@@ -54,8 +57,8 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     context.branch.set(run.root)
     context.driving.set(True)  # but in the body
     try:
-        untidy = yield from _untidy(run, function)
-        outcome = timed_out(host, run) if untidy else (yield from _outcome(host, run, function))
+        untidy = _untidy(run, function)
+        outcome = timed_out(host, run, ANYBODY) if untidy else (yield from _outcome(host, run, function))
         try:
             yield from write(run, end=outcome)
         except StoreError as refusal:  # it would be refused again, however often the body runs
@@ -99,12 +102,9 @@ def _outcome(host: Host, run: Run, function: Function) -> Op[Outcome]:
     return _checked(host, run, outcome)
 
 
-def _untidy(run: Run, function: Function) -> Op[bool]:
+def _untidy(run: Run, function: Function) -> bool:
     """Whether its deadline passed while it slept; then its body hears of it once that is recorded."""
-    if not run.late or run.row.attempts < 2 or run.row.damage is not None or function.kind != "workflow":
-        return False
-    yield from ask(Tidy(run.id, run.guard.claim))
-    return True
+    return run.late and run.row.attempts > 1 and run.row.damage is None and function.kind == "workflow"
 
 
 def _body(run: Run, function: Function) -> Invoke[object]:
@@ -154,7 +154,8 @@ def held(host: Host, why: Exception) -> Outcome:
     return Outcome(Status.HELD, error=host.codec.encode_error(why, home="operon", where="a held workflow"))
 
 
-def timed_out(host: Host, run: Run) -> Outcome:
-    """Give the outcome of a workflow that passed its deadline."""
+def timed_out(host: Host, run: Run, cleaner: int | None = None) -> Outcome:
+    """Give the outcome of a workflow that passed its deadline, and say who lets its body hear of that."""
     error = WorkflowTimedOut(f"{run.id} ({run.row.name}) passed its deadline and was stopped.", run.id)
-    return Outcome(Status.FAILED, error=host.codec.encode_error(error, home="operon", where="a deadline"))
+    text = host.codec.encode_error(error, home="operon", where="a deadline")
+    return Outcome(Status.FAILED, error=text, cleaner=cleaner)

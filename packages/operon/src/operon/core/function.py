@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from msgspec import Struct, field
 
 from operon.core.codec import Codec, Signature
+from operon.core.codec.hints import signature_of
 from operon.core.ledger import Isolation
 from operon.core.retry import Retry
 from operon.core.states import Status
@@ -143,7 +144,7 @@ class Function:
         """Give recorded arguments by name."""
         args, kwargs = self.signature.decode(text)
         hidden = (None,) * self.hidden
-        bound = inspect.signature(self.fn).bind_partial(*hidden, *args, **kwargs)
+        bound = signature_of(self.fn).bind_partial(*hidden, *args, **kwargs)
         return dict(tuple(bound.arguments.items())[self.hidden :])
 
     def round_trip(self, value: object) -> tuple[str, Any]:

@@ -15,7 +15,7 @@ from operon.core.function import Declared, Function
 from operon.core.given import seconds
 from operon.core.host import Host
 from operon.core.ids import possible
-from operon.core.journal import Run, Wait, interrupted, note, read, recall, settle
+from operon.core.journal import Run, Wait, interrupted, note, read, recall, settle, write
 from operon.core.once import failed, trying
 from operon.core.records import at, read_error
 from operon.core.rows import Entry, Kind, Outcome
@@ -198,6 +198,8 @@ def result(
     # A child's record is kept as long as its parent's, and a replay reads it there; others' may be deleted.
     copied = "null" if handle.id in run.children else json.encode(replace(outcome, shares=())).decode()
     yield from note(run, replace(blank, ordinal=run.number(), output=copied))
+    if outcome.status is Status.CANCELLED:
+        yield from write(run)  # who was cancelled with it hears of that, and not of its child's
     return _within(run, blank, handle, outcome)
 
 

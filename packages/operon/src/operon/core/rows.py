@@ -139,6 +139,8 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     """When it had ended, if all that is left of it is its key."""
     shares: tuple[Share, ...] = ()
     """What becomes, in the same commit, of those that wait for it as its items."""
+    cleaner: int | None = None
+    """The executor whose body is still to hear of this end, or 0 for whichever takes that on; see `CleanUp`."""
 
 
 class Share(Struct, frozen=True):

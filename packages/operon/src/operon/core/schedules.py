@@ -13,6 +13,7 @@ from msgspec import MsgspecError, Struct, field, json
 from msgspec.structs import replace
 
 from operon.core import records
+from operon.core.codec.hints import signature_of
 from operon.core.commands import (
     Due,
     Executors,
@@ -104,7 +105,7 @@ def _is_time(parameter: inspect.Parameter) -> bool:
 
 
 def _signature(declared: Declared) -> inspect.Signature:
-    full = inspect.signature(declared.function.fn)
+    full = signature_of(declared.function.fn)
     return full.replace(parameters=[*full.parameters.values()][declared.function.hidden :])
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, get_origin
 
+from operon.core.codec.hints import signature_of
 from operon.errors import DeclarationError
 
 
@@ -61,7 +62,7 @@ def declared(function: Callable[..., Any]) -> type:
     Raises:
         DeclarationError: the type is missing, unknown, or of the other colour.
     """
-    parameters = [*inspect.signature(function).parameters.values()]
+    parameters = [*signature_of(function).parameters.values()]
     if len(parameters) > 1 and parameters[0].name == "self":
         parameters.pop(0)
     name = function.__qualname__

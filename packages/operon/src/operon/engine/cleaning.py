@@ -23,7 +23,7 @@ from operon.errors import Cancelled, StepFailed, StoreError, Suspended
 
 if TYPE_CHECKING:
     from operon.core.function import Function
-    from operon.core.rows import Claimed
+    from operon.core.rows import Claimed, WorkflowRow
     from operon.engine.engine import Engine
 
 log = logging.getLogger("operon")
@@ -49,7 +49,9 @@ class Cleaning:
             free = engine.free(asynchronous=asynchronous)
             if names and free > 0:
                 instances = engine.program.instances()
-                found = yield from ask(CleanUp(engine.executor, names, instances, engine.version, free))
+                here = {key for key, _ in engine.here()} | {run.id for run in tuple(self._runs)}
+                take = CleanUp(engine.executor, names, instances, engine.version, free, tuple(sorted(here)))
+                found = yield from ask(take)
                 for it in found:
                     self._spawn(it, engine.program.functions[it.row.name])
 
@@ -75,12 +77,19 @@ class Cleaning:
     def _life(self, run: Run, function: Function) -> Op[None]:
         try:
             if (yield from self._hear(run, function)):
-                yield from ask(Cleaned(self._engine.executor, run.id))
-        except StoreError as error:
-            log.warning("That %s has cleaned up could not be noted (%s).", run.id, error)
+                yield from self.done(run.id)
         finally:
             self._runs.pop(run, None)
             self._engine.release(function, run.row.nonce)
+
+    def done(self, workflow_id: str) -> Op[None]:
+        """Note that a body which heard of its end here has come to its own; where that fails, it may hear once more."""
+        if not self._engine.service.alive:
+            return
+        try:
+            yield from ask(Cleaned(self._engine.executor, workflow_id))
+        except StoreError as error:
+            log.warning("That %s has cleaned up could not be noted (%s).", workflow_id, error)
 
     def _hear(self, run: Run, function: Function) -> Op[bool]:
         """Let a body hear of its end; answers whether it did."""
@@ -97,7 +106,7 @@ class Cleaning:
             run.die(Suspended(f"{run.id} was left."))
             raise
         except BaseException as error:
-            if not _heard(error.__cause__ if isinstance(error, StepFailed) else error):
+            if not _just_heard(error.__cause__ if isinstance(error, StepFailed) else error):
                 log.warning("The clean-up of %s (%s) failed.", run.id, run.row.name, exc_info=True)
             if interrupts(error):
                 raise
@@ -109,6 +118,13 @@ class Cleaning:
         return not isinstance(end, Suspended)
 
 
-def _heard(error: BaseException | None) -> bool:
+def heard(row: WorkflowRow, run: Run | None) -> bool:
+    """Whether a body has heard here that it is cancelled; one that was for the first time about to begin need not."""
+    if run is None:
+        return row.attempts == 1
+    return isinstance(run.dead, Cancelled) and (row.attempts == 1 or not run.late)
+
+
+def _just_heard(error: BaseException | None) -> bool:
     """Whether this says nothing but that it was told of its end: a task group raises that in a group."""
     return error is not None and BaseExceptionGroup("", [error]).split(Cancelled)[1] is None

@@ -27,7 +27,7 @@ from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine import adoption, drivers, interrupting, strays
-from operon.engine.cleaning import Cleaning
+from operon.engine.cleaning import Cleaning, heard
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
 from operon.engine.executor import Executor
@@ -391,11 +391,14 @@ class Engine:
         outcome: Outcome | None = None
         try:
             run = self._enter(it)
-            if task is not None:
-                run.tasks[task] = run.root
-            outcome = yield from execute(self, run, function)
-            if run.failure is not None and not inline:
-                log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
+            if run is not None:
+                if task is not None:
+                    run.tasks[task] = run.root
+                outcome = yield from execute(self, run, function)
+                if run.failure is not None and not inline:
+                    log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
+            if heard(row, run):
+                yield from self.cleaning.done(row.id)
         except Suspended:
             pass
         except StoreUnavailable as error:
@@ -406,13 +409,16 @@ class Engine:
             if run is not None:
                 run.tasks.pop(task, None)  # it ends by itself
             self._leave(row, run, function, outcome)
+            if run is None:
+                self.service.doubt()  # it may have something to clean up from before
         return outcome
 
-    def _enter(self, it: Claimed) -> Run:
+    def _enter(self, it: Claimed) -> Run | None:
+        """Begin a run, unless it has been cancelled meanwhile."""
         row, run = it.row, Run(self, it.row, it.journal, threading.Condition())
         with self.lock:
             if run.guard in self.revoked:
-                raise Suspended(f"{row.id} was cancelled.")
+                return None
             before = self.runs.get(row.id)
             self.runs[row.id] = run
         self.pens.open(run)

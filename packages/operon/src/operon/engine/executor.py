@@ -167,6 +167,7 @@ class Executor:
         self._bell.ring()
         if self._service is not None:
             self._service.join(PATIENCE)
+        self.alive = False
 
     # ── The service ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -78,7 +78,7 @@ def _expire(engine: Engine, run: Run, then: Callable[[], None]) -> None:
             engine.waits.ended(run.id, outcome)
         then()
 
-    outcome = timed_out(engine, run)
+    outcome = timed_out(engine, run, engine.executor)
     try:
         written = engine.pens.of(run).submit(outcome)
     except Suspended:  # it has left by itself meanwhile

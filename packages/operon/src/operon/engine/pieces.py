@@ -18,8 +18,9 @@ from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
 from operon.engine import turns
 from operon.engine.drivers import busy
+from operon.engine.interrupting import told
 from operon.engine.strays import Elsewhere, own_threads
-from operon.errors import BadValue
+from operon.errors import BadValue, Cancelled
 
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
@@ -186,13 +187,17 @@ class Adopted(Future[R]):
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result."""
-        with _awaited(self, timeout):
-            return super().result(timeout)
+        self.exception(timeout)
+        return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end."""
+        """Wait for the end; from a piece that heard of it, whoever waits hears that the workflow is cancelled."""
         with _awaited(self, timeout):
-            return super().exception(timeout)
+            error = super().exception(timeout)
+        here = context.body()
+        if isinstance(error, Cancelled) and here is not None and here.run is self.piece.run:
+            told(here)
+        return error
 
     def cancel(self) -> bool:
         """Give it up: whether it has begun, nobody can say for all replays, so it goes on unheard if it has."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import typing
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -16,6 +18,26 @@ class Unannotated:
 ANYTHING: tuple[object, ...] = (Unannotated, Any, object)
 
 
+def signature_of(function: Callable[..., object]) -> inspect.Signature:
+    """Return a function's signature; annotations that cannot be resolved here stay what they say.
+
+    Python 3.14 evaluates annotations only now, when a name may be lacking that none but type checkers import.
+    """
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(function)
+
+
+def _annotations(thing: Any) -> dict[str, Any]:
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(thing, format=annotationlib.Format.FORWARDREF)
+    return dict(getattr(thing, "__annotations__", {}))
+
+
 def hints_of(thing: Callable[..., object]) -> dict[str, Any]:
     """Return the annotations of a function or class; those that cannot be resolved here are left out."""
     try:
@@ -27,7 +49,7 @@ def hints_of(thing: Callable[..., object]) -> dict[str, Any]:
 def _one_by_one(thing: Any) -> dict[str, Any]:
     """Resolve what resolves: one name that only type checkers import must not cost the others their types."""
     found: dict[str, Any] = {}
-    for name, hint in getattr(thing, "__annotations__", {}).items():
+    for name, hint in _annotations(thing).items():
         alone = type("Alone", (), {"__annotations__": {name: hint}, "__module__": thing.__module__})
         try:
             scope = getattr(thing, "__globals__", None)

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import json
 
 from operon.core.codec.form import unreadable
-from operon.core.codec.hints import Unannotated, hints_of, result_hint
+from operon.core.codec.hints import Unannotated, hints_of, result_hint, signature_of
 from operon.core.codec.kinds import class_of
 from operon.core.codec.refusal import Refusal
 
@@ -220,7 +220,7 @@ _write_sorted = json.Encoder(order="sorted").encode
 def _parameters(fn: Callable[..., object]) -> Mapping[str, Parameter]:
     """A function's parameters; a builtin that does not tell has any."""
     try:
-        return inspect.signature(fn).parameters
+        return signature_of(fn).parameters
     except ValueError:
         return {
             "args": Parameter("args", Parameter.VAR_POSITIONAL),

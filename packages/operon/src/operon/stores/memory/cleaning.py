@@ -20,7 +20,7 @@ MOST = 3
 
 @dataclass
 class Cleanup:
-    """What a workflow that ended while nobody ran it still has to do."""
+    """What a workflow that ended has to do still."""
 
     until: float
     times: int = 0
@@ -32,21 +32,15 @@ class Cleanup:
 
 
 def note(workflow: Workflow, now: float) -> None:
-    """Note that one is due, if it had begun and is not running."""
-    if workflow.row.status in (Status.QUEUED, Status.WAITING) and workflow.row.attempts > 0:
-        workflow.cleanup = Cleanup(now + HOUR)
+    """Note that one is due of what is about to be cancelled, if it had begun."""
+    row = workflow.row
+    if row.status in (Status.QUEUED, Status.RUNNING, Status.WAITING) and row.attempts > 0:
+        workflow.cleanup = Cleanup(now + HOUR, cleaner=row.executor)
 
 
-def tidy(store: MemoryStore, command: c.Tidy) -> None:
-    """While the claim holds."""
-    workflow = store.workflows.get(command.workflow_id)
-    if workflow is not None and (workflow.row.status, workflow.row.claim) == (Status.RUNNING, command.claim):
-        workflow.cleanup = Cleanup(store.clock() + HOUR)
-
-
-def due(store: MemoryStore, now: float) -> Iterator[Workflow]:
-    """Those that nobody alive is at, the oldest first."""
-    living = {peer.id for peer in store.executors.values() if peer.alive}
+def due(store: MemoryStore, now: float, executor: int) -> Iterator[Workflow]:
+    """Those that nobody else is at who lives, the oldest first."""
+    living = {peer.id for peer in store.executors.values() if peer.alive} - {executor}
     for workflow in store.workflows.values():
         it, row = workflow.cleanup, workflow.row
         if it is not None and it.open(now) and it.cleaner not in living and row.status.ended and not row.erased:
@@ -57,8 +51,9 @@ def clean_up(store: MemoryStore, command: c.CleanUp) -> tuple[Claimed, ...]:
     """Take some."""
     found = [
         it
-        for it in due(store, store.clock())
+        for it in due(store, store.clock(), command.executor)
         if it.row.name in command.names
+        and not (it.row.id in command.here and it.cleanup is not None and it.cleanup.cleaner == command.executor)
         and (it.row.instance is None or it.row.instance in command.instances)
         and (it.row.pin is None or it.row.pin == command.version)
     ][: command.limit]

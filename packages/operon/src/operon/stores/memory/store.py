@@ -292,7 +292,7 @@ class MemoryStore:
             stirred=orphaned or any(self._is_stirred(w, None) for w in self._sleepers(now)),
             lined=any(lines.in_line(w.row) for w in self.workflows.values()),
             planned=None if planned is None else planned - now,
-            untidy=any(cleaning.due(self, now)),
+            untidy=any(cleaning.due(self, now, command.executor)),
         )
 
     def list_executors(self, _: c.Executors) -> tuple[Peer, ...]:
@@ -425,7 +425,6 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[MemoryStore, Any], Any]] = {
     c.HandBack: MemoryStore.hand_back,
     c.Retire: MemoryStore.retire,
     c.Rewind: clocks.rewind,
-    c.Tidy: cleaning.tidy,
     c.CleanUp: cleaning.clean_up,
     c.Cleaned: cleaning.cleaned,
     c.Ripen: batches.ripen,
@@ -462,6 +461,8 @@ def _is_free(workflow: Workflow, entry: Entry, claim: int) -> bool:
 def _end(workflow: Workflow, outcome: Outcome, now: float) -> None:
     """Take a workflow from its executor: for good, for a person to decide, or back to the queue."""
     workflow.awaits = ()
+    if outcome.cleaner is not None:
+        workflow.cleanup = cleaning.Cleanup(now + cleaning.HOUR, cleaner=outcome.cleaner)
     workflow.row = replace(
         workflow.row,
         status=outcome.status,

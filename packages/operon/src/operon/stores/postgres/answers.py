@@ -114,15 +114,11 @@ def cancel(session: Session, command: c.Cancel) -> tuple[Guard, ...]:
     return queues.cancel(session, command.workflow_id, children=command.children)
 
 
-def tidy(session: Session, command: c.Tidy) -> None:
-    """Note that a clean-up is due."""
-    session.rows("tidy", id=command.workflow_id, claim=command.claim)
-
-
 def clean_up(session: Session, command: c.CleanUp) -> tuple[Claimed, ...]:
     """Take clean-ups, and read the journals, which nobody writes any more."""
     wanted = {name: getattr(command, name) for name in ("executor", "version", "limit")}
-    rows = session.rows("clean_up", **wanted, names=list(command.names), instances=list(command.instances))
+    lists = {name: list(getattr(command, name)) for name in ("names", "instances", "here")}
+    rows = session.rows("clean_up", **wanted, **lists)
     taken = [workflow(row) for row in rows]
     histories = journals(session, [row.id for row in taken])
     return tuple(Claimed(row, histories.get(row.id, ())) for row in taken)
@@ -232,7 +228,6 @@ ANSWERS: Mapping[type[c.Command[Any]], Callable[[Session, Any], Any]] = {
     c.Describe: describe,
     c.Claim: claim,
     c.Cancel: cancel,
-    c.Tidy: tidy,
     c.CleanUp: clean_up,
     c.Cleaned: cleaned,
     c.Wake: wake,

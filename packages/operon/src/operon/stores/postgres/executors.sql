@@ -49,7 +49,10 @@ select
     exists (
         select from operon.workflows
         where cleanup_until > statement_timestamp() and status > 3 and erased = 0 and cleanups < 3
-            and (cleaner is null or cleaner not in (select id from operon.executors where alive))
+            and (
+                cleaner is null or cleaner = :executor::bigint
+                or cleaner not in (select id from operon.executors where alive)
+            )
     ) as untidy;
 
 -- executors: every executor known, living ones first

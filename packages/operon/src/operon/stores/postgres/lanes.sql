@@ -74,7 +74,9 @@ update operon.workflows set
     status = :status::int, executor = case when :status::int > 2 then executor end, output = :output::text, error = :error::text,
     ready_at = case :status::int when 0 then clock_timestamp() when 2 then to_timestamp(:ready_at::float8) end,
     takeovers = case :status::int when 2 then 0 else takeovers end,
-    ended_at = case when :status::int > 3 then clock_timestamp() end
+    ended_at = case when :status::int > 3 then clock_timestamp() end,
+    cleanup_until = case when :cleaner::bigint is not null then clock_timestamp() + interval '1 hour' end,
+    cleaner = :cleaner::bigint
 where id = :workflow_id::text and claim = :claim::bigint and status = 1
 returning 1 as done;
 
@@ -102,7 +104,9 @@ update operon.workflows w set
     output = :end_output::text, error = :end_error::text,
     ready_at = case :end_status::int when 0 then clock_timestamp() when 2 then to_timestamp(:end_ready_at::float8) end,
     takeovers = case :end_status::int when 2 then 0 else w.takeovers end,
-    ended_at = case when :end_status::int > 3 then clock_timestamp() end
+    ended_at = case when :end_status::int > 3 then clock_timestamp() end,
+    cleanup_until = case when :end_cleaner::bigint is not null then clock_timestamp() + interval '1 hour' end,
+    cleaner = :end_cleaner::bigint
 from written
 where w.id = :workflow_id::text and w.claim = :claim::bigint and w.status = 1
 returning written.instant;
@@ -187,11 +191,13 @@ with locked as materialized (
         status = f.status, executor = case when f.status > 2 then w.executor end, output = f.output, error = f.error,
         ready_at = case f.status when 0 then clock_timestamp() when 2 then to_timestamp(f.ready_at) end,
         takeovers = case f.status when 2 then 0 else w.takeovers end,
-        ended_at = case when f.status > 3 then clock_timestamp() end
+        ended_at = case when f.status > 3 then clock_timestamp() end,
+        cleanup_until = case when f.cleaner is not null then clock_timestamp() + interval '1 hour' end,
+        cleaner = f.cleaner
     from unnest(
         :end_op::int[], :end_workflow_id::text[], :end_claim::bigint[], :end_status::int[], :end_output::text[],
-        :end_error::text[], :end_ready_at::float8[]
-    ) as f (op, id, claim, status, output, error, ready_at)
+        :end_error::text[], :end_ready_at::float8[], :end_cleaner::bigint[]
+    ) as f (op, id, claim, status, output, error, ready_at, cleaner)
     where w.id = f.id and w.claim = f.claim
         and op not in (select op from refused)
         and op not in (select op from lacking)

@@ -45,7 +45,7 @@ SERVICES: frozenset[type[Command[Any]]] = frozenset({
 """What processes ask for themselves, again and again."""
 CHANGES: frozenset[type[Command[Any]]] = frozenset({
     c.Advance, c.Cancel, c.Delete, c.Enlist, c.Form, c.ForgetSchedule, c.KeepSchedule, c.Seed, c.SetQueue, c.Start,
-    c.StartMany, c.Tidy,
+    c.StartMany,
 })  # fmt: skip
 """What somebody waits for, and may lock rows."""
 USERS = ("lock", "record", "settle", "join", "joined")

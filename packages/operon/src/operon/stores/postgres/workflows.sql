@@ -84,23 +84,21 @@ with recursive tree as (
 update operon.workflows w set
     status = 6, claim = claim + 1, ready_at = null, ended_at = clock_timestamp(), output = null,
     error = null,
-    cleanup_until = case
-        when status in (0, 2) and attempts > 0 then clock_timestamp() + interval '1 hour' else cleanup_until
-    end
+    cleanup_until = case when status < 3 and attempts > 0 then clock_timestamp() + interval '1 hour' end,
+    cleaner = case when status = 1 then executor end
 from live where w.id = live.id
 returning w.id;
 
--- tidy: note that a clean-up is due, once it has ended
-update operon.workflows set cleanup_until = clock_timestamp() + interval '1 hour'
-where id = :id::text and claim = :claim::bigint and status = 1;
-
--- clean_up: take those that are due and nobody alive is at
+-- clean_up: take those that are due and at which nobody is
 with picked as materialized (
     select id from operon.workflows
     where cleanup_until > statement_timestamp() and status > 3 and erased = 0 and cleanups < 3
         and name = any(:names::text[]) and (instance is null or instance = any(:instances::text[]))
         and (pin is null or pin = :version::text)
-        and (cleaner is null or cleaner not in (select id from operon.executors where alive))
+        and (
+            cleaner is null or (cleaner = :executor::bigint and id <> all(:here::text[]))
+            or cleaner not in (select id from operon.executors where alive)
+        )
     order by cleanup_until
     limit :limit::int
     for no key update skip locked

@@ -24,6 +24,7 @@ TURNS = 5
 """Once is enough, and twice when another commits in the middle of the statement."""
 COLUMNS: dict[str, Pack] = {
     "op_op": ints, "op_claim": bigints, "entry_claim": bigints, "end_claim": bigints,
+    "end_cleaner": bigints,
     "entry_op": ints, "entry_ordinal": ints, "entry_attempt": ints, "entry_after": floats, "entry_elapsed": floats,
     "end_op": ints, "end_status": ints, "end_ready_at": floats,
     "await_op": ints, "await_quiet": ints, "start_priority": ints,
@@ -241,8 +242,9 @@ def entry_parameters(entry: Entry) -> Row:
 def end_parameters(end: Outcome | Park) -> Row:
     """Spell an end: a park is one too, to wait until an instant."""
     if isinstance(end, Park):
-        return {"status": Status.WAITING.code, "output": None, "error": None, "ready_at": end.ready_at}
-    return {"status": end.status.code, "output": end.output, "error": end.error, "ready_at": None}
+        return {"status": Status.WAITING.code, "output": None, "error": None, "ready_at": end.ready_at, "cleaner": None}
+    status = end.status.code
+    return {"status": status, "output": end.output, "error": end.error, "ready_at": None, "cleaner": end.cleaner}
 
 
 def plain(name: str, parameters: Row) -> tuple[Values, list[int]]:

@@ -130,6 +130,8 @@ def _finish(db: Connection, key: str, end: Outcome, now: float) -> None:
         error=end.error,
         ready_at=now if end.status is Status.QUEUED else None,
         ended_at=now if end.status.ended else None,
+        cleaner=end.cleaner,
+        now=now,
     )
 
 
@@ -179,14 +181,10 @@ def _cancel(db: Connection, command: c.Cancel, now: float) -> tuple[Guard, ...]:
     return tuple(Guard(*row) for row in db.run("revoked", **tree))
 
 
-def _tidy(db: Connection, command: c.Tidy, now: float) -> None:
-    db.run("tidy", id=command.workflow_id, claim=command.claim, now=now)
-
-
 def _clean_up(db: Connection, command: c.CleanUp, now: float) -> tuple[Claimed, ...]:
-    names, instances = json.dumps(command.names), json.dumps(command.instances)
     wanted = {"executor": command.executor, "version": command.version, "limit": command.limit}
-    taken = list(_rows(db.run("clean_up", **wanted, names=names, instances=instances, now=now)))
+    lists = {name: json.dumps(getattr(command, name)) for name in ("names", "instances", "here")}
+    taken = list(_rows(db.run("clean_up", **wanted, **lists, now=now)))
     journals = _journals(db, [row.id for row in taken])
     return tuple(Claimed(row, journals.get(row.id, ())) for row in taken)
 
@@ -324,7 +322,6 @@ WRITES: Mapping[type[c.Command[Any]], Answer] = {
     c.Claim: _claim,
     c.Wake: _wake,
     c.Cancel: _cancel,
-    c.Tidy: _tidy,
     c.CleanUp: _clean_up,
     c.Cleaned: _cleaned,
     c.Enlist: _enlist,

@@ -18,7 +18,7 @@ select
   exists (
     select 1 from operon_workflows
     where cleanup_until > :now and status > 3 and not erased and cleanups < 3
-      and (cleaner is null or cleaner not in (select id from operon_executors where alive))
+      and (cleaner is null or cleaner = :executor or cleaner not in (select id from operon_executors where alive))
   );
 
 -- expired: living executors whose lease has run out

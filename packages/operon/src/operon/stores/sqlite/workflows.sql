@@ -26,7 +26,7 @@ select 1 from operon_workflows where id = :id and claim = :claim and status = 1;
 -- finish: end a run, or give it away
 update operon_workflows
 set status = :status, output = :output, error = :error, ready_at = :ready_at, ended_at = :ended_at,
-  executor = iif(:status > 2, executor, null)
+  executor = iif(:status > 2, executor, null), cleanup_until = iif(:cleaner is null, null, :now + 3600), cleaner = :cleaner
 where id = :id;
 
 -- park: go to sleep, unless what is awaited is over or gone; no other writer can end it meanwhile
@@ -90,7 +90,7 @@ delete from operon_wakes where awaited in (select value from json_each(:targets)
 update operon_workflows
 set
   status = 6, claim = claim + 1, ready_at = null, ended_at = :now, output = null, error = null,
-  cleanup_until = iif(status in (0, 2) and attempts > 0, :now + 3600, cleanup_until)
+  cleanup_until = iif(status < 3 and attempts > 0, :now + 3600, null), cleaner = iif(status = 1, executor, null)
 where status < 4 and id in (
   with recursive tree (id) as (
     select :id
@@ -108,10 +108,7 @@ with recursive tree (id) as (
 )
 select id, claim - 1 from operon_workflows where status = 6 and id in (select id from tree) order by id;
 
--- tidy: note that a clean-up is due, once it has ended
-update operon_workflows set cleanup_until = :now + 3600 where id = :id and claim = :claim and status = 1;
-
--- clean_up: take those that are due and nobody alive is at
+-- clean_up: take those that are due and at which nobody is
 update operon_workflows set cleaner = :executor, cleanups = cleanups + 1
 where id in (
   select id from operon_workflows
@@ -119,7 +116,10 @@ where id in (
     and name in (select value from json_each(:names))
     and (instance is null or instance in (select value from json_each(:instances)))
     and (pin is null or pin = :version)
-    and (cleaner is null or cleaner not in (select id from operon_executors where alive))
+    and (
+      cleaner is null or (cleaner = :executor and id not in (select value from json_each(:here)))
+      or cleaner not in (select id from operon_executors where alive)
+    )
   order by cleanup_until
   limit :limit
 )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Protocol, TypeAlias
 
 from operon import aio
 from operon.app.app import Operon
 from operon.app.queues import Queue
 from operon.core import context
 from operon.core.journal import Run
-from operon.errors import Cancelled
+from operon.errors import Cancelled, WorkflowCancelled
 from operon.testing.simulate.crates import SIZE
 from operon.testing.simulate.datasource import Simulated
 from operon.testing.simulate.deciding import deciding
@@ -45,6 +47,19 @@ class Stage(Protocol):
     def rested(self, run: Run) -> None:
         """See a body that did nothing durable for a second."""
         ...
+
+    def ended(self, run: Run) -> None:
+        """See a body come to its own end, its clean-up done."""
+        ...
+
+    def hears(self, run: Run, child: str) -> None:
+        """See a body hear that a child was cancelled."""
+        ...
+
+
+Body: TypeAlias = Callable[[int], Coroutine[Any, Any, list[Any]]]
+CLEANING = 0.05
+"""Seconds that a clean-up takes."""
 
 
 class Flaky(Exception):
@@ -151,6 +166,25 @@ class Play:
         await aio.sleep(seconds)
         self.cast.on.woke(self.cast.run())
 
+    def whole(self, body: Body) -> Body:
+        """Have it seen that a body comes to its end, or has cleaned up, which takes a moment."""
+
+        @wraps(body)
+        async def whole(n: int) -> list[Any]:
+            try:
+                return await body(n)
+            except Cancelled:
+                await asyncio.sleep(CLEANING)
+                raise
+            except WorkflowCancelled as error:
+                self.cast.on.hears(self.cast.run(), error.workflow_id)
+                raise
+            finally:
+                if isinstance(sys.exception(), Exception | Cancelled | None):
+                    self.cast.on.ended(self.cast.run())
+
+        return whole
+
     async def thought(self) -> None:
         """Compute for a second."""
         await asyncio.sleep(1.0)
@@ -161,14 +195,17 @@ def lines(app: Operon, play: Play) -> Sequence[Any]:
     """Declare what does one step after the other."""
 
     @app.workflow(name="plain")
+    @play.whole
     async def plain(n: int) -> list[str]:
         return [await play.worked(it) for it in range(n)]
 
     @app.workflow(name="retrying")
+    @play.whole
     async def retrying(n: int) -> list[str]:
         return [await play.worked(0), await play.tried(n % 4), await play.worked(1)]
 
     @app.workflow(name="thinker")
+    @play.whole
     async def thinker(n: int) -> list[str]:
         first = await play.worked(n)
         await play.thought()
@@ -187,6 +224,7 @@ def waiting(app: Operon, play: Play) -> Sequence[Any]:
     """Declare what sleeps, for a while or until its deadline."""
 
     @app.workflow(name="sleeper")
+    @play.whole
     async def sleeper(n: int) -> list[str]:
         first = await play.worked(0)
         await play.slept(2.0 + n)
@@ -195,6 +233,7 @@ def waiting(app: Operon, play: Play) -> Sequence[Any]:
         return [first, second]
 
     @app.workflow(name="late", timeout=4.0)
+    @play.whole
     async def late(n: int) -> list[str]:
         first = await play.worked(n)
         await aio.sleep(10_000)
@@ -207,6 +246,7 @@ def stubborn(app: Operon, play: Play) -> Any:
     """Declare what does not take a cancellation for an answer."""
 
     @app.workflow(name="stubborn")
+    @play.whole
     async def stubborn(n: int) -> list[str]:
         first = await play.worked(n)
         with suppress(BaseException):
@@ -220,6 +260,7 @@ def branches(app: Operon, play: Play) -> Any:
     """Declare what takes turns at a queue and a semaphore of its own."""
 
     @app.workflow(name="branches")
+    @play.whole
     async def branches(n: int) -> list[str]:
         queue: asyncio.Queue[int] = asyncio.Queue()
         room = asyncio.Semaphore(2)
@@ -247,6 +288,7 @@ def trees(cast: Cast, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
     app = cast.app
 
     @app.workflow(name="parent")
+    @play.whole
     async def parent(n: int) -> list[Any]:
         handles = [await aio.start(plain, 2) for _ in range(n)]
         handles.append(await aio.start(sleeper, n))
@@ -255,15 +297,15 @@ def trees(cast: Cast, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
         return [*found, await plain(1), await play.worked(1)]
 
     @app.workflow(name="endless")
-    async def endless(n: int) -> None:
+    @play.whole
+    async def endless(n: int) -> list[Any]:
         for _ in range(n + 1):
             await aio.start(sleeper, 30)
-        try:
-            await aio.sleep(10_000)
-        except Cancelled:
-            return
+        await aio.sleep(10_000)
+        return []
 
     @app.workflow(name="crowd")
+    @play.whole
     async def crowd(n: int) -> list[Any]:
         line = cast.queues["narrow"]
         handles = [await aio.enqueue(line, plain, 1) for _ in range(n + 1)]

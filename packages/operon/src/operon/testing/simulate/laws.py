@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from operon.core.commands import Advance, Bury, Cancel, Command, Form, HandBack, Start
+from operon.core.commands import Advance, Bury, Cancel, CleanUp, Command, Form, HandBack, Start
 from operon.core.journal import Run
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, WorkflowRow
 from operon.core.states import MOVES, Status
@@ -18,6 +18,8 @@ from operon.testing.simulate.verdicts import LawBroken
 
 EARLY = 2e-6 + DRIFT * 4 * LEASE
 """The store's clock is told to the microsecond, and whoever estimates it may not have heard of it for a while."""
+WHOLE = {"plain", "retrying", "thinker", "sleeper", "late", "stubborn", "branches", "parent", "endless", "crowd"}
+"""Of whom it is seen that their bodies come to their end."""
 LEGAL = {(source, target) for sources, target in MOVES.values() for source in sources}
 
 
@@ -44,6 +46,8 @@ class Laws:
         """The engines that were told that a workflow is cancelled, and which."""
         self.acknowledged: dict[str, None] = {}
         """Starts that a client was told of."""
+        self.whole: set[int] = set()
+        """The nonces of those whose body came to its own end in some run."""
 
     # ── After every commit ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -224,6 +228,12 @@ class Laws:
         if entry is None:
             self._given.setdefault((run.id, run.guard.claim), {})[position] = value
 
+    def hears(self, run: Run, child: str) -> None:
+        """See a body hear that its child was cancelled: if it was itself, it hears of that."""
+        journal = self._store.workflows[run.id].journal if self._there(run) else {}
+        if journal and not any(it.kind is Kind.RESULT and it.child == child for it in journal.values()):
+            raise LawBroken(f"{run.id} hears that {child} was cancelled, and that is not recorded.")
+
     def rested(self, run: Run) -> None:
         """See a body go on after it did something of its own for a while: what came before was written meanwhile."""
         if self._owns(run):
@@ -274,13 +284,33 @@ class Laws:
         for workflow_id, workflow in self._store.workflows.items():
             if not workflow.row.status.ended:
                 raise LawBroken(f"{workflow_id} is stranded: {workflow.row.status}, executor {workflow.row.executor}.")
+            self._heard(workflow)
             for entry in workflow.journal.values():
                 if entry.kind is Kind.START and entry.child not in self._store.workflows:
                     raise LawBroken(f"{workflow_id} recorded the start of {entry.child}, which is not there.")
 
+    def _heard(self, workflow: Workflow) -> None:
+        """Who had begun and was cancelled, or passed a deadline, has heard of it and cleaned up."""
+        row, cleanup = workflow.row, workflow.cleanup
+        stopped = row.status is Status.CANCELLED or _is_late(Outcome(row.status, error=row.error))
+        given_up = cleanup is not None and not cleanup.open(self._now())
+        if stopped and workflow.journal and row.name in WHOLE and row.nonce not in self.whole and not given_up:
+            raise LawBroken(f"{row.id} ({row.name}) ended as {row.status}, and its body never came to hear of it.")
+
+    def once(self, command: Command[Any], answer: Any) -> None:
+        """See a clean-up taken, where nothing dies nor is lost: its body has not cleaned up already."""
+        for it in answer if isinstance(command, CleanUp) else ():
+            if it.row.nonce in self.whole and it.row.name in WHOLE:
+                raise LawBroken(f"{it.row.id} has cleaned up, and is to do so again.")
+
     def stranded(self) -> tuple[str, ...]:
-        """What has not ended."""
-        return tuple(key for key, it in self._store.workflows.items() if not it.row.status.ended)
+        """What has not ended, or not cleaned up."""
+        now = self._now()
+        return tuple(
+            key
+            for key, it in self._store.workflows.items()
+            if not it.row.status.ended or (it.cleanup is not None and it.cleanup.open(now) and not it.row.erased)
+        )
 
 
 def _packed(old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> bool:

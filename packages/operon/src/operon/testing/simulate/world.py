@@ -251,6 +251,7 @@ class World:
             self.note(process, f"{told(command)} -> {told(answer)}")
         if self._quiet:
             self._judge(self.laws.timetables.prompt)
+            self._judge(lambda: self.laws.once(command, answer))
 
     def broke(self, error: LawBroken) -> None:
         """See a law broken; it is raised when what happens now has happened."""
@@ -291,6 +292,14 @@ class World:
         prompt = self._quiet or self.agenda.now > STORM + LONGEST + 1.0
         if prompt and run.id not in self.database.locks.held:
             self._judge(lambda: self.laws.rested(run))
+
+    def ended(self, run: Run) -> None:
+        """See a body come to its own end."""
+        self.laws.whole.add(run.row.nonce)
+
+    def hears(self, run: Run, child: str) -> None:
+        """See a body hear of a child."""
+        self._judge(lambda: self.laws.hears(run, child))
 
     def _judge(self, law: Callable[[], None]) -> None:
         """Keep what is broken: an engine would take it for the body's own failure."""
