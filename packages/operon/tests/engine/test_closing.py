@@ -16,13 +16,38 @@ import psycopg
 import pytest
 
 import operon
-from children import joined, ran
+from children import PATIENCE, joined, ran
 from crash.proxy import Fault, Proxy, Rule
 from engine.test_workflows import poll
 from operon import Client, Operon, aio
 from operon.errors import StoreError
 
 SAID = "is closed, though"
+
+
+def test_a_body_that_is_told_to_end_may_end_what_it_tells_a_server() -> None:
+    """As drivers do, which cancel a statement when the task that awaits it is cancelled."""
+    app, inside, seen = Operon("app", database="memory:"), threading.Event(), list[str]()
+
+    @app.step
+    async def statement() -> None:
+        inside.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)
+            seen.append("the server is told")
+            raise
+
+    @app.workflow
+    async def flow() -> None:
+        await statement()
+
+    app.launch()
+    operon.start(flow)
+    assert inside.wait(PATIENCE)
+    app.close(drain=0)
+    assert seen == ["the server is told"]
 
 
 def busy(app: Operon, began: threading.Event) -> Any:

@@ -19,6 +19,7 @@ from operon.core.transactions import AloneLedger, StepLedger
 from operon.datasources.faults import Fault
 from operon.datasources.foreign import Foreign
 from operon.datasources.transact import Attempt, Stage
+from operon.engine import cleaning as cleanings
 from operon.engine import engine as engines
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
@@ -779,7 +780,7 @@ def what_is_mine_and_not_here_is_left(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def who_was_about_to_go_on_counts_as_cleaned_up(patch: pytest.MonkeyPatch) -> None:
-    heard = engines.heard
+    heard = cleanings.heard
 
     def too_easily(row: rows.WorkflowRow, run: Run | None) -> bool:
         return run is None or heard(row, run)

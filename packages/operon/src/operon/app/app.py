@@ -238,7 +238,7 @@ class Operon(Serving, Routes):
             self.leave(max(SOON, ends - time.monotonic()))
         finally:
             self.host = self._entered = None
-            parts = (engine.close, *self._databases.close(), engine.store.close)
+            parts = (engine.close, *self._databases.close(), engine.end, engine.store.close)
             let_go(f"The app {self.name}", max(SOON, ends - time.monotonic()), parts)
 
     def __enter__(self) -> Self:

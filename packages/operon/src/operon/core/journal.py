@@ -120,6 +120,8 @@ class Run:
         """Called when the code asks for what is not recorded: it is to hear of its end, and to begin nothing."""
         self.late = False
         """Its deadline had passed before it was begun here."""
+        self.stops: dict[Callable[[], None], None] = {}
+        """Called when it is dead: they stop what its threads have a database execute, and wait for nothing."""
         self.cleaning_until = 0.0
         self.busy = 0
         self.parking = False

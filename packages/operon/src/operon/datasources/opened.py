@@ -100,6 +100,14 @@ class Transaction(Opened):
     def abandon(self) -> None:
         """Drop the connection without a word; its server rolls back."""
 
+    @property
+    def stoppable(self) -> bool:
+        """Whether `interrupt` does what is needed, and not the cancellation of a task."""
+        return not self.asynchronous
+
+    def interrupt(self) -> None:
+        """Cancel what it executes, from another thread; nothing where it executes nothing."""
+
 
 class Adapter(Protocol):
     """Opens transactions of one kind: of one type of connection or session, in one database."""

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 ENCODING = {"client_encoding": "utf8"}
 """In which every record can be written, whatever a role or a database has set."""
+CANCELLING = 5.0
+"""Seconds that a server is given to take the word that a statement is to be cancelled."""
 UNSAFE = re.compile(r"[^\w .<>:-]", re.ASCII)
 
 

@@ -19,6 +19,7 @@ from operon.core.ledger import Done, Ledger, Statement, Work
 from operon.datasources.faults import STANDBY, Fault, fault, sqlstate
 from operon.datasources.foreign import Foreign
 from operon.datasources.opened import Adapter, Transaction, ended, swallowed
+from operon.datasources.stopping import stoppable
 from operon.errors import OperonError, StoreError, StoreReadOnly, StoreUnavailable
 
 log = logging.getLogger("operon")
@@ -118,11 +119,12 @@ class Attempt:
         for statement in self.ledger.opening() if self.ledger else ():
             yield from self._put(tx, statement)
         self.stage = Stage.BODY
-        with transacting(tx):
-            result = yield Invoke(self.work.body, (tx.handle,))
-        output, value = self.work.encode(result)
-        yield from tx.check()
-        yield from tx.flush()
+        with stoppable(tx):
+            with transacting(tx):
+                result = yield Invoke(self.work.body, (tx.handle,))
+            output, value = self.work.encode(result)
+            yield from tx.check()
+            yield from tx.flush()
         self.stage = Stage.RECORD
         if self.humble:
             yield from tx.rows("reset role", {})

@@ -126,7 +126,7 @@ class Engine:
             try:
                 self.program.leave(CLOSING)
             finally:
-                self._end()
+                self.end()
             raise
         hosts.launched.append(self)
 
@@ -173,11 +173,12 @@ class Engine:
         self._drain(min(LEAVING, drain))
 
     def close(self) -> None:
-        """Hand back what was left, end the lease, and let go of what `launch` took."""
+        """Hand back what was left, and end the lease; what is left of async bodies ends."""
         self.service.close()
-        self._end()
+        self.loop.quiet()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Let go of what `launch` took."""
         adoption.patches.remove()
         self.waits.close()
         self.clockwork.stop()

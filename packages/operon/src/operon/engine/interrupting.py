@@ -49,6 +49,8 @@ def kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
 def _kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
     fresh = run.dead is None
     first = run.die(CancelledInTask(*cause.args) if isinstance(cause, Cancelled) else cause)
+    for stop in tuple(run.stops) if fresh else ():
+        stop()
     if not isinstance(first, Cancelled):
         engine.waits.abandon(run, first)
         engine.loop.cancel(run)

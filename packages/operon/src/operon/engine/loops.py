@@ -22,6 +22,8 @@ TURNS = 8
 """Turns of the loop that a body's own task is given to tell those that it awaits."""
 PATIENCE = 5.0
 """Seconds that what was told to end is waited for."""
+LEAVING = 0.4
+"""Seconds after which a body is told once more to end: a driver of its may still be telling a server."""
 
 
 class Loop:
@@ -156,6 +158,21 @@ class Loop:
         before = run.id in self.left
         self.left.add(run.id)
         return not before
+
+    def quiet(self) -> None:
+        """Have the bodies end that are left on a loop of our own, while what they use is still open."""
+        loop = self._loop
+        if loop is not None and self._thread is not None and self._tasks:
+            asyncio.run_coroutine_threadsafe(self._quieted(), loop).result()
+
+    async def _quieted(self) -> None:
+        for unhurried in (True, False):
+            tasks = tuple(self._tasks)
+            for task in tasks:
+                if not (unhurried and task.cancelling()):
+                    task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=LEAVING)
 
     def close(self) -> None:
         """Give the loop back as it was; stop our own."""

@@ -92,6 +92,10 @@ class PsycopgTransaction(Joined, Transaction):
         """Close the socket."""
         self.handle.pgconn.finish()
 
+    def interrupt(self) -> None:
+        """Ask the server, on a connection of its own."""
+        self.handle.cancel_safe(timeout=postgres.CANCELLING)
+
     def _release(self) -> Op[None]:
         for method in GUARDED:
             self.handle.__dict__.pop(method, None)

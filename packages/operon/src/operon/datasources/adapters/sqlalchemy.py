@@ -6,10 +6,12 @@ there. Our record goes to the driver's connection as the driver spells it, with 
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from contextlib import suppress
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -84,6 +86,17 @@ def execute(connection: Connection, statement: str, parameters: Parameters) -> R
     return [tuple(row) for row in result] if result.returns_rows else [()] * result.rowcount
 
 
+def interrupt(driver: Any) -> None:
+    """Cancel what a driver's connection executes: psycopg's way, psycopg2's, sqlite3's or aiosqlite's."""
+    if hasattr(driver, "cancel_safe"):
+        driver.cancel_safe(timeout=postgres.CANCELLING)
+    elif hasattr(driver, "cancel"):
+        driver.cancel()
+    elif iscoroutine(done := driver.interrupt()):  # which waits for nothing
+        with suppress(StopIteration):
+            done.send(None)
+
+
 class SqlalchemyTransaction(Joined, Transaction):
     """A transaction of ours, on a connection that is only its own."""
 
@@ -93,10 +106,12 @@ class SqlalchemyTransaction(Joined, Transaction):
         self.adapter = adapter
         self.read_only = read_only
         self.name: str | None = None
+        self.driver: Any = None
 
     def begin(self, settings: str) -> None:
         """Begin; from here on only we may end it."""
         connection = self.connection()
+        self.driver = connection.connection.driver_connection
         if not connection.in_transaction():
             connection.begin()
         if self.adapter.sqlite:
@@ -180,6 +195,15 @@ class SqlalchemyTransaction(Joined, Transaction):
             self.lower.dialect.do_terminate(cast("DBAPIConnection", self.lower.connection.dbapi_connection))
         self.adapter.yield_turn(read_only=self.read_only)
 
+    @property
+    def stoppable(self) -> bool:
+        """Whether its statements go on in a thread, as those of aiosqlite do, too."""
+        return self.adapter.sqlite or not self.asynchronous
+
+    def interrupt(self) -> None:
+        """Do what the driver has for it."""
+        interrupt(self.driver)
+
     def _release(self) -> Op[None]:
         try:
             yield from self.spawn(self._close)
@@ -257,8 +281,11 @@ class SqlalchemyAdapter:
 
     def _connect(self) -> Connection:
         engine = self._engine()
-        connection: Connection = getattr(engine, "sync_engine", engine).connect()
-        return connection
+        if not self.asynchronous:
+            return cast("Connection", engine.connect())
+        if self.sqlite and not event.contains(engine.sync_engine, "invalidate", _undo):
+            event.listen(engine.sync_engine, "invalidate", _undo)
+        return cast("Connection", engine.sync_engine.connect())
 
     def _begin(self, work: Work) -> SqlalchemyTransaction:
         raw = self._connect()
@@ -285,6 +312,13 @@ def adapter(source: Datasource, handle: type) -> Adapter:
 def join(handle: Any) -> Opened:
     """See a connection or session of the caller as an open transaction."""
     return Joined(handle)
+
+
+def _undo(connection: Any, _record: object, _why: object) -> None:
+    """Undo what a statement did that nobody awaits any more: closing waits for it, and frees no locks."""
+    interrupt(connection.driver_connection)
+    with suppress(Exception, CancelledError):  # it is being cancelled already
+        connection.rollback()
 
 
 def _settings(url: URL, source: Datasource) -> dict[str, Any]:

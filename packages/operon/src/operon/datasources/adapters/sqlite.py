@@ -120,6 +120,10 @@ class SqliteTransaction(Joined, Transaction):
         finally:
             self._release()
 
+    def interrupt(self) -> None:
+        """Stop the statement; SQLite lets another thread do that."""
+        self.handle.interrupt()
+
     def _release(self) -> None:
         if self.read_only:
             self.handle.execute("pragma query_only = off")

@@ -1,0 +1,162 @@
+"""A transaction whose workflow is over does not go on at the server: its statement is cancelled, its locks are free."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, cast
+
+import psycopg
+import pytest
+
+import operon
+from children import PATIENCE
+from engine.conftest import until
+from operon import Operon
+from operon.core.commands import Op
+from operon.errors import Cancelled, Suspended, WorkflowCancelled, WorkflowTimedOut
+from transacting import CASES, IDS, ON_POSTGRES, Sql, Way
+
+SLOW = {
+    "postgres": "select pg_sleep(3600)",
+    "sqlite": "with recursive n (i) as (select 1 union all select i + 1 from n) select count(*) from n",
+}
+MAKE: Final = "create table account (money int); insert into account values (100);"
+WAIT: Final = 30
+"""Seconds that the next writer waits for the lock of the one before."""
+
+
+LOCKS: Final = b"set lock_timeout = '30s'"
+
+
+class Account:
+    """A table in a database of the test's own."""
+
+    def __init__(self, url: str, path: Path | None) -> None:
+        self.url = url
+        self._path = path
+        self.write(MAKE)
+
+    def write(self, text: str) -> list[Any]:
+        """Execute SQL as somebody else, who waits for locks for a while."""
+        if self._path is not None:
+            with closing(sqlite3.connect(self._path, timeout=WAIT)) as other, other:
+                for statement in text.split(";")[:-1]:
+                    other.execute(statement)
+                return other.execute("select money from account").fetchall()
+        with psycopg.connect(self.url) as server:
+            server.execute(LOCKS)
+            server.execute(text.encode())
+            return server.execute("select money from account").fetchall()
+
+
+@pytest.fixture
+def account(dialect: str, request: pytest.FixtureRequest) -> Account:
+    if dialect == "postgres":
+        return Account(request.getfixturevalue("ready_postgres_url"), None)
+    path: Path = request.getfixturevalue("sqlite_path")
+    return Account(f"sqlite:///{path}", path)
+
+
+class Bank:
+    """An app with a transaction that takes money, and then waits for the server."""
+
+    def __init__(self, way: Way, dialect: str, account: Account, journal: str) -> None:
+        url = account.url.replace("postgresql:", f"postgresql+{way.driver}:") if way.driver else account.url
+        self.app = Operon("bank", database=journal, datasources={"bank": url})
+        self.inside, self.seen = threading.Event(), list[str]()
+
+        def script(sql: Sql) -> Op[None]:
+            yield from sql("update account set money = money - 1")
+            self.inside.set()
+            yield from sql(SLOW[dialect])
+
+        slow = self.app.transaction(name="slow", datasource="bank")(way.function(script))
+
+        @self.app.workflow
+        def flow() -> None:
+            try:
+                cast("Any", slow)()
+            except Cancelled:
+                self.seen.append("heard")
+                raise
+
+        @self.app.workflow
+        async def aflow() -> None:
+            try:
+                await slow()
+            except Cancelled:
+                self.seen.append("heard")
+                raise
+
+        @self.app.workflow
+        async def timed() -> str:
+            try:
+                async with asyncio.timeout(1.0):
+                    await slow()
+            except TimeoutError:
+                return "late"
+            return "in time"
+
+        self.flow: Any = aflow if way.asynchronous else flow
+        self.timed = timed
+
+
+@pytest.mark.parametrize("how", ["cancelled", "late", "left"])
+@pytest.mark.parametrize(("way", "dialect"), CASES, ids=IDS)
+def test_the_statement_of_a_transaction_ends_with_its_workflow(
+    way: Way, dialect: str, account: Account, tmp_path: Path, how: str
+) -> None:
+    """SQLite has one writer, so that a cancellation waits for the transactions in the journal's own file."""
+    bank = Bank(way, dialect, account, f"sqlite:///{tmp_path}/journal.db" if dialect == "sqlite" else account.url)
+    with bank.app:
+        handle = operon.start(bank.flow.using(key="w", timeout=2.0 if how == "late" else None))
+        assert bank.inside.wait(PATIENCE)
+        if how == "left":
+            engine: Any = bank.app._engine
+            engine.kill(engine.runs["w"], Suspended("It was taken over."))
+        else:
+            if how == "cancelled":
+                operon.cancel("w")
+            with pytest.raises(WorkflowCancelled if how == "cancelled" else WorkflowTimedOut):
+                handle.result(PATIENCE)
+        assert account.write("update account set money = money + 10;") == [(110,)]
+        until(lambda: bank.seen == ([] if how == "left" else ["heard"]), "the body does not hear of it")
+
+
+@pytest.mark.parametrize("way", [it for it in ON_POSTGRES if it.asynchronous], ids=lambda it: it.name)
+def test_the_connections_of_async_transactions_are_closed_with_the_app(way: Way, ready_postgres_url: str) -> None:
+    app = Operon("bank", database="memory:", datasources={"bank": ready_postgres_url})
+
+    def script(sql: Sql) -> Op[None]:
+        yield from sql("select 1")
+
+    function: Any = app.transaction(datasource="bank")(way.function(script))
+
+    @app.workflow
+    async def flow() -> None:
+        await function()
+
+    with app:
+        operon.start(flow).result(PATIENCE)
+        kept = [source._resources for source in app._databases._open.values()]  # nor by the garbage collector
+    with psycopg.connect(ready_postgres_url) as server:
+        others = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        until(lambda: not server.execute(others).fetchall(), "a connection stays open")
+    assert kept
+
+
+AWAITED = [(way, dialect) for way, dialect in CASES if way.asynchronous]
+
+
+@pytest.mark.parametrize(("way", "dialect"), AWAITED, ids=[f"{way.name}-{dialect}" for way, dialect in AWAITED])
+def test_the_statement_of_a_transaction_ends_with_a_timeout_around_it(
+    way: Way, dialect: str, account: Account, tmp_path: Path
+) -> None:
+    bank = Bank(way, dialect, account, f"sqlite:///{tmp_path}/journal.db")
+    with bank.app:
+        assert operon.start(bank.timed).result(PATIENCE) == "late"
+        assert account.write("update account set money = money + 10;") == [(110,)]
