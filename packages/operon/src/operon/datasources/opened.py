@@ -105,6 +105,9 @@ class Transaction(Opened):
         """Whether `interrupt` does what is needed, and not the cancellation of a task."""
         return not self.asynchronous
 
+    def sever(self) -> None:
+        """Break its connection, from another thread: a server that takes no cancellation may not answer at all."""
+
     def interrupt(self) -> None:
         """Cancel what it executes, from another thread; nothing where it executes nothing."""
 

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from operon.core.ledger import Work
 
 ENCODING = {"client_encoding": "utf8"}
 """In which every record can be written, whatever a role or a database has set."""
+NETWORK: Mapping[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""After ten seconds of a network that swallows what is sent, a connection is lost, as after a broken one."""
+OPTIONS = {
+    "TCP_KEEPIDLE": NETWORK["keepalives_idle"],
+    "TCP_KEEPINTVL": NETWORK["keepalives_interval"],
+    "TCP_KEEPCNT": NETWORK["keepalives_count"],
+    "TCP_USER_TIMEOUT": NETWORK["tcp_user_timeout"],
+}
+"""The same for a socket; what a platform does not have is left out."""
 CANCELLING = 5.0
 """Seconds that a server is given to take the word that a statement is to be cancelled."""
 UNSAFE = re.compile(r"[^\w .<>:-]", re.ASCII)
@@ -33,3 +53,23 @@ def settings(work: Work, idle: float) -> str:
         f"set transaction {mode}; set local idle_in_transaction_session_timeout = {idle * 1000:.0f}; "
         f"set local application_name = '{name}'"
     )
+
+
+def network(address: str) -> dict[str, int]:
+    """Give what libpq is to know of the network, but what the address says itself."""
+    return {key: value for key, value in NETWORK.items() if f"{key}=" not in address}
+
+
+def watch(connected: Any) -> None:
+    """Set the same on the socket of a driver that does not know these parameters."""
+    if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in OPTIONS.items():
+            if hasattr(socket, name):
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def sever(descriptor: int) -> None:
+    """Break a connection from another thread: whoever waits for an answer on it gets an error."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connected:
+        connected.shutdown(socket.SHUT_RDWR)

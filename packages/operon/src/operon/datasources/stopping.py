@@ -5,24 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from operon.core import context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from operon.datasources.opened import Transaction
 
 AGAIN = 1.0
 """Seconds until it is tried again: the code may have been between two statements."""
+TIMES = 10
+"""So often; a server that has taken none of them, being frozen or away, does not keep the thread."""
 
 
 class Stop:
-    """Cancels what an open transaction executes, from a thread of its own, for as long as that is open."""
+    """Cancels what an open transaction executes, from a thread of its own, until that ends; at last breaks its line."""
 
-    def __init__(self, interrupt: Callable[[], None]) -> None:
-        self._interrupt = interrupt
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._begun = False
@@ -36,11 +37,12 @@ class Stop:
         threading.Thread(target=self._insist, name="operon-stop", daemon=True).start()
 
     def _insist(self) -> None:
-        while not self._over.is_set():
-            with self._lock, suppress(Exception):  # a server that does not take it ends the statement by itself
+        for stop in chain(repeat(self._tx.interrupt, TIMES), repeat(self._tx.sever)):
+            with self._lock, suppress(Exception):
                 if not self._over.is_set():
-                    self._interrupt()
-            self._over.wait(AGAIN)
+                    stop()
+            if self._over.wait(AGAIN):
+                return
 
     def end(self) -> None:
         """Wait until no cancellation is on its way: it would hit whoever has the connection next."""
@@ -56,7 +58,7 @@ def stoppable(tx: Transaction) -> Generator[None]:
     if here is None or here.told or not tx.stoppable:
         yield
         return
-    run, stop = here.run, Stop(tx.interrupt)
+    run, stop = here.run, Stop(tx)
     run.stops[stop] = None
     if run.dead is not None:
         stop()

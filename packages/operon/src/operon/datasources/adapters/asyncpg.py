@@ -134,7 +134,19 @@ class AsyncpgAdapter:
 
     def _pool(self) -> Any:
         make = cast("Any", asyncpg).create_pool  # asyncpg ships no types
-        return make(self.source.conninfo, min_size=0, max_size=self.source.size, connection_class=Connection)
+        settings = {"min_size": 0, "max_size": self.source.size, "timeout": postgres.NETWORK["connect_timeout"]}
+        return make(self.source.conninfo, connection_class=Connection, init=_watch, **settings)
+
+
+async def _watch(handle: Any) -> None:
+    watch(handle)
+
+
+def watch(handle: Any) -> None:
+    """Have a connection lost when its network swallows what is sent, as libpq's are."""
+    transport = getattr(handle, "_transport", None)  # asyncpg has no word for it either
+    if transport is not None:
+        postgres.watch(transport.get_extra_info("socket"))
 
 
 def adapter(source: Datasource, _handle: type) -> Adapter:

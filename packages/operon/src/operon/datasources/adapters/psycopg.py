@@ -96,6 +96,10 @@ class PsycopgTransaction(Joined, Transaction):
         """Ask the server, on a connection of its own."""
         self.handle.cancel_safe(timeout=postgres.CANCELLING)
 
+    def sever(self) -> None:
+        """Break the socket."""
+        postgres.sever(self.handle.pgconn.socket)
+
     def _release(self) -> Op[None]:
         for method in GUARDED:
             self.handle.__dict__.pop(method, None)
@@ -143,7 +147,8 @@ class PsycopgAdapter:
             "timeout": self.source.waiting,
             "open": False,
         }
-        return self.make(self.source.conninfo, kwargs={"autocommit": True, **postgres.ENCODING}, **settings)
+        kwargs = {"autocommit": True, **postgres.ENCODING, **postgres.network(self.source.conninfo)}
+        return self.make(self.source.conninfo, kwargs=kwargs, **settings)
 
 
 def adapter(source: Datasource, handle: type) -> Adapter:

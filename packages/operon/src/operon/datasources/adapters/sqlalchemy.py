@@ -204,6 +204,11 @@ class SqlalchemyTransaction(Joined, Transaction):
         """Do what the driver has for it."""
         interrupt(self.driver)
 
+    def sever(self) -> None:
+        """Break the socket, if there is one."""
+        if hasattr(self.driver, "fileno"):
+            postgres.sever(self.driver.fileno())
+
     def _release(self) -> Op[None]:
         try:
             yield from self.spawn(self._close)
@@ -277,7 +282,13 @@ class SqlalchemyAdapter:
         make: Any = create_async_engine if self.asynchronous else create_engine
         given = self.source.given(AsyncEngine if self.asynchronous else Engine)
         url = _spelled(make_url(self.source.url), asynchronous=self.asynchronous)
-        return given or self.source.resource(make.__name__, lambda: make(url, **_settings(url, self.source)))
+        return given or self.source.resource(make.__name__, lambda: self._made(make, url))
+
+    def _made(self, make: Any, url: URL) -> Any:
+        engine = make(url, **_settings(url, self.source))
+        if url.get_driver_name() == "asyncpg":
+            event.listen(engine.sync_engine, "connect", _watch)
+        return engine
 
     def _connect(self) -> Connection:
         engine = self._engine()
@@ -314,6 +325,12 @@ def join(handle: Any) -> Opened:
     return Joined(handle)
 
 
+def _watch(connection: Any, _record: object) -> None:
+    from operon.datasources.adapters.asyncpg import watch
+
+    watch(connection.driver_connection)
+
+
 def _undo(connection: Any, _record: object, _why: object) -> None:
     """Undo what a statement did that nobody awaits any more: closing waits for it, and frees no locks."""
     interrupt(connection.driver_connection)
@@ -324,8 +341,10 @@ def _undo(connection: Any, _record: object, _why: object) -> None:
 def _settings(url: URL, source: Datasource) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {}
-    encoding = postgres.ENCODING if url.get_driver_name() in LIBPQ else {}  # others speak UTF-8
-    return {"pool_size": source.size, "max_overflow": 0, "pool_timeout": source.waiting, "connect_args": dict(encoding)}
+    given: dict[str, Any] = {"timeout": postgres.NETWORK["connect_timeout"]}  # asyncpg's, which speaks UTF-8 anyway
+    if url.get_driver_name() in LIBPQ:
+        given = postgres.ENCODING | postgres.network(source.url)
+    return {"pool_size": source.size, "max_overflow": 0, "pool_timeout": source.waiting, "connect_args": given}
 
 
 def _spelled(url: URL, *, asynchronous: bool) -> URL:
