@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import psutil
 
@@ -20,7 +20,6 @@ PATIENCE: Final = 60.0
 """Seconds that a test waits for what must happen, on a machine shared by many."""
 
 
-T = TypeVar("T")
 CompletedProcess = subprocess.CompletedProcess[str]
 
 
@@ -123,8 +122,8 @@ def ran(*command: str, check: bool = False, patience: float = PATIENCE, **option
     return ended
 
 
-def eventually(look: Callable[[], T], what: str) -> T:
-    """Look until there is something to see: what happens in another process has no signal for us."""
+def eventually(look: Any, what: str = "it never came to be") -> Any:
+    """Look until there is something to see: what another thread or process does has no signal for us."""
     deadline = time.monotonic() + PATIENCE
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.test_workflows import poll
+from children import eventually
 from operon import Operon, find, schedules
 from operon.cli import main
 
@@ -79,14 +79,14 @@ def test_schedules_are_listed_paused_resumed_and_deleted(
 
 def test_a_schedule_is_triggered_and_filled_in(app: Operon, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     (key,) = shown(capsys, url, "trigger", "weekly")
-    poll(lambda: [row.id for row in find(name="weekly", status="succeeded")] == [key])
+    eventually(lambda: [row.id for row in find(name="weekly", status="succeeded")] == [key])
     keys = shown(capsys, url, "backfill", "send-acme", "--since", "3h")
     assert len(keys) == 3
     assert shown(capsys, url, "backfill", "send-acme", "--since", "3h") == keys
     until = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
     assert shown(capsys, url, "backfill", "send-acme", "--since", "3h", "--until", until) == keys[:1]
     assert said(capsys, url, "backfill", "send-acme", "--since", "3h") == " ".join(keys)
-    poll(lambda: len(find(name="send", status="succeeded")) == 3)
+    eventually(lambda: len(find(name="send", status="succeeded")) == 3)
 
 
 @pytest.mark.parametrize(

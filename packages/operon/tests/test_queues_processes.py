@@ -11,8 +11,7 @@ from typing import Any, Self
 
 import psycopg
 
-from children import Child, started
-from engine.test_workflows import poll
+from children import Child, eventually, started
 from operon import Client, remote
 from terminal import clean
 
@@ -108,7 +107,7 @@ class Fleet:
         self.client.enqueue_many("q", [body.using(partition="abc"[n % 3]).bind(n) for n in range(jobs)])
 
     def ended(self, jobs: int) -> None:
-        poll(lambda: self.client.count(queue="q", status="succeeded") >= jobs, seconds=60)
+        eventually(lambda: self.client.count(queue="q", status="succeeded") >= jobs)
 
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -153,7 +152,7 @@ def test_no_limit_is_exceeded_while_processes_die_and_come_back(postgres_url: st
         victim, zombie, _ = fleet.processes
         fleet.fill(JOBS)
         fleet.ended(10)
-        poll(lambda: fleet.caught(victim, zombie), seconds=30)
+        eventually(lambda: fleet.caught(victim, zombie))
         victim.ends(signal.SIGKILL)
         fleet.ended(JOBS)
         zombie.signal(signal.SIGCONT)

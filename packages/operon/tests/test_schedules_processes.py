@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from children import started
-from engine.test_workflows import poll
+from children import eventually, started
 from operon import Client
 from terminal import clean
 
@@ -65,13 +64,13 @@ def test_processes_that_fire_every_second_fire_each_second_once(postgres_url: st
         for process in fleet:
             process.says("up")
         with psycopg.connect(postgres_url, autocommit=True) as connection, Client(postgres_url) as client:
-            poll(lambda: client.count(name="every", status="succeeded") >= SECONDS // 2, seconds=60)
+            eventually(lambda: client.count(name="every", status="succeeded") >= SECONDS // 2)
             fleet[0].ends(signal.SIGKILL)
-            poll(lambda: client.count(name="every") >= SECONDS, seconds=60)
+            eventually(lambda: client.count(name="every") >= SECONDS)
             for name in ("every", "other"):
                 client.schedules.pause(name)
             alive = ["queued", "running", "waiting"]
-            poll(lambda: client.count(name="every", status=alive) == 0, seconds=60)
+            eventually(lambda: client.count(name="every", status=alive) == 0)
             row = connection.execute(FIRED).fetchone()
     assert row is not None
     fired, instants, span, named, in_time, _ = row

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from children import started
-from engine.test_workflows import poll
+from children import eventually, started
 from operon import Client, remote
 from terminal import clean
 
@@ -104,7 +103,7 @@ def test_a_herd_wakes_once_over_two_processes(url: str, kind: str, tmp_path: Pat
         with Client(url) as client:
             for seconds in (3, 12, 48):  # on a slow machine the first would be due before the last is asleep
                 herd = asleep(client, sleeper if kind == "sleeper" else asleeper, seconds)
-                poll(lambda: client.count(status="succeeded") == client.count())
+                eventually(lambda: client.count(status="succeeded") == client.count())
                 if herd:
                     break
             rows = [row for row in client.find(status="succeeded", limit=1000) if row.id in herd]

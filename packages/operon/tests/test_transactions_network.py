@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 import operon
-from children import PATIENCE
+from children import PATIENCE, eventually
 from crash.proxy import Fault, Proxy, Rule
-from engine.conftest import until
 from operon import Operon
 from operon.core.commands import Op
 from operon.datasources import Datasource, stopping
@@ -97,5 +96,5 @@ def test_a_server_that_does_not_answer_keeps_no_thread_of_what_is_cancelled(
             operon.start(flow.using(key="w"))
             assert rule.met.wait(PATIENCE)
             operon.cancel("w")
-            until(lambda: heard == ["heard"], "its thread waits for the server")
+            eventually(lambda: heard == ["heard"], "its thread waits for the server")
             rule.released.set()

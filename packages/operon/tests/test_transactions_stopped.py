@@ -13,8 +13,7 @@ import psycopg
 import pytest
 
 import operon
-from children import PATIENCE
-from engine.conftest import until
+from children import PATIENCE, eventually
 from operon import Operon
 from operon.core.commands import Op
 from operon.errors import Cancelled, Suspended, WorkflowCancelled, WorkflowTimedOut
@@ -124,7 +123,7 @@ def test_the_statement_of_a_transaction_ends_with_its_workflow(
             with pytest.raises(WorkflowCancelled if how == "cancelled" else WorkflowTimedOut):
                 handle.result(PATIENCE)
         assert account.write("update account set money = money + 10;") == [(110,)]
-        until(lambda: bank.seen == ([] if how == "left" else ["heard"]), "the body does not hear of it")
+        eventually(lambda: bank.seen == ([] if how == "left" else ["heard"]), "the body does not hear of it")
 
 
 @pytest.mark.parametrize("way", [it for it in ON_POSTGRES if it.asynchronous], ids=lambda it: it.name)
@@ -145,7 +144,7 @@ def test_the_connections_of_async_transactions_are_closed_with_the_app(way: Way,
         kept = [source._resources for source in app._databases._open.values()]  # nor by the garbage collector
     with psycopg.connect(ready_postgres_url) as server:
         others = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-        until(lambda: not server.execute(others).fetchall(), "a connection stays open")
+        eventually(lambda: not server.execute(others).fetchall(), "a connection stays open")
     assert kept
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 import operon
-from children import PATIENCE
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp
-from engine.test_workflows import poll
 from operon import Handle, Operon, Routes, aio
 from operon.errors import DeclarationError, StillRunning, WorkflowTimedOut
 
@@ -115,7 +114,7 @@ def test_a_process_without_the_object_leaves_its_rows_alone(make: MakeApp, caplo
     other = billing(back)
     back.register(other("amex"), name="us")
     with back:
-        poll(lambda: "Billing/eu" in caplog.text)
+        eventually(lambda: "Billing/eu" in caplog.text)
         assert operon.describe("w").status == "queued"
         assert operon.describe("w").attempts == 0
     back.register(other("master"), name="eu")
@@ -152,7 +151,7 @@ def test_a_function_that_nobody_here_has(make: MakeApp, caplog: pytest.LogCaptur
     ping = new.workflow(name="ping")(lambda: "pong")
     more.workflow(name="gone")(next_one)
     with new, caplog.at_level(logging.WARNING, "operon"):
-        poll(lambda: "'gone'" in caplog.text)
+        eventually(lambda: "'gone'" in caplog.text)
         assert operon.start(ping).result(PATIENCE) == "pong"
         record = operon.describe("a")
         assert (record.status, record.name, record.executor, record.input) == ("queued", "gone", None, {"x": 1})
@@ -199,7 +198,7 @@ def test_pinned_rows_run_only_on_their_version(make: MakeApp, caplog: pytest.Log
             app.workflow(name=name)((lambda: 10) if app is two else (lambda: 20))
     with two, caplog.at_level(logging.WARNING, "operon"):
         assert (outcome("call"), outcome("free")) == (10, 10)
-        poll(lambda: "pinned to version '1+py" in caplog.text)
+        eventually(lambda: "pinned to version '1+py" in caplog.text)
         assert operon.describe("function").status == "queued"
     with again:
         assert outcome("function") == 20

@@ -45,14 +45,6 @@ def make(database: Any) -> Iterator[MakeApp]:
             app.close(drain=5)
 
 
-def until(look: Callable[[], bool], what: str) -> None:
-    """Look again and again, for half a minute at most."""
-    deadline = time.monotonic() + 30
-    while not look():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
 def crash(app: Operon) -> None:
     """End an app as SIGKILL would: nothing is handed back, nothing more is written, nobody says goodbye."""
     engine = app._engine

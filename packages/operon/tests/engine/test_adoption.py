@@ -18,9 +18,8 @@ import psycopg
 import pytest
 
 import operon
-from children import PATIENCE, ran
+from children import PATIENCE, eventually, ran
 from engine.conftest import MakeApp, crash
-from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.core import context
 from operon.engine import turns
@@ -157,8 +156,8 @@ class TestWaiting:
 
         with app:
             operon.start(flow.using(key="w"))
-            poll(lambda: operon.describe("w").status == "waiting", 20)
-            poll(lambda: not any(thread.is_alive() for thread in threads), 20)
+            eventually(lambda: operon.describe("w").status == "waiting")
+            eventually(lambda: not any(thread.is_alive() for thread in threads))
 
     def test_a_thread_that_computes_keeps_its_run(self, make: MakeApp) -> None:
         """While one thread works the others' sleep does not park the run: it is not begun again."""
@@ -206,11 +205,11 @@ class TestWaiting:
         with app:
             engine: Any = app._engine
             handle = operon.start(flow)
-            poll(lambda: any(run.waits for run in engine.runs.values()), 20)
+            eventually(lambda: any(run.waits for run in engine.runs.values()))
             operon.cancel(handle.id)
             with pytest.raises(WorkflowCancelled):
                 handle.result(20)
-            poll(lambda: told == ["cleaned", "body"], 20)
+            eventually(lambda: told == ["cleaned", "body"])
 
     @pytest.mark.parametrize("kind", ["result", "exception", "wait", "as_completed", "map"])
     def test_a_time_limit_of_a_future_is_refused(self, make: MakeApp, kind: str) -> None:

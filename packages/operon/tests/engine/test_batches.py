@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import operon
+from children import eventually
 from engine.conftest import MakeApp, crash
-from engine.test_workflows import poll
 from operon import Operon, aio, cancel, count, describe, enqueue, enqueue_many, find, start, steps
 from operon.app.declarations import Workflow
 from operon.errors import BadValue, DeclarationError, WorkflowCancelled, WorkflowTimedOut
@@ -325,6 +325,6 @@ def test_a_batch_is_not_started_by_hand(make: MakeApp) -> None:
     with app:
         batches: Workflow[[list[int]], Any] = Workflow(app.functions["index[]"])
         handle = start(batches, [1])
-        poll(lambda: describe(handle.id).status == "held")
+        eventually(lambda: describe(handle.id).status == "held")
         assert "enqueue single items" in str(describe(handle.id).error)
         assert index.runs == []

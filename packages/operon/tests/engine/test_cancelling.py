@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import operon
-from children import PATIENCE
-from engine.conftest import MakeApp, until
+from children import PATIENCE, eventually
+from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.core.commands import Cancel, Claim, Command
 from operon.engine import interrupting
@@ -97,7 +97,7 @@ class TestNothingBegins:
                 gate.go.set()
             with pytest.raises(WorkflowCancelled):
                 handle.result(PATIENCE)
-            until(lambda: not app_runs(app), "a body goes on")
+            eventually(lambda: not app_runs(app), "a body goes on")
         assert begun == ["heard"]
 
     def test_after_a_cancellation_that_another_made_first(self, make: MakeApp) -> None:
@@ -120,7 +120,7 @@ class TestNothingBegins:
             engine.store.ask(Cancel("w"))
             operon.cancel("w")
             gate.go.set()
-            until(lambda: not app_runs(app), "a body goes on")
+            eventually(lambda: not app_runs(app), "a body goes on")
         assert begun == []
 
     def test_what_another_process_cancels_is_stopped_at_the_word(self, make: MakeApp) -> None:
@@ -182,12 +182,12 @@ class TestNothingBegins:
 
         with app:
             operon.start(flow.using(key="w"))
-            until(lambda: operon.describe("w").status == "waiting", "it does not sleep")
+            eventually(lambda: operon.describe("w").status == "waiting", "it does not sleep")
             store.holding = True
             assert store.answered.wait(PATIENCE)
             operon.cancel("w")
             store.go.set()
-            until(lambda: seen == ["book", "undo"], "it does not clean up")
+            eventually(lambda: seen == ["book", "undo"], "it does not clean up")
 
     @pytest.mark.parametrize("asynchronous", [False, True])
     def test_after_a_deadline(self, make: MakeApp, *, asynchronous: bool) -> None:
@@ -219,7 +219,7 @@ class TestNothingBegins:
             with pytest.raises(WorkflowTimedOut):
                 handle.result(PATIENCE)
             gate.go.set()
-            until(lambda: not app_runs(app), "the body goes on")
+            eventually(lambda: not app_runs(app), "the body goes on")
         assert begun == (["heard"] if asynchronous else [])
 
 
@@ -314,7 +314,7 @@ class TestAwaits:
                 operon.cancel("w")
             with pytest.raises(WorkflowTimedOut if deadline else WorkflowCancelled):
                 handle.result(PATIENCE)
-            until(lambda: "w" not in dict(app_runs(app)), "the clean-up does not end")
+            eventually(lambda: "w" not in dict(app_runs(app)), "the clean-up does not end")
         assert heard == ["heard", "a undone", "b undone", "c undone"]
 
     @pytest.mark.parametrize("colour", ["sync", "async", "group"])
@@ -362,7 +362,7 @@ class TestAwaits:
                 assert gate.inside.wait(PATIENCE)
                 operon.cancel(key)
                 gate.go.set()
-            until(lambda: not app_runs(app), "the clean-up does not end")
+            eventually(lambda: not app_runs(app), "the clean-up does not end")
         assert sorted(seen) == sorted([*keys, *keys])
 
     def test_each_task_of_a_group_cleans_up(self, make: MakeApp) -> None:
@@ -404,7 +404,7 @@ class TestAwaits:
             operon.start(flow.using(key="w"))
             inside.wait(PATIENCE)
             operon.cancel("w")
-            until(lambda: not app_runs(app), "the clean-up does not end")
+            eventually(lambda: not app_runs(app), "the clean-up does not end")
         assert sorted(heard[:4]) == ["a undone", "b undone", "c undone", "d undone"]
         assert heard[4:] == ["body"]
 
@@ -439,7 +439,7 @@ class TestAwaits:
             operon.start(flow.using(key="w"))
             assert inside.wait(PATIENCE)
             operon.cancel("w")
-            until(lambda: not app_runs(app), "the clean-up does not end")
+            eventually(lambda: not app_runs(app), "the clean-up does not end")
         assert heard[0] == "aside"
         assert heard[1].startswith("body")
 
@@ -462,7 +462,7 @@ class TestAwaits:
         with app:
             with pytest.raises(WorkflowCancelled):
                 operon.start(flow.using(key="w")).result(PATIENCE)
-            until(lambda: not app_runs(app), "the clean-up does not end")
+            eventually(lambda: not app_runs(app), "the clean-up does not end")
         assert heard == ["undone"]
 
     def test_a_step_of_another_thread_does_not_begin_as_clean_up(self, make: MakeApp) -> None:
@@ -496,5 +496,5 @@ class TestAwaits:
             operon.cancel("w")
             with pytest.raises(WorkflowCancelled):
                 handle.result(PATIENCE)
-            until(lambda: not app_runs(app), "the clean-up does not end")
+            eventually(lambda: not app_runs(app), "the clean-up does not end")
         assert heard == ["body"]

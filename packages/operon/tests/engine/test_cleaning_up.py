@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import operon
+from children import eventually
 from engine.conftest import MakeApp, crash
-from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.core.commands import Beat, Bury, Executors
 from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
@@ -94,7 +94,7 @@ class Saga:
             crash(self.app)
             self.free.set()
         else:
-            poll(lambda: operon.describe("w").status == "waiting")
+            eventually(lambda: operon.describe("w").status == "waiting")
 
 
 CLEAN = ["book", "undo", "finally"]
@@ -130,7 +130,7 @@ def test_who_is_cancelled_asleep_cleans_up(program: Callable[..., Saga]) -> None
         operon.cancel("w")
         with pytest.raises(WorkflowCancelled):
             handle.result(30)
-        poll(lambda: it.seen == CLEAN)
+        eventually(lambda: it.seen == CLEAN)
         assert operon.describe("w").status == "cancelled"
         assert [step.name for step in operon.steps("w")][:1] == ["note" if it.saga.name == "saga" else "anote"]
     with program().app:
@@ -143,7 +143,7 @@ def test_who_passes_its_deadline_asleep_cleans_up(program: Callable[..., Saga]) 
         handle = operon.start(it.saga.using(key="w", timeout=2.0))
         with pytest.raises(WorkflowTimedOut):
             handle.result(30)
-        poll(lambda: it.seen == CLEAN)
+        eventually(lambda: it.seen == CLEAN)
         assert operon.describe("w").status == "failed"
 
 
@@ -160,7 +160,7 @@ def test_who_is_cancelled_while_nothing_runs_cleans_up_at_the_next_launch(progra
     assert first.seen == ["book"]
     quiet.app.close()
     with program(lease=0.3).app:
-        poll(lambda: first.seen == CLEAN)
+        eventually(lambda: first.seen == CLEAN)
 
 
 def test_who_is_cancelled_when_its_process_has_died_cleans_up(make: MakeApp, colour: str) -> None:
@@ -176,7 +176,7 @@ def test_who_is_cancelled_when_its_process_has_died_cleans_up(make: MakeApp, col
     operon.cancel("w")
     quiet.close()
     with Saga(make(lease=1.0), seen, colour, "step").app:
-        poll(lambda: seen == ["book", "hold", "undo", "finally"])
+        eventually(lambda: seen == ["book", "hold", "undo", "finally"])
 
 
 class Undoing:
@@ -224,17 +224,17 @@ def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str,
     it = Undoing(app, seen, asleep=asleep, sticks=True)
     app.launch()
     operon.start(it.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
-    poll(lambda: operon.describe("w").status == "waiting") if asleep else it.inside.wait(30)
+    eventually(lambda: operon.describe("w").status == "waiting") if asleep else it.inside.wait(30)
     if "cancelled" in how:
         operon.cancel("w")
-    poll(lambda: operon.describe("w").ended_at is not None)
+    eventually(lambda: operon.describe("w").ended_at is not None)
     it.go.set()
     assert it.stuck.wait(30)
     crash(app)
     other = make(lease=0.3)
     Undoing(other, seen, asleep=asleep, sticks=False)
     with other:
-        poll(lambda: seen[:3] == ["undo", "undo", "undone"])
+        eventually(lambda: seen[:3] == ["undo", "undo", "undone"])
         it.free.set()
         assert operon.describe("w").status == ("cancelled" if "cancelled" in how else "failed")
 
@@ -247,14 +247,14 @@ def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str
     it = Undoing(app, seen, asleep=asleep, sticks=False)
     with app:
         operon.start(it.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
-        poll(lambda: operon.describe("w").status == "waiting") if asleep else it.inside.wait(30)
+        eventually(lambda: operon.describe("w").status == "waiting") if asleep else it.inside.wait(30)
         if "cancelled" in how:
             operon.cancel("w")
-        poll(lambda: operon.describe("w").ended_at is not None)
+        eventually(lambda: operon.describe("w").ended_at is not None)
         it.go.set()
-        poll(lambda: seen == ["undo", "undone"])
+        eventually(lambda: seen == ["undo", "undone"])
         engine: Any = app._engine
-        poll(lambda: not engine.here() and not engine.cleaning)
+        eventually(lambda: not engine.here() and not engine.cleaning)
         engine.service.stop()
         store = engine.store
         store.ask(Bury(tuple((peer.id, peer.beat) for peer in store.ask(Executors())), proven=True))
@@ -273,9 +273,9 @@ def test_what_a_clean_up_raises_changes_nothing(make: MakeApp, caplog: pytest.Lo
 
     with app:
         operon.start(flow.using(key="w"))
-        poll(lambda: operon.describe("w").status == "waiting")
+        eventually(lambda: operon.describe("w").status == "waiting")
         operon.cancel("w")
-        poll(lambda: any("The clean-up of w" in it.message for it in caplog.records))
+        eventually(lambda: any("The clean-up of w" in it.message for it in caplog.records))
         assert operon.describe("w").status == "cancelled"
 
 
@@ -295,12 +295,12 @@ def test_a_clean_up_in_which_the_code_has_changed_is_none(make: MakeApp, caplog:
 
     with first:
         operon.start(flow.using(key="w"))
-        poll(lambda: operon.describe("w").status == "waiting")
+        eventually(lambda: operon.describe("w").status == "waiting")
     quiet = make()
     quiet.launch(run=False)
     operon.cancel("w")
     quiet.close()
     with second:
-        poll(lambda: any("The clean-up of w" in it.message for it in caplog.records))
+        eventually(lambda: any("The clean-up of w" in it.message for it in caplog.records))
         assert operon.describe("w").status == "cancelled"
     assert not seen

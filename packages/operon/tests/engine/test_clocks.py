@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from children import PATIENCE
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp, crash
-from engine.test_workflows import poll
 from operon import Operon, enqueue, sleep, start
 from operon.core.commands import Executors, Schedules
 from operon.engine.clock import WallClock
@@ -37,8 +36,8 @@ def beat(app: Operon, times: int = 1) -> None:
     for _ in range(times):
         before = engine.store.executors[engine.executor].beat
         engine.service.beat()
-        poll(lambda before=before: engine.store.executors[engine.executor].beat > before)
-        poll(lambda: engine.service._felt is None)
+        eventually(lambda before=before: engine.store.executors[engine.executor].beat > before)
+        eventually(lambda: engine.service._felt is None)
 
 
 def alive(database: MemoryStore) -> int:
@@ -66,7 +65,7 @@ def test_what_a_process_left_is_taken_over_within_a_lease_though_the_clock_is_pu
         def body() -> str:
             if len(began) < 1:
                 began.append(name)
-                poll(lambda: app._engine is None)
+                eventually(lambda: app._engine is None)
             return name
 
         return app, body
@@ -75,11 +74,11 @@ def test_what_a_process_left_is_taken_over_within_a_lease_though_the_clock_is_pu
     (dying, body), (living, _) = program("dying"), program("living")
     with dying:
         start(body.using(key="w"))
-        poll(lambda: began == ["dying"])
+        eventually(lambda: began == ["dying"])
         living.launch()
         crash(dying)
     clock.advance(-HOUR)
-    poll(lambda: database.workflows["w"].row.status.ended)
+    eventually(lambda: database.workflows["w"].row.status.ended)
     assert began == ["dying"]
     assert "put back" in caplog.text
 
@@ -109,12 +108,12 @@ def test_a_backlog_goes_on_though_the_clock_is_put_back(make: MakeApp, clock: Cl
     @app.workflow
     def body(number: int) -> None:
         passed.append(number)
-        poll(lambda: len(passed) > 1 or moved)
+        eventually(lambda: len(passed) > 1 or moved)
 
     moved: list[bool] = []
     with app:
         handles = [start(body, 1)]
-        poll(lambda: passed == [1])
+        eventually(lambda: passed == [1])
         handles += [start(body, 2), enqueue(queue, body, 3), enqueue(queue, body, 4)]
         clock.advance(-HOUR)
         beat(app)
@@ -144,15 +143,15 @@ def test_a_schedule_goes_on_when_a_clock_that_was_a_day_ahead_is_put_right(
         began = planned()
         clock.advance(24 * HOUR)
         beat(app)
-        poll(lambda: len(seen) == 1)
-        poll(lambda: planned().day == began.day + 1)
+        eventually(lambda: len(seen) == 1)
+        eventually(lambda: planned().day == began.day + 1)
         clock.advance(-24 * HOUR)
         beat(app)
-        poll(lambda: planned().day == began.day)
+        eventually(lambda: planned().day == began.day)
         for minute in (1, 2):
             clock.advance(60)
             beat(app)
-            poll(lambda minute=minute: len(seen) == 1 + minute)
+            eventually(lambda minute=minute: len(seen) == 1 + minute)
     assert len(set(seen)) == 3
 
 

@@ -16,9 +16,8 @@ import psycopg
 import pytest
 
 import operon
-from children import PATIENCE, joined, ran
+from children import PATIENCE, eventually, joined, ran
 from crash.proxy import Fault, Proxy, Rule
-from engine.test_workflows import poll
 from operon import Client, Operon, aio
 from operon.errors import StoreError
 
@@ -183,7 +182,7 @@ def test_an_app_that_was_left_behind_is_launched_again(url: str) -> None:
             closes(lambda: app.close(drain=0))
     with app:
         assert operon.start(aflow).result(60) == 1
-        poll(lambda: operon.count(status="succeeded") == 7)
+        eventually(lambda: operon.count(status="succeeded") == 7)
 
 
 PROGRAM = """

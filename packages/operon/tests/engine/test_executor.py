@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 import pytest
 
 import operon
-from children import PATIENCE
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp, crash
 from engine.stubborn import Stubborn
-from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.core import context
 from operon.core.commands import Beat, Bury, Claim, Command, HandBack, Start
@@ -38,7 +37,7 @@ def test_the_lease_is_renewed_while_a_claim_hangs(make: MakeApp, database: Stubb
         operon.start(flow.using(delay=0.01))
         assert database.arrived.wait(PATIENCE)
         before = sum(isinstance(it, Beat) for it in database.asked)
-        poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 3)
+        eventually(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 3)
         database.go.set()
 
 
@@ -70,7 +69,7 @@ def test_sleepers_of_a_dead_process_wake_in_time(make: MakeApp) -> None:
     first.launch()
     begun = time.monotonic()
     ids = [operon.start(flow, seconds).id for seconds in (1.0, 1.3, 1.6)]
-    poll(lambda: operon.count(status="waiting") == 3)
+    eventually(lambda: operon.count(status="waiting") == 3)
     crash(first)
     with second:
         late = [operon.retrieve(it).result(PATIENCE) - begun - at for it, at in zip(ids, (1.0, 1.3, 1.6), strict=True)]
@@ -95,7 +94,7 @@ def test_what_waits_for_the_loop_is_not_handed_back(make: MakeApp, database: Stu
         assert blocked.wait(PATIENCE)
         handle = operon.start(polite.using(key="w"))
         before = sum(isinstance(it, Beat) for it in database.asked)
-        poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 5)
+        eventually(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 5)
         assert not any(isinstance(it, HandBack) for it in database.asked)
         go.set()
         handle.result(PATIENCE)
@@ -133,7 +132,7 @@ class TestSlow:
             starting.start()
             assert database.arrived.wait(PATIENCE)
             before = sum(isinstance(it, Beat) for it in database.asked)
-            poll(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 5)
+            eventually(lambda: sum(isinstance(it, Beat) for it in database.asked) > before + 5)
             database.go.set()
             starting.join(PATIENCE)
             assert operon.retrieve("w", flow).result(PATIENCE) == "done"
@@ -201,7 +200,7 @@ def test_who_was_declared_dead_begins_anew(make: MakeApp, database: Stubborn) ->
         assert inside.wait(PATIENCE)
         with database._lock:
             database.apply(Bury(((before, database.executors[before].beat),), proven=True))
-        poll(lambda: engine.executor != before)
+        eventually(lambda: engine.executor != before)
         assert handle.result(PATIENCE) == 2
         go.set()
         assert operon.describe("w").executor == engine.executor
@@ -224,11 +223,11 @@ def test_a_run_that_is_taken_up_again_here_is_left(make: MakeApp, database: Stub
     with app:
         engine: Any = app._engine
         operon.start(flow.using(key="w"))
-        poll(lambda: engine.runs.get("w") is not None and engine.runs["w"].waits)
+        eventually(lambda: engine.runs.get("w") is not None and engine.runs["w"].waits)
         with database._lock:
             database.apply(HandBack(engine.executor))
         engine.nudge()
-        poll(lambda: len(left) == 1)
+        eventually(lambda: len(left) == 1)
         assert engine.runs["w"].guard.claim == left[0] + 1
         operon.cancel("w")
 
@@ -269,11 +268,11 @@ def test_what_kills_its_processes_is_held_and_the_others_go_on(make: MakeApp, da
         app, body = program()
         app.launch()
         operon.start(body.using(key="w", on_duplicate="first"), deadly=True)
-        poll(lambda times=times: len(begun) == times)
+        eventually(lambda times=times: len(begun) == times)
         crash(app)
     app, body = program()
     with app:
-        poll(lambda: operon.describe("w").status == "held")
+        eventually(lambda: operon.describe("w").status == "held")
         assert "taken over 1 times" in str(operon.describe("w").error)
         assert operon.start(body, deadly=False).result(PATIENCE) == "fine"
         go.set()

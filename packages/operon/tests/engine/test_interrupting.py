@@ -10,10 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 import operon
-from children import PATIENCE
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp
 from engine.stubborn import Stubborn, fine, nothing
-from engine.test_workflows import poll
 from operon import aio
 from operon.core.commands import Advance, Command, Look
 from operon.core.rows import Outcome
@@ -281,9 +280,9 @@ def test_what_was_held_replays_as_held(make: MakeApp, database: Stubborn) -> Non
 
     with app:
         handle = operon.start(flow.using(key="w"))
-        poll(lambda: "c" in database.workflows)
+        eventually(lambda: "c" in database.workflows)
         hold(database, "c")
-        poll(lambda: [s.kind for s in operon.steps("w")] == ["start", "result", "sleep"])
+        eventually(lambda: [s.kind for s in operon.steps("w")] == ["start", "result", "sleep"])
         operon.cancel("c")
         assert handle.result(PATIENCE) == "held"
 

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 import operon
-from children import PATIENCE
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp
-from engine.test_workflows import poll
 from operon import Operon, aio
 from operon.engine import clockwork
 from operon.engine.engine import Engine
@@ -138,7 +137,7 @@ def test_a_generator_that_ends_later_finds_a_dead_run(make: MakeApp) -> None:
 
     with app:
         handle = operon.start(flow.using(key="w"))
-        poll(lambda: operon.describe("w").status == "waiting")
+        eventually(lambda: operon.describe("w").status == "waiting")
         kept[0] = None
         gc.collect()
         assert handle.result(20) == "done"
@@ -244,7 +243,7 @@ def test_sleepers_do_not_accumulate_threads(make: MakeApp) -> None:
         before = threading.active_count()
         for _ in range(200):
             operon.start(flow)
-        poll(lambda: operon.count(status="waiting") == 200, seconds=60)
+        eventually(lambda: operon.count(status="waiting") == 200)
         assert threading.active_count() <= before + 8 + 4
 
 
@@ -270,13 +269,13 @@ def test_sleepers_leave_nothing_in_memory(sqlite_path: Path, colour: str, monkey
         asleep = operon.count(status="waiting")
         for _ in range(count):
             operon.start(flow if colour == "sync" else aflow)
-        poll(lambda: operon.count(status="waiting") == asleep + count and not _engine(app).here(), seconds=60)
+        eventually(lambda: operon.count(status="waiting") == asleep + count and not _engine(app).here())
 
     with app:
         put_to_sleep(100)
         before = objects()
         put_to_sleep(600)
-        poll(lambda: objects() - before < 600)  # the last of them may be on their way out
+        eventually(lambda: objects() - before < 600)  # the last of them may be on their way out
 
 
 def test_a_loop_that_is_over_is_forgotten(make: MakeApp) -> None:

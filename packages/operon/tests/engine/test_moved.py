@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import operon
-from engine.conftest import MakeApp, until
+from children import eventually
+from engine.conftest import MakeApp
 from operon import Operon
 from operon.app.declarations import Workflow
 from operon.errors import DeclarationError, NotDeserializable, WorkflowHeld
@@ -75,7 +76,7 @@ def declared(app: Operon, order: Any, refused: Any) -> Operon:
 def test_a_workflow_goes_on_after_its_classes_moved(make: MakeApp, before: ModuleType) -> None:
     with declared(make(), before.Order, before.Refused) as app:
         operon.start(_flow(app).using(key="a"), 1.0)
-        until(lambda: operon.describe("a").status == "waiting", "it never slept")
+        eventually(lambda: operon.describe("a").status == "waiting", "it never slept")
     del sys.modules[OLD]
     moved = {f"{OLD}:Order": Order, f"{OLD}:Refused": Refused}
     with declared(make(moved=moved), Order, Refused):
@@ -86,7 +87,7 @@ def test_a_workflow_whose_class_is_gone_is_held_and_says_which(make: MakeApp, be
     """And goes on once that is told."""
     with declared(make(), before.Order, before.Refused) as app:
         operon.start(_flow(app).using(key="a"), 1.0)
-        until(lambda: operon.describe("a").status == "waiting", "it never slept")
+        eventually(lambda: operon.describe("a").status == "waiting", "it never slept")
     del sys.modules[OLD]
     with declared(make(), Order, Refused):
         with pytest.raises(WorkflowHeld, match=f"{OLD}:Order"):

@@ -12,9 +12,8 @@ import psycopg
 import pytest
 
 import operon
-from children import PATIENCE
+from children import PATIENCE, eventually
 from engine.conftest import crash
-from engine.test_workflows import poll
 from operon import Operon
 from operon.errors import KeyConflict, TransactionEnded
 
@@ -254,4 +253,4 @@ def test_a_crash_after_its_commit_does_not_repeat_it(bank: Any) -> None:
     crashed.set()
     with bank.app:
         assert operon.retrieve("w").result(20) == 7
-    poll(lambda: bank.balance() == 7)
+    eventually(lambda: bank.balance() == 7)

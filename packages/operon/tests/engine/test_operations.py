@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 import operon
-from engine.conftest import MakeApp, until
+from children import eventually
+from engine.conftest import MakeApp
 from operon import Status, StepRecord
 from operon.errors import WorkflowCancelled
 
@@ -28,7 +29,7 @@ def test_a_sleep_is_waiting_until_it_is_over_and_took_its_time(make: MakeApp) ->
 
     with app:
         handle = operon.start(nap)
-        until(lambda: operon.describe(handle.id).status == "waiting", "it never slept")
+        eventually(lambda: operon.describe(handle.id).status == "waiting", "it never slept")
         (record,) = operon.steps(handle.id)
         assert record.status is Status.WAITING
         assert record.ended_at is None
@@ -50,7 +51,7 @@ def test_a_sleep_that_was_cancelled_did_not_succeed(make: MakeApp) -> None:
 
     with app:
         handle = operon.start(nap)
-        until(lambda: operon.describe(handle.id).status == "waiting", "it never slept")
+        eventually(lambda: operon.describe(handle.id).status == "waiting", "it never slept")
         operon.cancel(handle.id)
         with pytest.raises(WorkflowCancelled):
             handle.result(30)
@@ -73,7 +74,7 @@ def test_a_wait_for_another_workflow_is_waiting_and_took_its_time(make: MakeApp)
 
     with app:
         handle = operon.start(parent)
-        until(lambda: operon.describe(handle.id).status == "waiting", "it never waited")
+        eventually(lambda: operon.describe(handle.id).status == "waiting", "it never waited")
         begun, waits = operon.steps(handle.id)
         assert begun.kind == "start"
         assert (waits.kind, waits.position, waits.status, waits.child) == ("result", "2", "waiting", begun.child)
@@ -97,14 +98,14 @@ def test_a_step_between_two_attempts_is_waiting_and_says_why_and_until_when(make
 
     with app:
         handle = operon.start(flow)
-        until(lambda: operon.describe(handle.id).status == "waiting", "it never waited")
+        eventually(lambda: operon.describe(handle.id).status == "waiting", "it never waited")
         (record,) = operon.steps(handle.id)
         assert (record.position, record.kind, record.status, record.attempt) == ("1", "step", "waiting", 2)
         assert isinstance(record.error, ConnectionError)
         assert record.ended_at is None
         assert record.ready_at is not None
         operon.cancel(handle.id)
-        until(lambda: operon.steps(handle.id)[0].status == "cancelled", "it goes on")
+        eventually(lambda: operon.steps(handle.id)[0].status == "cancelled", "it goes on")
 
 
 def test_a_child_that_runs_inline_is_shown_while_it_runs(make: MakeApp) -> None:
@@ -125,8 +126,8 @@ def test_a_child_that_runs_inline_is_shown_while_it_runs(make: MakeApp) -> None:
 
     with app:
         handle = operon.start(parent.using(key="p"))
-        until(lambda: operon.count(parent="p", status="running") == 1, "the child never ran")
-        until(lambda: bool(operon.steps("p")), "its start was never shown")
+        eventually(lambda: operon.count(parent="p", status="running") == 1, "the child never ran")
+        eventually(lambda: bool(operon.steps("p")), "its start was never shown")
         (shown,) = operon.steps("p")
         assert (shown.kind, shown.position, shown.status, shown.child) == ("start", "1", "succeeded", "p.1")
         assert operon.describe("p.1").status == "running"

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from children import eventually
 from engine.conftest import MakeApp
-from engine.test_workflows import poll
 from operon import Client, Operon, aio, count, describe, enqueue, enqueue_many, find, sleep, start
 from operon.core.commands import Executors, Queues
 from operon.core.rows import Limits
@@ -91,7 +91,7 @@ def test_who_hears_no_word_of_a_line_finds_it(make: MakeApp, monkeypatch: pytest
     with app:
         engine: Any = app._engine
         (peer,) = engine.store.ask(Executors())
-        poll(lambda: engine.store.ask(Executors())[0].beat > peer.beat + 2)  # what a launch claims is claimed
+        eventually(lambda: engine.store.ask(Executors())[0].beat > peer.beat + 2)  # what a launch claims is claimed
         monkeypatch.setattr(engine, "nudge", unheard)
         assert enqueue(queue, body).result(timeout=20) == "done"
 
@@ -171,7 +171,7 @@ def test_limits_edited_by_sql_hold_at_once_and_after_the_next_launch(make: MakeA
         assert gate.holds(3)
         assert count(queue="q", status="running") == 3
         gate.free()
-        poll(lambda: count(queue="q", status="succeeded") == 6)
+        eventually(lambda: count(queue="q", status="succeeded") == 6)
     with app, Client(database) as client:
         (row,) = client.host.store.ask(Queues())
         assert (row.limits, row.seed) == (Limits(concurrency=3), Limits(concurrency=1))
@@ -272,7 +272,7 @@ def test_a_transaction_enqueues_with_its_commit_or_not_at_all(make: MakeApp, dat
             work(fine=False)
         assert count(queue="q") == 0
         assert work(fine=True)
-        poll(lambda: count(queue="q", status="succeeded") == 1)
+        eventually(lambda: count(queue="q", status="succeeded") == 1)
 
 
 # ── Dedupe ───────────────────────────────────────────────────────────────────────────────────────────────────────────

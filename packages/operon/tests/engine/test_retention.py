@@ -14,8 +14,8 @@ import pytest
 
 import operon
 import operon.core.host
+from children import eventually
 from engine.conftest import MakeApp
-from engine.test_workflows import poll
 from operon import (
     Client,
     Handle,
@@ -63,7 +63,7 @@ def tidy(app: Operon) -> bool:
     """Whether all that was cancelled has cleaned up."""
     engine = app._engine
     assert engine is not None
-    return not (engine.store.ask(Beat(0, 0.0)).untidy or engine.cleaning)
+    return not (engine.here() or engine.store.ask(Beat(0, 0.0)).untidy or engine.cleaning)
 
 
 def kept() -> set[str]:
@@ -92,7 +92,7 @@ def run_each(app: Operon) -> None:
             handles = {how: start(flow.using(key=f"{flow.name} {how}"), how) for how in OUTCOMES}
             cancel(handles["cancelled"].id)
             operon.gather(*handles.values(), errors="return")
-        poll(lambda: tidy(app))
+        eventually(lambda: tidy(app))
         sweep(app)
 
 
@@ -138,7 +138,7 @@ def test_the_executor_sweeps_after_a_heartbeat(make: MakeApp, monkeypatch: pytes
             return tick(self, now + next(minutes) * PAUSE)
 
         monkeypatch.setattr(Retention, "tick", later)
-        poll(lambda: not kept())
+        eventually(lambda: not kept())
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def delete_when_ended(key: str, app: Operon) -> None:
             return True
         return False
 
-    poll(deleted)
+    eventually(deleted)
 
 
 # ── Deleting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -440,7 +440,7 @@ def test_a_deletion_that_was_cut_off_is_not_an_error_the_second_time(
         handle = start(janitor)
         engine = app._engine
         assert engine is not None
-        poll(lambda: bool(cut) and not engine.here())
+        eventually(lambda: bool(cut) and not engine.here())
         row = engine.store.ask(Describe(handle.id))
         assert row is not None
         engine.drive(engine.hand_back(Guard(row.id, row.claim)))

@@ -14,9 +14,8 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from children import PATIENCE
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp, crash
-from engine.test_workflows import poll
 from operon import Client, Operon, Routes, aio, find, now, remote, schedules, sleep
 from operon.core.commands import Fire, KeepSchedule, Schedules
 from operon.core.cron import Cron
@@ -56,7 +55,7 @@ class Time:
 
     def past(self, name: str) -> None:
         """Wait until a schedule waits for an instant to come."""
-        poll(lambda: self.row(name).next_at is None or self.row(name).next_at > self.clock())
+        eventually(lambda: self.row(name).next_at is None or self.row(name).next_at > self.clock())
 
     def runs(self, name: str) -> list[str]:
         """When the runs of a schedule were planned, in UTC."""
@@ -68,7 +67,7 @@ class Time:
         self.past(name)
         keys = [f"schedule:{name}:{at}" for at in self.runs(name)]
         assert len(keys) == count, keys
-        poll(lambda: all(self.store.workflows[key].row.status.ended for key in keys))
+        eventually(lambda: all(self.store.workflows[key].row.status.ended for key in keys))
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def test_the_instant_after_a_firing_is_learnt_at_once(make: MakeApp) -> None:
             seen.append(at)
 
         app.launch()
-    poll(lambda: len(seen) >= 3)
+    eventually(lambda: len(seen) >= 3)
     assert len(seen) == len(set(seen))
 
 
@@ -192,7 +191,7 @@ def test_a_clock_that_jumps_an_hour_fires_nothing_twice_and_misses_nothing(time:
         for minutes in (5, 30, 60, -60, 15, 10, 40, -30, -60, 60, 90, 60):
             time.jump(minutes=minutes)
             time.past("tick")
-            poll(lambda: len(seen) == len(time.runs("tick")))
+            eventually(lambda: len(seen) == len(time.runs("tick")))
         end = time.clock()
     assert sorted(at.timestamp() for at in seen) == list(takewhile(end.__ge__, Cron(cron).after(START.timestamp())))
 
@@ -244,11 +243,11 @@ def test_queue_begins_each_when_the_one_before_has_ended(time: Time) -> None:
     with slow.app:
         for _ in range(3):
             slow.minute()
-        poll(lambda: len(slow.began) == 1)
+        eventually(lambda: len(slow.began) == 1)
         assert [row.status for row in find(name="slow")] == ["waiting", "waiting", "running"]
         for count in (2, 3):
             slow.go.release()
-            poll(lambda count=count: len(slow.began) == count)
+            eventually(lambda count=count: len(slow.began) == count)
         slow.go.release()
         time.done("slow", 3)
     assert slow.began == sorted(slow.began)
@@ -268,8 +267,8 @@ def test_replace_cancels_the_one_before(time: Time) -> None:
         for count in range(1, 4):
             time.jump(minutes=1)
             time.past("slow")
-            poll(lambda count=count: len(began) == count)
-        poll(lambda: [row.status for row in find(name="slow")][1:] == ["cancelled", "cancelled"])
+            eventually(lambda count=count: len(began) == count)
+        eventually(lambda: [row.status for row in find(name="slow")][1:] == ["cancelled", "cancelled"])
         assert find(name="slow")[0].status in {"running", "waiting"}
 
 
@@ -391,7 +390,7 @@ def test_a_process_that_runs_nothing_fires_nothing_and_one_of_some_queues_all(ti
     idle.launch(run=False)
     time.jump(minutes=1)
     beat = time.store.executors[1].beat
-    poll(lambda: time.store.executors[1].beat > beat)
+    eventually(lambda: time.store.executors[1].beat > beat)
     assert time.runs("tick") == []
     busy.launch(run=["other"])
     time.done("tick", 1)
@@ -434,7 +433,7 @@ def test_a_schedule_made_at_run_time_calls_with_what_was_bound(make: MakeApp) ->
         call = digest.using(attributes={"kind": "digest"}, user="ada", timeout=60).bind("acme")
         made = schedules.create("acme", "* * * * * *", call, tz="Asia/Kolkata")
         assert (made.input, made.declared, made.app) == ({"user": "acme"}, False, "app")
-        poll(lambda: len(find(attributes={"kind": "digest"}, status="succeeded")) >= 2)
+        eventually(lambda: len(find(attributes={"kind": "digest"}, status="succeeded")) >= 2)
         schedules.pause("acme")
         row = find(attributes={"kind": "digest"}, status="succeeded")[-1]
         at = datetime.fromisoformat(row.id.removeprefix("schedule:acme:")).astimezone(ZoneInfo("Asia/Kolkata"))
@@ -625,7 +624,7 @@ def test_in_a_workflow_each_verb_is_recorded_and_done_once(make: MakeApp) -> Non
         name, triggered, paused, left, filled = manage()
         assert len(replays) > 1, "it left, and was replayed"
         assert (name, paused, left, len(filled)) == ("acme", True, 0, 3)
-        poll(lambda: len(find(name="digest", status="succeeded")) == 4)
+        eventually(lambda: len(find(name="digest", status="succeeded")) == 4)
         assert {row.id for row in find(name="digest")} == {triggered, *filled}
 
 
@@ -646,7 +645,7 @@ def test_a_transaction_is_scheduled_like_a_workflow(make: MakeApp, database: Any
 
     app.schedule("* * * * * *", tz="Europe/London")(note)
     with app:
-        poll(lambda: find(name="note", status="succeeded"))
+        eventually(lambda: find(name="note", status="succeeded"))
         row = find(name="note", status="succeeded")[0]
         assert row.id == f"schedule:note:{row.output.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
@@ -733,9 +732,9 @@ def test_a_firing_survives_the_process_that_fired_it(make: MakeApp) -> None:
     assert began.wait(PATIENCE)
     crash(first)
     with second:
-        poll(lambda: len(done) >= 3, seconds=30)
+        eventually(lambda: len(done) >= 3)
         schedules.pause("tick")
-        poll(lambda: not find(name="tick", status=["queued", "running", "waiting"]))
+        eventually(lambda: not find(name="tick", status=["queued", "running", "waiting"]))
         ids = [row.id for row in find(name="tick", limit=1000)]
     hold.set()
     assert len(done) == len(set(done)) == len(ids)

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from engine.conftest import MakeApp, until
+from children import eventually
+from engine.conftest import MakeApp
 from operon import (
     Operon,
     cancel,
@@ -143,7 +144,7 @@ def test_a_pause_of_a_queue_is_done_once(make: MakeApp) -> None:
 
     with app:
         handle = start(flow)
-        until(lambda: describe(handle.id).status == "waiting", "it never slept")
+        eventually(lambda: describe(handle.id).status == "waiting", "it never slept")
         queue.resume()
         handle.result(timeout=30)
         assert len(runs) == 2
@@ -379,7 +380,7 @@ def test_errors_of_verbs_are_from_the_first_run_on_what_a_replay_makes_of_them(m
         gate.start()
         other.using(key="taken")(1)
         handle = start(flow)
-        until(lambda: describe(handle.id).status == "waiting", "it never slept")
+        eventually(lambda: describe(handle.id).status == "waiting", "it never slept")
         other.using(key="later")(1)
         schedules.create("plan", "0 0 1 1 *", other.bind(1))
         _engine(app).store.ask(Seed("line", Limits(), "app"))
@@ -412,7 +413,7 @@ def test_what_a_body_cancelled_may_be_gone_at_its_replay(make: MakeApp) -> None:
         gate.start()
         start(other.using(key="it"))
         handle = start(flow)
-        until(lambda: describe(handle.id).status == "waiting", "it never slept")
+        eventually(lambda: describe(handle.id).status == "waiting", "it never slept")
         delete("it")
         gate.open()
         handle.result(timeout=30)

@@ -13,10 +13,9 @@ from typing import Any, Literal
 import pytest
 
 import operon
-from children import PATIENCE, joined
+from children import PATIENCE, eventually, joined
 from engine.conftest import MakeApp
 from engine.stubborn import Stubborn, fine
-from engine.test_workflows import poll
 from operon import aio
 from operon.core.commands import Advance, Command, Delete, Look, Start
 from operon.core.journal import Run, Wait
@@ -116,7 +115,7 @@ def test_a_run_is_parked_once_the_last_short_wait_is_over(make: MakeApp) -> None
 
     with app:
         operon.start(flow.using(key="w"))
-        poll(lambda: operon.describe("w").status == "waiting", 5)
+        eventually(lambda: operon.describe("w").status == "waiting")
 
 
 @pytest.mark.parametrize("errors", ["raise", "return"])
@@ -140,9 +139,9 @@ def test_who_gathers_many_is_replayed_once(make: MakeApp, errors: Literal["raise
     with app:
         handle = operon.start(parent.using(key="w"))
         for ended, gate in enumerate(gates, 1):
-            poll(lambda: operon.describe("w").status == "waiting", PATIENCE)
+            eventually(lambda: operon.describe("w").status == "waiting")
             gate.set()
-            poll(lambda ended=ended: operon.count(status="succeeded") >= ended, PATIENCE)
+            eventually(lambda ended=ended: operon.count(status="succeeded") >= ended)
         assert handle.result(PATIENCE) == sum(range(many))
     assert len(begun) == 2
 
@@ -163,9 +162,9 @@ def test_who_gathers_hears_of_a_failure_before_the_last_has_ended(make: MakeApp)
 
     with app:
         handle = operon.start(parent.using(key="w"))
-        poll(lambda: operon.describe("w").status == "waiting", PATIENCE)
+        eventually(lambda: operon.describe("w").status == "waiting")
         gates[1].set()  # it fails, but the code waits for another first
-        poll(lambda: operon.count(status="failed") == 1, PATIENCE)
+        eventually(lambda: operon.count(status="failed") == 1)
         gates[0].set()
         with pytest.raises(ValueError, match="1"):
             handle.result(PATIENCE)
@@ -199,7 +198,7 @@ def test_a_child_that_ends_while_its_parent_parks_cuts_no_sleep_short(make: Make
         handle = operon.start(flow.using(key="w"))
         assert database.arrived.wait(PATIENCE)
         release.set()
-        poll(lambda: operon.count(status="succeeded") == 1)
+        eventually(lambda: operon.count(status="succeeded") == 1)
         database.holds = lambda _: False
         database.go.set()
         handle.result(PATIENCE)
@@ -253,7 +252,7 @@ def test_nothing_ends_a_wait_while_its_run_is_being_parked(database: Stubborn, w
     run = running(database)
     begun(database, "child")
     waiting = waits.begin(Wait(run, None, ("child",)))
-    poll(lambda: bool(parker.parks))
+    eventually(lambda: bool(parker.parks))
     waits.ended("child", Outcome(Status.SUCCEEDED))
     assert not waiting.future.done()
     parker.flight.set_result(Advanced(written=True, parked=True))
@@ -279,7 +278,7 @@ def test_ten_thousand_waits_look_together(database: Stubborn, waits: Waits) -> N
     keys = [f"w{n}" for n in range(10_000)]
     begun(database, *keys)
     waiting = [waits.begin(Wait(None, None, (key,))) for key in keys]
-    poll(lambda: sum(isinstance(command, Look) for command in database.asked) >= 3)
+    eventually(lambda: sum(isinstance(command, Look) for command in database.asked) >= 3)
     assert sum(isinstance(command, Look) for command in database.asked) < 100
     database.ask(Advance("w77", 1, (), Outcome(Status.SUCCEEDED)))
     assert waiting[77].future.result(PATIENCE)["w77"].status is Status.SUCCEEDED
@@ -301,7 +300,7 @@ def test_a_wait_goes_on_while_the_database_does_not_answer(database: Stubborn, w
     begun(database, "w")
     database.refuses = lambda command: StoreUnavailable("away") if isinstance(command, Look) else None
     waiting = waits.begin(Wait(None, None, ("w",)))
-    poll(lambda: sum(isinstance(command, Look) for command in database.asked) >= 2)
+    eventually(lambda: sum(isinstance(command, Look) for command in database.asked) >= 2)
     assert not waiting.future.done()
     database.refuses = fine
     database.ask(Advance("w", 1, (), Outcome(Status.SUCCEEDED)))
@@ -352,7 +351,7 @@ def test_closing_tells_who_waits(make: MakeApp) -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     engine: Any = app._engine
-    poll(lambda: bool(engine.waits._watchers))
+    eventually(lambda: bool(engine.waits._watchers))
     app.close()
     assert isinstance(told.result(PATIENCE), NotLaunched)
 
@@ -431,7 +430,7 @@ def test_two_threads_that_wait_are_parked(make: MakeApp) -> None:
 
     with app:
         handle = operon.start(flow.using(key="w"))
-        poll(lambda: operon.describe("w").status == "waiting", 5)
+        eventually(lambda: operon.describe("w").status == "waiting")
         assert handle.result(PATIENCE) == "slept"
 
 

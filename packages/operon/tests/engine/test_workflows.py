@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import operon
-from children import PATIENCE
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp, crash
 from operon import aio
 from operon.core import asking
@@ -95,7 +95,7 @@ def test_a_crashed_workflow_resumes_after_its_last_step(make: MakeApp) -> None:
     first.launch()
     operon.start(flow.using(key="w"))
     assert reached.wait(PATIENCE)
-    poll(lambda: [s.name for s in _steps(first, "w")] == ["one"])
+    eventually(lambda: [s.name for s in _steps(first, "w")] == ["one"])
     crash(first)
     never.set()
     with second:
@@ -108,16 +108,6 @@ def _steps(app: operon.Operon, workflow_id: str) -> list[Any]:
     host = app.host
     assert host is not None
     return host.drive(asking.steps(host, workflow_id))
-
-
-def poll(condition: Any, seconds: float = PATIENCE) -> None:
-    """Wait until a condition holds that another thread or process brings about."""
-    signal = threading.Event()
-    for _ in range(int(seconds * 200)):
-        if condition():
-            return
-        signal.wait(0.005)
-    raise AssertionError("it never came to be")
 
 
 def test_failed_attempts_survive_a_crash(make: MakeApp) -> None:
@@ -140,7 +130,7 @@ def test_failed_attempts_survive_a_crash(make: MakeApp) -> None:
     flow, again = declare(first), declare(second)
     first.launch()
     operon.start(flow.using(key="w"))
-    poll(lambda: len(attempts) == 2)
+    eventually(lambda: len(attempts) == 2)
     crash(first)
     with second:
         with pytest.raises(Declined) as caught:
