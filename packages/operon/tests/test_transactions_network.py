@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -42,6 +44,11 @@ def options(handle: Any) -> list[int]:
         return [connected.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS]
 
 
+def spelled(way: Way, url: str) -> str:
+    """Name the driver that a way is to have."""
+    return url.replace("postgresql:", f"postgresql+{way.driver}:") if way.driver else url
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this platform has no such options")
 @pytest.mark.parametrize("way", ON_POSTGRES, ids=lambda way: way.name)
 @pytest.mark.parametrize("said", ["", "?keepalives_idle=77"])
@@ -58,10 +65,7 @@ def test_a_connection_that_we_open_is_watched(
 
     with bench("postgres", ready_postgres_url, loop) as place:
         place.source.close()
-        scheme = (
-            ready_postgres_url.replace("postgresql:", f"postgresql+{way.driver}:") if way.driver else ready_postgres_url
-        )
-        place.source = Datasource(scheme + said)
+        place.source = Datasource(spelled(way, ready_postgres_url) + said)
         place.run(way, script)
     assert seen == [[77 if said else 5, 2, 3, 10_000]]
 
@@ -98,3 +102,35 @@ def test_a_server_that_does_not_answer_keeps_no_thread_of_what_is_cancelled(
             operon.cancel("w")
             eventually(lambda: heard == ["heard"], "its thread waits for the server")
             rule.released.set()
+
+
+@pytest.mark.parametrize("way", ON_POSTGRES, ids=lambda way: way.name)
+def test_who_waits_for_a_connection_waits_in_line_and_is_not_told_that_the_database_is_away(
+    way: Way, ready_postgres_url: str, loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long it lasts: the pool itself would say so after a moment."""
+    first, free = threading.Event(), threading.Event()
+
+    def wait(_: object) -> Any:
+        return asyncio.to_thread(free.wait, PATIENCE) if way.asynchronous else free.wait(PATIENCE)
+
+    def script(sql: Sql) -> Op[None]:
+        yield from sql("select 1")
+        if not first.is_set():
+            first.set()
+            yield from sql(wait)
+
+    with bench("postgres", ready_postgres_url, loop) as place, ThreadPoolExecutor(3) as threads:
+        place.source.close()
+        place.source = Datasource(spelled(way, ready_postgres_url), size=1)
+        place.source.waiting = 0.05
+        runs = [threads.submit(place.run, way, script)]
+        assert first.wait(PATIENCE)
+        runs += [threads.submit(place.run, way, script) for _ in range(2)]
+        (line,) = place.source._lines.values()
+        waiting = line._places if way.asynchronous else line._places._cond
+        eventually(lambda: len(waiting._waiters or ()) == 2)
+        free.set()
+        for run in runs:
+            run.result(PATIENCE)
+    assert not caplog.records

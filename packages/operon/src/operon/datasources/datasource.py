@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from operon.core.addresses import address, rendered
 from operon.datasources.foreign import QUERIES, Foreign
 from operon.datasources.kinds import declared, kind_of
+from operon.datasources.line import Line
 from operon.datasources.opened import Opened
 from operon.datasources.place import Place
 from operon.datasources.transact import transact
@@ -71,6 +72,7 @@ class Datasource:
         self.waiting = WAITING
         self._adapters: dict[Any, Adapter] = {}
         self._resources: dict[str, tuple[Any, asyncio.AbstractEventLoop | None]] = {}
+        self._lines: dict[type, Line] = {}
         self._mutex = Mutex()
 
     @property
@@ -120,6 +122,13 @@ class Datasource:
             )
         adapter: Adapter = kind.adapters.adapter(self, handle)
         return adapter
+
+    def line(self, kind: type, *, asynchronous: bool) -> Line | None:
+        """Give the line before a pool of ours, which all adapters of that pool share."""
+        if self.dialect == "sqlite" or self.given(kind) is not None:
+            return None
+        with self._mutex:
+            return self._lines.setdefault(kind, Line(self.size, asynchronous=asynchronous))
 
     def given(self, kind: type) -> Any:
         """The user's own engine or pool, if it is of this kind."""

@@ -12,6 +12,7 @@ from operon.errors import StoreError, TransactionEnded
 if TYPE_CHECKING:
     from operon.core.commands import Op
     from operon.core.ledger import Work
+    from operon.datasources.line import Line
 
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
 """What a statement gave; one empty row for each row that it wrote without returning any."""
@@ -114,6 +115,11 @@ class Transaction(Opened):
 
 class Adapter(Protocol):
     """Opens transactions of one kind: of one type of connection or session, in one database."""
+
+    @property
+    def line(self) -> Line | None:
+        """Where to wait for a connection; a pool of the user's has its own limits."""
+        ...
 
     def begin(self, work: Work) -> Op[Transaction]:
         """Open a transaction as the work wants it."""

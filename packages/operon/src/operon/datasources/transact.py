@@ -93,7 +93,17 @@ class Attempt:
         self.tempted = False
 
     def make(self) -> Op[Done]:
-        """Run it from begin to commit; whatever leaves it by an error has been rolled back."""
+        """Run it from begin to commit, when it is its turn; whatever leaves it by an error has been rolled back."""
+        line = self.adapter.line
+        if line is None:
+            return (yield from self._make())
+        yield from line.take()
+        try:
+            return (yield from self._make())
+        finally:
+            line.give()
+
+    def _make(self) -> Op[Done]:
         if isinstance(self.ledger, Foreign):
             adopted = yield from self.ledger.recorded()
             if adopted is not None:

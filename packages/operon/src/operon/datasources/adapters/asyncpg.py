@@ -108,6 +108,7 @@ class AsyncpgAdapter:
 
     def __init__(self, source: Datasource) -> None:
         self.source = source
+        self.line = source.line(asyncpg.Pool, asynchronous=True)
 
     def begin(self, work: Work) -> Op[Transaction]:
         """Open one."""

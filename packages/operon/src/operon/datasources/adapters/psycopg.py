@@ -114,7 +114,9 @@ class PsycopgAdapter:
 
     def __init__(self, source: Datasource, handle: type) -> None:
         self.source = source
-        self.make: Any = AsyncConnectionPool if issubclass(handle, AsyncConnection) else ConnectionPool
+        asynchronous = issubclass(handle, AsyncConnection)
+        self.make: Any = AsyncConnectionPool if asynchronous else ConnectionPool
+        self.line = source.line(self.make, asynchronous=asynchronous)
 
     def begin(self, work: Work) -> Op[Transaction]:
         """Open one, in one message."""

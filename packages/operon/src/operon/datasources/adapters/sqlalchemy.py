@@ -248,6 +248,7 @@ class SqlalchemyAdapter:
         self.handle = handle
         self.sqlite = source.dialect == "sqlite"
         self.asynchronous = issubclass(handle, AsyncConnection | AsyncSession)
+        self.line = source.line(AsyncEngine if self.asynchronous else Engine, asynchronous=self.asynchronous)
 
     def begin(self, work: Work) -> Op[Transaction]:
         """Open one, on SQLite when it is its turn."""

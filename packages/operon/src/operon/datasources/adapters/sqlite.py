@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from operon.core.commands import Op
     from operon.core.ledger import Work
     from operon.datasources.datasource import Datasource
+    from operon.datasources.line import Line
     from operon.datasources.opened import Adapter
     from operon.datasources.turn import Turn
 
@@ -139,6 +140,7 @@ class SqliteAdapter:
     def __init__(self, path: str, turn: Turn) -> None:
         self.path = path
         self.turn = turn
+        self.line: Line | None = None
         self.idle: list[Connection] = []
 
     def begin(self, work: Work) -> Op[Transaction]:

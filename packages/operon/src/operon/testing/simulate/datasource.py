@@ -121,6 +121,8 @@ class SimulatedTransaction(Transaction):
 class Source:
     """One process's datasource; of the journal's own database, or of another one."""
 
+    line = None
+
     def __init__(self, tables: Tables, process: Process, wire: Wire, *, main: bool) -> None:
         self.tables = tables
         self.queries = wire.queries if main else QUERIES["postgres"]
