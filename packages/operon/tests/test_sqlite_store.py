@@ -177,9 +177,10 @@ def test_a_damaged_file_says_so_and_is_not_tried_again(sqlite_path: Path) -> Non
     with opened(sqlite_path) as world:
         for n in range(200):
             world.start(f"w{n}", input='"' + "x" * 1000 + '"')
+    half = sqlite_path.stat().st_size // 8192
     with sqlite_path.open("r+b") as file:
-        file.seek(4096 * 20)
-        file.write(b"\xa5" * 4096 * 30)
+        file.seek(4096 * half)
+        file.write(b"\xa5" * 4096 * (half // 2))
     with opened(sqlite_path) as world, pytest.raises(StoreError, match="damaged"):
         world.ask(Find(Filter(limit=1000)))
 

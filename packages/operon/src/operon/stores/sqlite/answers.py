@@ -139,7 +139,9 @@ def _park(db: Connection, key: str, park: Park) -> bool:
     awaits = json.dumps(park.awaits)
     parked = db.changes("park", id=key, ready_at=park.ready_at, awaits=awaits) == 1
     if parked and park.awaits:
-        db.run("await", id=key, awaits=awaits, quiet=json.dumps(park.quiet))
+        db.run("await", id=key, awaits=awaits)
+        if park.quiet:
+            db.run("hush", id=key, quiet=json.dumps(park.quiet))
     return parked
 
 

@@ -81,7 +81,7 @@ def fire(
             cancelled += db.changes("cancel", id=row.last, children=True, now=now)
         if made and what == "queue" and live:
             db.run("chain", id=firing.row.id)
-            db.run("await", id=firing.row.id, awaits=json.dumps([row.last]), quiet="[]")
+            db.run("await", id=firing.row.id, awaits=json.dumps([row.last]))
         row = started(row, firing)
         ids.append(firing.row.id)
     db.run("keep_schedule", **spelled(row))

@@ -37,8 +37,10 @@ where id = :id and not exists (
 );
 
 -- await: note what a parked workflow waits for
-insert or ignore into operon_awaits (workflow_id, awaited, quiet)
-select :id, value, value in (select value from json_each(:quiet)) from json_each(:awaits);
+insert or ignore into operon_awaits (workflow_id, awaited) select :id, value from json_each(:awaits);
+
+-- hush: note whose success does not wake it
+insert or ignore into operon_quiet (workflow_id, awaited) select :id, value from json_each(:quiet);
 
 -- ready: whom a claimer may take, oldest ready first
 select id from operon_workflows
@@ -77,7 +79,10 @@ where status = 2
   and id in (
     select workflow_id from operon_awaits a
     where awaited in (select value from json_each(:targets))
-      and (not quiet or not exists (select 1 from operon_workflows t where t.id = a.awaited and t.status = 4))
+      and (
+        (workflow_id, awaited) not in (select workflow_id, awaited from operon_quiet)
+        or not exists (select 1 from operon_workflows t where t.id = a.awaited and t.status = 4)
+      )
   );
 
 -- noted: who ended while somebody awaited it, and nobody has been woken for it yet
