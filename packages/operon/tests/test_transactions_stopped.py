@@ -126,6 +126,41 @@ def test_the_statement_of_a_transaction_ends_with_its_workflow(
         eventually(lambda: bank.seen == ([] if how == "left" else ["heard"]), "the body does not hear of it")
 
 
+@pytest.mark.parametrize(("way", "dialect"), CASES, ids=IDS)
+def test_a_transaction_elsewhere_is_not_committed_after_its_workflow_was_cancelled(
+    way: Way, dialect: str, account: Account, tmp_path: Path
+) -> None:
+    """Also where its code is between two statements: its record is refused."""
+    inside, go = threading.Event(), threading.Event()
+    app = Operon("bank", database=f"sqlite:///{tmp_path}/journal.db", datasources={"bank": account.url})
+
+    def wait(_: object) -> Any:
+        inside.set()
+        return asyncio.to_thread(go.wait, PATIENCE) if way.asynchronous else go.wait(PATIENCE)
+
+    def script(sql: Sql) -> Op[None]:
+        yield from sql("update account set money = money - 1")
+        yield from sql(wait)
+
+    function: Any = app.transaction(datasource="bank")(way.function(script))
+
+    @app.workflow
+    def flow() -> None:
+        function()
+
+    @app.workflow
+    async def aflow() -> None:
+        await function()
+
+    with app:
+        operon.start((aflow if way.asynchronous else flow).using(key="w"))
+        assert inside.wait(PATIENCE)
+        operon.cancel("w")
+        go.set()
+        eventually(lambda: not cast("Any", app._engine).here())
+        assert account.write("update account set money = money + 10;") == [(110,)]
+
+
 @pytest.mark.parametrize("way", [it for it in ON_POSTGRES if it.asynchronous], ids=lambda it: it.name)
 def test_the_connections_of_async_transactions_are_closed_with_the_app(way: Way, ready_postgres_url: str) -> None:
     app = Operon("bank", database="memory:", datasources={"bank": ready_postgres_url})

@@ -108,6 +108,8 @@ class Book:
     def key(self) -> tuple[str, str]:
         return self.workflow_id, self.position
 
+    def check(self) -> None: ...
+
     def opening(self) -> tuple[Statement, ...]:
         return ()
 

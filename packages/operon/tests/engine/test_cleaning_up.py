@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +15,7 @@ from children import eventually
 from engine.conftest import MakeApp, crash
 from operon import Operon, aio
 from operon.core.commands import Beat, Bury, Executors
-from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
+from operon.errors import Cancelled, StepTimedOut, WorkflowCancelled, WorkflowTimedOut
 
 
 class Saga:
@@ -213,6 +214,7 @@ class Undoing:
                 await aio.call(undo)
                 seen.append("undone")
 
+        self.hold = hold
         self.flows: dict[str, Any] = {"sync": flow, "async": aflow}
 
 
@@ -304,3 +306,134 @@ def test_a_clean_up_in_which_the_code_has_changed_is_none(make: MakeApp, caplog:
         eventually(lambda: any("The clean-up of w" in it.message for it in caplog.records))
         assert operon.describe("w").status == "cancelled"
     assert not seen
+
+
+# ── Steps of a clean-up ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_step_of_a_clean_up_is_a_step(make: MakeApp, colour: str, *, asleep: bool) -> None:
+    """It is tried again, has its time and arguments of its own, and its key is that of no other operation."""
+    app, inside, go, keys = make(), threading.Event(), threading.Event(), list[str]()
+    items, seen = [1, 2], list[Any]()
+
+    @app.step
+    def hold() -> None:
+        inside.set()
+        assert go.wait(60)
+
+    @app.step(retries=2, backoff=0)
+    def undo(given: list[int]) -> None:
+        doing = operon.context()
+        keys.append(str(doing.idempotency_key))
+        given.clear()
+        if doing.attempt == 1:
+            raise ConnectionError("away for a moment")
+
+    @app.step(timeout=0.05)
+    def hang() -> None:
+        go.clear()
+        go.wait(10)
+
+    @app.workflow(name="sync")
+    def flow() -> None:
+        try:
+            operon.sleep(3600) if asleep else hold()
+        except Cancelled:
+            undo(items)
+            undo(items)
+            try:
+                hang()
+            except StepTimedOut:
+                seen.append("late")
+            raise
+
+    @app.workflow(name="async")
+    async def aflow() -> None:
+        try:
+            await (aio.sleep(3600) if asleep else aio.call(hold))
+        except Cancelled:
+            await aio.call(undo, items)
+            await aio.call(undo, items)
+            try:
+                await aio.call(hang)
+            except StepTimedOut:
+                seen.append("late")
+            raise
+
+    with app:
+        operon.start((flow if colour == "sync" else aflow).using(key="w"))
+        eventually(lambda: operon.describe("w").status == "waiting" if asleep else inside.is_set())
+        operon.cancel("w")
+        go.set()
+        eventually(lambda: seen == ["late"])
+        go.set()
+    assert items == [1, 2]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+    assert all(key.startswith("w:") for key in keys)
+
+
+def test_what_a_clean_up_raises_is_logged_where_the_body_runs(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    app = make()
+    it = Undoing(app, [], asleep=False, sticks=False)
+
+    @app.workflow
+    def flow() -> None:
+        try:
+            cast("Any", it.hold)()
+        except Cancelled:
+            raise ValueError("the bank is away") from None
+
+    with app:
+        operon.start(flow.using(key="w"))
+        assert it.inside.wait(30)
+        operon.cancel("w")
+        it.go.set()
+        eventually(lambda: any("The clean-up of w" in record.message for record in caplog.records))
+
+
+def test_who_is_cancelled_in_its_last_lines_is_said_not_to_have_heard(
+    make: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, inside, go = make(), threading.Event(), threading.Event()
+
+    @app.workflow
+    def flow() -> None:
+        inside.set()
+        assert go.wait(60)
+
+    with app:
+        operon.start(flow.using(key="w"))
+        assert inside.wait(30)
+        operon.cancel("w")
+        go.set()
+        eventually(lambda: any("it has not heard of it" in record.message for record in caplog.records))
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_clean_up_that_takes_too_long_is_over(make: MakeApp, *, asleep: bool) -> None:
+    app, seen = make(), list[str]()
+
+    @app.step
+    async def undo() -> None:
+        seen.append("undo")
+        await asyncio.get_running_loop().create_future()
+
+    @app.workflow
+    async def flow() -> None:
+        try:
+            seen.append("in")
+            await (aio.sleep(3600) if asleep else asyncio.get_running_loop().create_future())
+        except Cancelled:
+            await undo()
+
+    with app:
+        engine: Any = app._engine
+        engine.settings = replace(engine.settings, cleanup=0.2)
+        operon.start(flow.using(key="w"))
+        eventually(lambda: operon.describe("w").status == "waiting" if asleep else seen == ["in"])
+        operon.cancel("w")
+        eventually(lambda: "undo" in seen)
+        eventually(lambda: not engine.here() and not engine.cleaning)
+        assert not engine.store.ask(Beat(engine.executor, 1.0)).untidy
+        assert seen.count("undo") == 1

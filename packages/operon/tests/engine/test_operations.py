@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from datetime import timedelta
+from typing import Any
 
+import psycopg
 import pytest
 
 import operon
 from children import eventually
 from engine.conftest import MakeApp
 from operon import Status, StepRecord
-from operon.errors import WorkflowCancelled
+from operon.errors import NotInWorkflow, WorkflowCancelled
 
 
 def length(record: StepRecord) -> timedelta:
@@ -134,3 +137,29 @@ def test_a_child_that_runs_inline_is_shown_while_it_runs(make: MakeApp) -> None:
         free.set()
         handle.result(30)
         assert {record.status for record in operon.steps("p")} == {"succeeded"}
+
+
+def test_a_transaction_is_refused_inside_a_transaction(make: MakeApp, database: Any) -> None:
+    """It would commit by itself, and on SQLite wait for the one around it for ever."""
+    postgres = isinstance(database, str) and database.startswith("postgres")
+    app, kind = make(), psycopg.Connection if postgres else sqlite3.Connection
+
+    def inner(tx: Any) -> None: ...
+
+    def outer(tx: Any) -> None:
+        declared()
+
+    for function in (inner, outer):
+        function.__annotations__ = {"tx": kind}
+    declared: Any = app.transaction(inner)
+    around: Any = app.transaction(outer)
+
+    @app.workflow
+    def flow() -> None:
+        around()
+
+    with app:
+        for call in (around, flow):
+            with pytest.raises(NotInWorkflow, match="inside a transaction"):
+                call()
+        declared()

@@ -24,7 +24,7 @@ from operon.core.states import Status
 from operon.engine.clock import WallClock
 from operon.engine.clockwork import Clockwork
 from operon.engine.waits import Waits
-from operon.errors import NotLaunched, StoreUnavailable, Suspended
+from operon.errors import NotLaunched, StoreUnavailable, Suspended, WorkflowCancelled, WorkflowTimedOut
 
 
 @pytest.fixture
@@ -170,6 +170,36 @@ def test_who_gathers_hears_of_a_failure_before_the_last_has_ended(make: MakeApp)
             handle.result(PATIENCE)
         last.set()
         gates[2].set()
+
+
+@pytest.mark.parametrize("how", ["late", "cancelled"])
+def test_who_is_parked_hears_at_once_of_a_child_that_is_stopped(make: MakeApp, how: str) -> None:
+    """Though the child's body goes on for a while, and no heartbeat comes."""
+    app, go = make(lease=3600), threading.Event()
+
+    @app.step
+    def hold() -> None:
+        assert go.wait(PATIENCE)
+
+    @app.workflow
+    def child() -> None:
+        hold()
+
+    @app.workflow
+    def parent() -> str:
+        try:
+            operon.start(child.using(key="c", timeout=1.5 if how == "late" else None)).result()
+        except (WorkflowCancelled, WorkflowTimedOut) as error:
+            return type(error).__name__
+        return "nothing"
+
+    with app:
+        handle = operon.start(parent.using(key="w"))
+        eventually(lambda: operon.describe("w").status == "waiting")
+        if how == "cancelled":
+            operon.cancel("c")
+        assert handle.result(PATIENCE) == ("WorkflowTimedOut" if how == "late" else "WorkflowCancelled")
+        go.set()
 
 
 def test_a_child_that_ends_while_its_parent_parks_cuts_no_sleep_short(make: MakeApp, database: Stubborn) -> None:

@@ -117,6 +117,7 @@ def _body(run: Run, function: Function) -> Invoke[object]:
 
 def _failure(run: Run, function: Function, error: BaseException) -> Outcome:
     if run.dead is not None:
+        run.failure = error if isinstance(run.dead, Cancelled) else None
         return Outcome(Status.FAILED)
     if not isinstance(error, Exception):
         error = replaced(error)

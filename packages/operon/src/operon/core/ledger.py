@@ -38,6 +38,10 @@ class Ledger(Protocol):
         """The workflow's id and the position: under this, another database than the journal's keeps its own record."""
         ...
 
+    def check(self) -> None:
+        """Raise what has ended the run that this is for, if anything has."""
+        ...
+
     def opening(self) -> tuple[Statement, ...]:
         """What is executed before the user's code, inside the transaction."""
         ...

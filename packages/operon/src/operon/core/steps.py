@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from operon.core import context
-from operon.core.commands import Invoke, Op
+from operon.core.commands import Invoke, Op, Pause
 from operon.core.function import Declared, Function
 from operon.core.host import Host
 from operon.core.journal import Branch, Run, interrupted, note, read, recall, rest, settle, write
@@ -22,17 +22,12 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     function, using = declared.function, declared.options
     fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
     here = context.current()
-    if here is not None and here.cleaning(host.clock()):
-        return (yield Invoke(fn, args, kwargs))
-    branch = context.within_workflow("step")
+    cleaning = here is not None and here.cleaning(host.clock())
+    branch = here if here is not None and cleaning else context.within_workflow("step")
     name = using.name or function.name
     position = branch.advance()
     text = function.signature.encode(args, kwargs)
     digest = function.signature.digest(text)
-    recorded = yield from recall(branch, position, Kind.STEP, name, digest)
-    if recorded is not None:
-        return replay(branch.run, function, recorded)
-    yield from settle(branch.run)
     rules = function.rules
     retry = rules.retry if using.retries is None else replace(rules.retry, retries=using.retries)
     timeout = rules.timeout if using.timeout is None else using.timeout
@@ -43,6 +38,12 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     def call() -> Invoke[Any]:
         return Invoke(fn, *function.signature.fresh(text, args, kwargs), timeout)
 
+    if cleaning:
+        return (yield from attempts.unrecorded(call))
+    recorded = yield from recall(branch, position, Kind.STEP, name, digest)
+    if recorded is not None:
+        return replay(branch.run, function, recorded)
+    yield from settle(branch.run)
     return (yield from attempts.until_done(call))
 
 
@@ -58,6 +59,7 @@ class Attempts:
 
     def __init__(self, host: Host, branch: Branch, function: Function, blank: Entry, retry: Retry) -> None:
         self.host = host
+        self.branch = branch
         self.run: Run = branch.run
         self.function = function
         self.blank = blank
@@ -89,6 +91,25 @@ class Attempts:
             yield from self._record_failure(attempt, elapsed, text)
             attempt += 1
 
+    def unrecorded(self, call: Callable[[], Invoke[Any]]) -> Op[Any]:
+        """Try likewise in a clean-up, of which nothing is recorded, for as long as it has time."""
+        attempt = 1
+        while True:
+            try:
+                with context.doing(self._doing(attempt)):
+                    return (yield call())
+            except Exception as error:
+                final = self._final(attempt, error)
+                if final is error or not self.branch.cleaning(self.host.clock()):
+                    raise
+                if final is not None:  # that `retry_on` failed
+                    raise final from error
+            yield Pause(self.retry.delay(attempt, self.host.random))
+            attempt += 1
+
+    def _doing(self, attempt: int) -> context.Step:
+        return context.Step(self.blank.name, self.position, attempt, f"{self.run.id}:{self.position}")
+
     def _final(self, attempt: int, error: Exception) -> Exception | None:
         """Give the error that the step ends with; None if it is tried again. That `retry_on` fails ends it, too."""
         try:
@@ -98,10 +119,9 @@ class Attempts:
         return None if again and not isinstance(error, NotSerializable) else error
 
     def _once(self, invoke: Invoke[Any], attempt: int) -> Op[Any]:
-        here = context.Step(self.blank.name, self.position, attempt, f"{self.run.id}:{self.position}")
         self.run.check()
         try:
-            with context.doing(here):
+            with context.doing(self._doing(attempt)):
                 value = yield invoke
         except BaseException as error:
             self.run.check()

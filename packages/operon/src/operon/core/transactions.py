@@ -25,7 +25,7 @@ from operon.core.rows import (
 from operon.core.starting import new_row
 from operon.core.states import Status
 from operon.core.steps import replay
-from operon.errors import NotLaunched, StoreUnavailable, Suspended
+from operon.errors import NotInWorkflow, NotLaunched, StoreUnavailable, Suspended
 
 
 def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
@@ -38,8 +38,16 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
         function.admit(branch.run.row.user, branch.run.row.roles)
         return (yield from in_workflow(host, branch, function, _bound(declared, args, kwargs), (args, kwargs)))
     options = declared.options
+    if context.transaction.get() is not None:
+        raise NotInWorkflow(
+            f"{function.name} was called inside a transaction, of which it would be no part, for it commits by itself: "
+            "call it before or after, or make it a plain function that is given the connection."
+        )
     if cleaning or (function.rules.read_only and options.key is None):
         where = context.Step(function.name, "", 1, host.new_id(), user=options.user, roles=options.roles or ())
+        if branch is not None:
+            position = branch.advance()
+            where = context.Step(function.name, position, 1, f"{branch.run.id}:{position}")
         work = _work(function, _bound(declared, args, kwargs))
         with context.doing(where):
             return (yield from _of(function).transact(function, work, None)).value
@@ -154,6 +162,10 @@ class StepLedger:
         """Seconds since the transaction began."""
         return self.host.clock() - self.begun
 
+    def check(self) -> None:
+        """Raise what has ended the run."""
+        self.run.check()
+
     def opening(self) -> tuple[Statement, ...]:
         """Nothing: a look-up here would cause false serialization failures. A run that was left begins no attempt."""
         self.run.check()
@@ -202,6 +214,9 @@ class AloneLedger:
         self.failure = failure
         self.begun = host.clock()
         self.key = (row.id, blank.position)
+
+    def check(self) -> None:
+        """Nothing ends it but itself."""
 
     def opening(self) -> tuple[Statement, ...]:
         """Take the key's lock, so that two callers with one key do not both work."""

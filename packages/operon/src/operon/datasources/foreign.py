@@ -111,12 +111,17 @@ class Foreign:
         self.dialect = dialect
         self.key = ledger.key
 
+    def check(self) -> None:
+        """Raise what has ended the run."""
+        self.ledger.check()
+
     def opening(self) -> tuple[Statement, ...]:
         """What the journal's ledger has to say; what is recorded was looked up before."""
         return self.ledger.opening()
 
     def closing(self, output: str) -> tuple[Statement, ...]:
-        """Record; the primary key keeps a second one out, whoever its writer."""
+        """Record; the primary key keeps a second one out, whoever its writer. A run that is over records nothing."""
+        self.ledger.check()
         return (Statement("record", {**self._parameters(), "journal": self.journal, "output": output}, _unwritten),)
 
     def adopt(self) -> Op[Adopted | None]:

@@ -82,6 +82,14 @@ class Cleaning:
             self._runs.pop(run, None)
             self._engine.release(function, run.row.nonce)
 
+    def heard(self, run: Run) -> None:
+        """Say what came of the clean-up of a run that was cancelled here."""
+        name = f"{run.id} ({run.row.name})"
+        if not run.root.told:
+            log.warning("%s was cancelled as its body came to its end: it has not heard of it, nor cleaned up.", name)
+        elif run.failure is not None and not _just_heard(run.failure):
+            log.warning("The clean-up of %s failed.", name, exc_info=run.failure)
+
     def done(self, workflow_id: str) -> Op[None]:
         """Note that a body which heard of its end here has come to its own; where that fails, it may hear once more."""
         if not self._engine.service.alive:
@@ -102,9 +110,11 @@ class Cleaning:
             what = "was cancelled" if run.row.status is Status.CANCELLED else "passed its deadline"
             engine.kill(run, Cancelled(f"{run.id} {what}."))
             yield from clean_up(run, function)
-        except (asyncio.CancelledError, GeneratorExit):  # its loop goes down
-            run.die(Suspended(f"{run.id} was left."))
-            raise
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            if isinstance(error, GeneratorExit) or not run.cleaning_until or engine.clock() < run.cleaning_until:
+                run.die(Suspended(f"{run.id} was left."))  # its loop goes down
+                raise
+            log.warning("The clean-up of %s (%s) took more than its time, and was stopped.", run.id, run.row.name)
         except BaseException as error:
             if not _just_heard(error.__cause__ if isinstance(error, StepFailed) else error):
                 log.warning("The clean-up of %s (%s) failed.", run.id, run.row.name, exc_info=True)

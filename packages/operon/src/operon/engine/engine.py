@@ -43,6 +43,7 @@ from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.engine.weights import Weights
 from operon.errors import (
+    Cancelled,
     DeclarationError,
     ForkedProcess,
     NotLaunched,
@@ -396,7 +397,9 @@ class Engine:
                 if task is not None:
                     run.tasks[task] = run.root
                 outcome = yield from execute(self, run, function)
-                if run.failure is not None and not inline:
+                if isinstance(run.dead, Cancelled):
+                    self.cleaning.heard(run)
+                elif run.failure is not None and not inline:
                     log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
             if heard(row, run):
                 yield from self.cleaning.done(row.id)

@@ -189,7 +189,9 @@ class Executor:
                 yield from self._attempt(part)
         if self._doubted:
             self._doubted = False
+            self._engine.waits.look()
             yield from self._attempt(self._dismiss())
+            yield from self._attempt(self._wake())
             yield from self._attempt(self._tidy())
         if colours := self._ready():
             yield from self._claim(colours)
@@ -207,6 +209,11 @@ class Executor:
         except Exception:
             log.exception("The executor stumbled, and goes on.")
         return None
+
+    def _wake(self) -> Op[None]:
+        """Wake who waited for what was cancelled."""
+        if (yield from ask(Wake(None))):
+            self.nudge(news=True)
 
     def _tidy(self) -> Op[None]:
         """Begin what clean-ups there are places for."""

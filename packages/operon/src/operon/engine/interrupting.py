@@ -13,6 +13,7 @@ from operon.core import context
 from operon.core.execution import timed_out
 from operon.core.journal import Branch, Run
 from operon.core.rows import Advanced, Guard
+from operon.engine.endings import tell
 from operon.errors import Cancelled, Suspended
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _expire(engine: Engine, run: Run, then: Callable[[], None]) -> None:
     def recorded(answer: Future[Advanced]) -> None:
         if answer.exception() is None:
             kill(engine, run, Cancelled(f"{run.id} passed its deadline."))
-            engine.waits.ended(run.id, outcome)
+            tell(engine, run.row, outcome)
         then()
 
     outcome = timed_out(engine, run, engine.executor)

@@ -158,6 +158,19 @@ class Waits:
 
     # ── Looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def look(self) -> None:
+        """Ask at once: somebody said that something has ended otherwise than by itself."""
+        with self._lock:
+            waits = tuple(dict.fromkeys(it for watchers in self._watchers.values() for it in watchers if not it.over))
+
+        def looked(answer: Future[Mapping[str, Outcome]]) -> None:
+            if answer.exception() is None:
+                self._tell(waits, answer.result())
+
+        if waits:
+            targets = dict.fromkeys(target for waiting in waits for target in waiting.wait.awaits)
+            self._store.submit(Look(tuple(targets))).add_done_callback(looked)
+
     def _look_later(self, waiting: Waiting, seconds: float) -> None:
         """Join those who look after so many seconds: the safety net, ever more slowly, and one statement for all."""
         with self._lock:
