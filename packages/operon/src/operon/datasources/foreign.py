@@ -98,7 +98,8 @@ SWEEPING: Mapping[str, Mapping[str, str]] = {
 }
 """What whoever deletes old records asks; by the primary key, a page at a time."""
 UNDEFINED = {"42P01", "3F000", "42703"}
-RACED = {"23505", "42P06", "42P07"}
+RACED = {"23505", "42701", "42710", "42P06", "42P07"}
+"""Another has just made the schema, the table, its type or its column."""
 
 
 class Foreign:
