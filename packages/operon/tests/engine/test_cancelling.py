@@ -320,7 +320,7 @@ class TestAwaits:
     @pytest.mark.parametrize("colour", ["sync", "async", "group"])
     def test_by_way_of_a_thread_that_hears_first(self, make: MakeApp, colour: str) -> None:
         """A step on a thread ends when the workflow is cancelled: what awaits it hears either of that or of itself."""
-        app, gates, seen = make(grace=30), dict[str, Gate](), list[str]()
+        app, gates, seen = make(grace=30, lease=60), dict[str, Gate](), list[str]()
 
         @app.step
         def work(key: str) -> None:

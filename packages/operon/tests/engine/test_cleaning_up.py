@@ -245,7 +245,7 @@ def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str,
 def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str) -> None:
     """Nobody has to let it hear again, whoever dies after that."""
     seen: list[str] = []
-    app, asleep = make(), "asleep" in how
+    app, asleep = make(lease=60), "asleep" in how
     it = Undoing(app, seen, asleep=asleep, sticks=False)
     with app:
         operon.start(it.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
@@ -314,7 +314,7 @@ def test_a_clean_up_in_which_the_code_has_changed_is_none(make: MakeApp, caplog:
 @pytest.mark.parametrize("asleep", [False, True])
 def test_a_step_of_a_clean_up_is_a_step(make: MakeApp, colour: str, *, asleep: bool) -> None:
     """It is tried again, has its time and arguments of its own, and its key is that of no other operation."""
-    app, inside, go, keys = make(), threading.Event(), threading.Event(), list[str]()
+    app, inside, go, keys = make(lease=60), threading.Event(), threading.Event(), list[str]()
     items, seen = [1, 2], list[Any]()
 
     @app.step
@@ -412,7 +412,7 @@ def test_who_is_cancelled_in_its_last_lines_is_said_not_to_have_heard(
 
 @pytest.mark.parametrize("asleep", [False, True])
 def test_a_clean_up_that_takes_too_long_is_over(make: MakeApp, *, asleep: bool) -> None:
-    app, seen = make(), list[str]()
+    app, seen = make(lease=60), list[str]()
 
     @app.step
     async def undo() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from operon.core import asking, firing, results, rows, steps
+from operon.core import asking, firing, rows, steps
 from operon.core import commands as c
 from operon.core.commands import Op, ask
 from operon.core.journal import WAKE, Run
@@ -19,8 +19,6 @@ from operon.core.transactions import AloneLedger, StepLedger
 from operon.datasources.faults import Fault
 from operon.datasources.foreign import Foreign
 from operon.datasources.transact import Attempt, Stage
-from operon.engine import cleaning as cleanings
-from operon.engine import engine as engines
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
@@ -779,16 +777,6 @@ def what_is_mine_and_not_here_is_left(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
-def who_was_about_to_go_on_counts_as_cleaned_up(patch: pytest.MonkeyPatch) -> None:
-    heard = cleanings.heard
-
-    def too_easily(row: rows.WorkflowRow, run: Run | None) -> bool:
-        return run is None or heard(row, run)
-
-    patch.setattr(engines, "heard", too_easily)
-
-
-@mutant
 def a_clean_up_is_done_once_it_is_taken(patch: pytest.MonkeyPatch) -> None:
     def take(self: MemoryStore, it: c.CleanUp) -> tuple[Claimed, ...]:
         taken = cleaning.clean_up(self, it)
@@ -811,12 +799,3 @@ def a_deadline_leaves_no_clean_up(patch: pytest.MonkeyPatch) -> None:
         return self.advance(replace(it, end=end))
 
     command(patch, c.Advance, advance)
-
-
-@mutant
-def a_childs_end_is_heard_before_ones_own(patch: pytest.MonkeyPatch) -> None:
-    def write(run: Run) -> Op[None]:
-        del run
-        yield from ()
-
-    patch.setattr(results, "write", write)

@@ -20,14 +20,12 @@ WEATHERS: dict[str, Callable[[World], bool]] = {
 """Bugs that show in few worlds, and in which weather those are."""
 SHOWN = {
     "a_batch_is_formed_again": 223,
-    "a_childs_end_is_heard_before_ones_own": 330,
     "a_failure_is_two_commits": 60,
     "a_start_on_its_way_looks_lost": 133,
     "nobody_asks_whether_it_has_committed": 345,
     "the_last_writer_wins": 91,
     "what_was_missed_is_not_caught_up": 175,
     "who_has_lost_its_claim_forms_a_batch": 90,
-    "who_was_about_to_go_on_counts_as_cleaned_up": 1580,
 }
 """Likewise, and the first world in which each was seen: it is tried before the others, which takes less time."""
 
