@@ -15,6 +15,7 @@ from children import PATIENCE, eventually
 from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.core.commands import Cancel, Claim, Command
+from operon.core.rows import Guard, before_claims
 from operon.engine import interrupting
 from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
 from operon.stores.memory import MemoryStore
@@ -221,6 +222,16 @@ class TestNothingBegins:
             gate.go.set()
             eventually(lambda: not app_runs(app), "the body goes on")
         assert begun == (["heard"] if asynchronous else [])
+
+
+def test_a_claim_is_fenced_by_a_later_one_of_its_own_workflow() -> None:
+    """Its answer may come after the row was handed back and cancelled; another workflow of the id has other claims."""
+    first = before_claims(5 << 20) + 1
+    assert Guard("w", first).fenced_by(first)
+    assert Guard("w", first).fenced_by(first + 3)
+    assert not Guard("w", first + 3).fenced_by(first)
+    assert not Guard("w", 1).fenced_by(first)
+    assert not Guard("w", first).fenced_by(None)
 
 
 class Late(MemoryStore):

@@ -73,6 +73,10 @@ class Guard(Struct, frozen=True):
     workflow_id: str
     claim: int
 
+    def fenced_by(self, claim: int | None) -> bool:
+        """Whether this is that claim, or one before it of the same workflow; another of its id has other claims."""
+        return claim is not None and self.claim <= claim and before_claims(self.claim) == before_claims(claim)
+
 
 class NewWorkflow(Struct, frozen=True):
     """A workflow that is about to be started."""

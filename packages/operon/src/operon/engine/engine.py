@@ -81,8 +81,8 @@ class Engine:
         self.runs: dict[str, Run] = {}
         self._lives: dict[str, int] = {}
         """The claims that are run here, or will be as soon as a thread or the loop is free."""
-        self.revoked: dict[Guard, None] = {}
-        """The claims that were cancelled last: none of them begins any more."""
+        self.revoked: dict[str, int] = {}
+        """The claims that were cancelled last, by id: neither they nor those before them begin any more."""
         self.starting: set[int] = set()
         """The nonces of what is being started or claimed to run here: its row may be there before its answer is."""
         self.queues: set[str] = set()
@@ -421,7 +421,7 @@ class Engine:
         """Begin a run, unless it has been cancelled meanwhile."""
         row, run = it.row, Run(self, it.row, it.journal, threading.Condition())
         with self.lock:
-            if run.guard in self.revoked:
+            if run.guard.fenced_by(self.revoked.get(row.id)):
                 return None
             before = self.runs.get(row.id)
             self.runs[row.id] = run

@@ -94,9 +94,9 @@ def revoke(engine: Engine, guards: Iterable[Guard]) -> None:
     """Interrupt what was cancelled, also what is about to begin: an answer of the store may be on its way."""
     for guard in guards:
         with engine.lock:
-            engine.revoked[guard] = None
+            engine.revoked[guard.workflow_id] = guard.claim
             run = engine.runs.get(guard.workflow_id)
-        if run is not None and run.guard.claim <= guard.claim:  # or was taken over, and does not know yet
+        if run is not None and run.guard.fenced_by(guard.claim):  # or was taken over, and does not know yet
             kill(engine, run, Cancelled(f"{run.id} was cancelled."))
     with engine.lock:
         while len(engine.revoked) > REMEMBERED:
