@@ -217,6 +217,15 @@ class Undoing:
         self.hold = hold
         self.flows: dict[str, Any] = {"sync": flow, "async": aflow}
 
+    def stopped(self, colour: str, how: str) -> None:
+        """Start it, and let it be cancelled, or pass its deadline, where it waits."""
+        operon.start(self.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
+        eventually(lambda: operon.describe("w").status == "waiting") if "asleep" in how else self.inside.wait(30)
+        if "cancelled" in how:
+            operon.cancel("w")
+        eventually(lambda: operon.describe("w").ended_at is not None)
+        self.go.set()
+
 
 @pytest.mark.parametrize("how", ["cancelled asleep", "cancelled running", "late asleep", "late running"])
 def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str, how: str) -> None:
@@ -225,12 +234,7 @@ def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str,
     app = make(lease=0.3)
     it = Undoing(app, seen, asleep=asleep, sticks=True)
     app.launch()
-    operon.start(it.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
-    eventually(lambda: operon.describe("w").status == "waiting") if asleep else it.inside.wait(30)
-    if "cancelled" in how:
-        operon.cancel("w")
-    eventually(lambda: operon.describe("w").ended_at is not None)
-    it.go.set()
+    it.stopped(colour, how)
     assert it.stuck.wait(30)
     crash(app)
     other = make(lease=0.3)
@@ -248,12 +252,7 @@ def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str
     app, asleep = make(lease=60), "asleep" in how
     it = Undoing(app, seen, asleep=asleep, sticks=False)
     with app:
-        operon.start(it.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
-        eventually(lambda: operon.describe("w").status == "waiting") if asleep else it.inside.wait(30)
-        if "cancelled" in how:
-            operon.cancel("w")
-        eventually(lambda: operon.describe("w").ended_at is not None)
-        it.go.set()
+        it.stopped(colour, how)
         eventually(lambda: seen == ["undo", "undone"])
         engine: Any = app._engine
         eventually(lambda: not engine.here() and not engine.cleaning)
