@@ -14,8 +14,8 @@ import operon
 from children import eventually
 from engine.conftest import MakeApp, crash
 from operon import Operon, aio
-from operon.core.commands import Beat, Bury, Executors
-from operon.errors import Cancelled, StepTimedOut, WorkflowCancelled, WorkflowTimedOut
+from operon.core.commands import Beat, Bury, Cleaned, CleanUp, Executors
+from operon.errors import Cancelled, StepTimedOut, StoreUnavailable, WorkflowCancelled, WorkflowTimedOut
 
 
 class Saga:
@@ -260,6 +260,51 @@ def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str
         store = engine.store
         store.ask(Bury(tuple((peer.id, peer.beat) for peer in store.ask(Executors())), proven=True))
         assert not store.ask(Beat(0, 0.0)).untidy
+
+
+@pytest.mark.parametrize("sticks", [False, True])
+def test_who_begins_while_clean_ups_are_taken_cleans_up_once(make: MakeApp, colour: str, *, sticks: bool) -> None:
+    """What is taken may have begun, and been cancelled, when it was said already what runs here."""
+    seen: list[str] = []
+    app = make(lease=60)
+    it = Undoing(app, seen, asleep=False, sticks=sticks)
+    with app:
+        engine: Any = app._engine
+        engine.service.stop_claiming()
+        taking = engine.cleaning.begin()
+        command = next(taking)
+        it.stopped(colour, "cancelled running")
+        assert it.stuck.wait(30) if sticks else eventually(lambda: not engine.here())
+        while isinstance(command, CleanUp):
+            command = _sent(taking, engine.store.ask(command))
+        it.free.set()
+        eventually(lambda: not engine.here() and not engine.cleaning)
+        assert seen == ["undo", "undone"]
+        assert not engine.store.ask(Beat(engine.executor, 1.0)).untidy
+
+
+def test_who_could_not_say_that_it_has_cleaned_up_says_so_later(make: MakeApp) -> None:
+    with make(lease=60) as app:
+        engine: Any = app._engine
+        engine.service.stop_claiming()
+        saying, cleaned = engine.cleaning.done("w"), Cleaned(engine.executor, "w")
+        assert next(saying) == cleaned
+        with pytest.raises(StopIteration):
+            saying.throw(StoreUnavailable("It is away."))
+        for _ in range(2):
+            assert next(engine.cleaning.begin()) == cleaned
+        assert _sent(engine.cleaning.begin(), None, None) is None
+
+
+def _sent(op: Any, *answers: Any) -> Any:
+    """Give an operation what it asks for; answers what it asks for next, or None when it is over."""
+    command = None
+    for answer in answers:
+        try:
+            command = op.send(answer)
+        except StopIteration:
+            return None
+    return command
 
 
 def test_what_a_clean_up_raises_changes_nothing(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:

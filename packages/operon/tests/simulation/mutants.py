@@ -19,6 +19,7 @@ from operon.core.transactions import AloneLedger, StepLedger
 from operon.datasources.faults import Fault
 from operon.datasources.foreign import Foreign
 from operon.datasources.transact import Attempt, Stage
+from operon.engine.cleaning import Cleaning
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
@@ -799,3 +800,14 @@ def a_deadline_leaves_no_clean_up(patch: pytest.MonkeyPatch) -> None:
         return self.advance(replace(it, end=end))
 
     command(patch, c.Advance, advance)
+
+
+@mutant
+def that_it_has_cleaned_up_is_said_once(patch: pytest.MonkeyPatch) -> None:
+    done = Cleaning.done
+
+    def once(self: Cleaning, workflow_id: str) -> Op[None]:
+        yield from done(self, workflow_id)
+        self._unnoted.clear()
+
+    patch.setattr(Cleaning, "done", once)

@@ -35,6 +35,10 @@ class Cleaning:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._runs: dict[Run, None] = {}
+        self._over: set[str] | None = None
+        """Whose body came to its end here while clean-ups were being taken: it may be taken nevertheless."""
+        self._unnoted: dict[str, None] = {}
+        """Whose body came to its end here, and that could not be noted yet."""
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -42,6 +46,16 @@ class Cleaning:
 
     def begin(self) -> Op[None]:
         """Take what is due, as far as there are places for it."""
+        for workflow_id in tuple(self._unnoted):
+            yield from ask(Cleaned(self._engine.executor, workflow_id))
+            self._unnoted.pop(workflow_id, None)
+        self._over = set()
+        try:
+            yield from self._take(self._over)
+        finally:
+            self._over = None
+
+    def _take(self, over: set[str]) -> Op[None]:
         engine = self._engine
         for asynchronous in (False, True):
             functions = engine.program.functions.items()
@@ -49,11 +63,15 @@ class Cleaning:
             free = engine.free(asynchronous=asynchronous)
             if names and free > 0:
                 instances = engine.program.instances()
-                here = {key for key, _ in engine.here()} | {run.id for run in tuple(self._runs)}
-                take = CleanUp(engine.executor, names, instances, engine.version, free, tuple(sorted(here)))
-                found = yield from ask(take)
+                here = tuple(sorted(self._here()))
+                found = yield from ask(CleanUp(engine.executor, names, instances, engine.version, free, here))
                 for it in found:
-                    self._spawn(it, engine.program.functions[it.row.name])
+                    if it.row.id not in self._here() | over:  # as it was on its way, the body may have begun
+                        self._spawn(it, engine.program.functions[it.row.name])
+
+    def _here(self) -> set[str]:
+        """Whose body is at it in this process, or has been."""
+        return {key for key, _ in self._engine.here()} | {run.id for run in tuple(self._runs)} | {*self._unnoted}
 
     def leave(self) -> None:
         """Leave those that have not come to where they hear of it: whoever is next begins them anew."""
@@ -82,7 +100,7 @@ class Cleaning:
             self._runs.pop(run, None)
             self._engine.release(function, run.row.nonce)
 
-    def heard(self, run: Run) -> None:
+    def report(self, run: Run) -> None:
         """Say what came of the clean-up of a run that was cancelled here."""
         name = f"{run.id} ({run.row.name})"
         if not run.root.told:
@@ -91,13 +109,16 @@ class Cleaning:
             log.warning("The clean-up of %s failed.", name, exc_info=run.failure)
 
     def done(self, workflow_id: str) -> Op[None]:
-        """Note that a body which heard of its end here has come to its own; where that fails, it may hear once more."""
+        """Note that a body which heard of its end here has come to its own; where that fails, again in a while."""
         if not self._engine.service.alive:
             return
+        if self._over is not None:
+            self._over.add(workflow_id)
         try:
             yield from ask(Cleaned(self._engine.executor, workflow_id))
         except StoreError as error:
-            log.warning("That %s has cleaned up could not be noted (%s).", workflow_id, error)
+            self._unnoted[workflow_id] = None
+            log.warning("That %s has cleaned up could not be noted (%s); trying again.", workflow_id, error)
 
     def _hear(self, run: Run, function: Function) -> Op[bool]:
         """Let a body hear of its end; answers whether it did."""

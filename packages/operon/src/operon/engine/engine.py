@@ -398,7 +398,7 @@ class Engine:
                     run.tasks[task] = run.root
                 outcome = yield from execute(self, run, function)
                 if isinstance(run.dead, Cancelled):
-                    self.cleaning.heard(run)
+                    self.cleaning.report(run)
                 elif run.failure is not None and not inline:
                     log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
             if heard(row, run):

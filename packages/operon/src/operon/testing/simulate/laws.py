@@ -8,7 +8,7 @@ from operon.core.commands import Advance, Bury, Cancel, CleanUp, Command, Form, 
 from operon.core.journal import Run
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, WorkflowRow
 from operon.core.states import MOVES, Status
-from operon.errors import Suspended
+from operon.errors import Cancelled, Suspended
 from operon.stores.memory import MemoryStore, Workflow
 from operon.testing.simulate.lines import Lines
 from operon.testing.simulate.process import DRIFT, LEASE, Process
@@ -48,6 +48,8 @@ class Laws:
         """Starts that a client was told of."""
         self.whole: set[int] = set()
         """The nonces of those whose body came to its own end in some run."""
+        self._told: set[tuple[object, str, int]] = set()
+        """In which engine a body has heard of the end of its workflow and come to its own, under which claim."""
 
     # ── After every commit ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,8 +186,7 @@ class Laws:
         row = self._store.workflows[run.id].row
         if row.status is Status.WAITING and row.claim == run.guard.claim:
             raise LawBroken(f"{run.id} is parked, and begins the step at {position}.")
-        mine = self._runs.setdefault((run.id, run.guard.claim), run)
-        if mine is not run:
+        if run.dead is None and self._runs.setdefault((run.id, run.guard.claim), run) is not run:
             raise LawBroken(f"{run.id} runs twice under claim {run.guard.claim}.")
         if not self._owns(run):
             return
@@ -227,6 +228,14 @@ class Laws:
             self._turns[run] = entry.ordinal
         if entry is None:
             self._given.setdefault((run.id, run.guard.claim), {})[position] = value
+
+    def ended(self, run: Run) -> None:
+        """See a body come to its own end, its clean-up done: it does none twice while its process lives."""
+        self.whole.add(run.row.nonce)
+        if isinstance(run.dead, Cancelled):
+            if (told := (run.host, run.id, run.guard.claim)) in self._told:
+                raise LawBroken(f"{run.id} has cleaned up twice in one process.")
+            self._told.add(told)
 
     def hears(self, run: Run, child: str) -> None:
         """See a body hear that its child was cancelled: if it was itself, it hears of that."""

@@ -295,7 +295,7 @@ class World:
 
     def ended(self, run: Run) -> None:
         """See a body come to its own end."""
-        self.laws.whole.add(run.row.nonce)
+        self._judge(lambda: self.laws.ended(run))
 
     def hears(self, run: Run, child: str) -> None:
         """See a body hear of a child."""
