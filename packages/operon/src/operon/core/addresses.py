@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from operon.errors import BadValue
 
 POSTGRES = re.compile(r"postgres(?:ql)?(?:\+(?:psycopg|asyncpg))?://")
 SQLITE = re.compile(r"sqlite(?:\+(?:pysqlite|aiosqlite))?:")
+NETWORK: Mapping[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""What libpq is told of the network: after ten seconds in which it swallows what is sent, a connection is lost, as
+after a broken one."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _PLACE = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::\d*)?")
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")

@@ -44,8 +44,9 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
             "call it before or after, or make it a plain function that is given the connection."
         )
     if cleaning or (function.rules.read_only and options.key is None):
-        where = context.Step(function.name, "", 1, host.new_id(), user=options.user, roles=options.roles or ())
-        if branch is not None:
+        if branch is None:
+            where = context.Step(function.name, "", 1, host.new_id(), user=options.user, roles=options.roles or ())
+        else:
             position = branch.advance()
             where = context.Step(function.name, position, 1, f"{branch.run.id}:{position}")
         work = _work(function, _bound(declared, args, kwargs))

@@ -8,28 +8,20 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from operon.core.addresses import NETWORK
 
+if TYPE_CHECKING:
     from operon.core.ledger import Work
 
 ENCODING = {"client_encoding": "utf8"}
 """In which every record can be written, whatever a role or a database has set."""
-NETWORK: Mapping[str, int] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-"""After ten seconds of a network that swallows what is sent, a connection is lost, as after a broken one."""
 OPTIONS = {
     "TCP_KEEPIDLE": NETWORK["keepalives_idle"],
     "TCP_KEEPINTVL": NETWORK["keepalives_interval"],
     "TCP_KEEPCNT": NETWORK["keepalives_count"],
     "TCP_USER_TIMEOUT": NETWORK["tcp_user_timeout"],
 }
-"""The same for a socket; what a platform does not have is left out."""
+"""What libpq is told of the network, for a socket; what a platform does not have is left out."""
 CANCELLING = 5.0
 """Seconds that a server is given to take the word that a statement is to be cancelled."""
 UNSAFE = re.compile(r"[^\w .<>:-]", re.ASCII)

@@ -162,14 +162,8 @@ class Waits:
         """Ask at once: somebody said that something has ended otherwise than by itself."""
         with self._lock:
             waits = tuple(dict.fromkeys(it for watchers in self._watchers.values() for it in watchers if not it.over))
-
-        def looked(answer: Future[Mapping[str, Outcome]]) -> None:
-            if answer.exception() is None:
-                self._tell(waits, answer.result())
-
         if waits:
-            targets = dict.fromkeys(target for waiting in waits for target in waiting.wait.awaits)
-            self._store.submit(Look(tuple(targets))).add_done_callback(looked)
+            self._ask(waits)
 
     def _look_later(self, waiting: Waiting, seconds: float) -> None:
         """Join those who look after so many seconds: the safety net, ever more slowly, and one statement for all."""
@@ -183,18 +177,26 @@ class Waits:
         """Ask the store whether what is awaited has ended elsewhere."""
         with self._lock:
             waits = [waiting for waiting in self._rounds.pop(seconds) if not waiting.over]
-        if not waits:
-            return
 
-        def looked(answer: Future[Mapping[str, Outcome]]) -> None:
-            if answer.exception() is None:
-                self._tell(waits, answer.result())
+        def looked(_: object) -> None:
             for waiting in waits:
                 if not waiting.over:
                     self._look_later(waiting, min(seconds * 2, SLOWEST_LOOK))
 
+        if waits:
+            self._ask(waits).add_done_callback(looked)
+
+    def _ask(self, waits: Sequence[Waiting]) -> Future[Mapping[str, Outcome]]:
+        """Ask the store where those stand that are awaited, and tell who waits for what is over."""
+
+        def looked(answer: Future[Mapping[str, Outcome]]) -> None:
+            if answer.exception() is None:
+                self._tell(waits, answer.result())
+
         targets = dict.fromkeys(target for waiting in waits for target in waiting.wait.awaits)
-        self._store.submit(Look(tuple(targets))).add_done_callback(looked)
+        asked = self._store.submit(Look(tuple(targets)))
+        asked.add_done_callback(looked)
+        return asked
 
     def _tell(self, waits: Sequence[Waiting], there: Mapping[str, Outcome]) -> None:
         """End the waits for what has ended; and those for what is not there any more, whose waiter looks again."""

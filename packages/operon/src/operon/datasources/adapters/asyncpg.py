@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
+from operon.core.addresses import NETWORK
 from operon.core.sql import numbered
 from operon.core.sql import parameters as names_of
 from operon.datasources import postgres
@@ -135,7 +136,7 @@ class AsyncpgAdapter:
 
     def _pool(self) -> Any:
         make = cast("Any", asyncpg).create_pool  # asyncpg ships no types
-        settings = {"min_size": 0, "max_size": self.source.size, "timeout": postgres.NETWORK["connect_timeout"]}
+        settings = {"min_size": 0, "max_size": self.source.size, "timeout": NETWORK["connect_timeout"]}
         return make(self.source.conninfo, connection_class=Connection, init=_watch, **settings)
 
 

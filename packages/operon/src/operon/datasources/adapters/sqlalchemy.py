@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
+from operon.core.addresses import NETWORK
 from operon.core.sql import numbered, pyformat
 from operon.core.sql import parameters as names_of
 from operon.datasources import postgres
@@ -342,7 +343,7 @@ def _undo(connection: Any, _record: object, _why: object) -> None:
 def _settings(url: URL, source: Datasource) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {}
-    given: dict[str, Any] = {"timeout": postgres.NETWORK["connect_timeout"]}  # asyncpg's, which speaks UTF-8 anyway
+    given: dict[str, Any] = {"timeout": NETWORK["connect_timeout"]}  # asyncpg's, which speaks UTF-8 anyway
     if url.get_driver_name() in LIBPQ:
         given = postgres.ENCODING | postgres.network(source.url)
     return {"pool_size": source.size, "max_overflow": 0, "pool_timeout": source.waiting, "connect_args": given}

@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 from psycopg.types.datetime import TimestamptzLoader
 
 from operon.core import sql
+from operon.core.addresses import NETWORK
 from operon.errors import BadValue
 from operon.stores import queries
 
@@ -34,14 +35,7 @@ QUOTED = re.compile(r'"[^"]*[^\w"][^"]*"')
 """What libpq quotes in an error of an address, unless it is a keyword: it may be a part of the password."""
 BINARY = (1,)
 DONE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
-CONNECTION: dict[str, str | int] = {
-    "target_session_attrs": "primary",
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
+CONNECTION: dict[str, str | int] = {"target_session_attrs": "primary", **NETWORK}
 """Of several hosts the primary, wherever it stands in the list: a standby answers, but with what was, and writes
 nothing."""
 OURS = {"client_encoding": "utf8"}
