@@ -16,6 +16,7 @@ import operon
 from children import PATIENCE, eventually
 from operon import Operon
 from operon.core.commands import Op
+from operon.engine import interrupting
 from operon.errors import Cancelled, Suspended, WorkflowCancelled, WorkflowTimedOut
 from transacting import CASES, IDS, ON_POSTGRES, Sql, Way
 
@@ -112,14 +113,13 @@ def test_the_statement_of_a_transaction_ends_with_its_workflow(
     """SQLite has one writer, so that a cancellation waits for the transactions in the journal's own file."""
     bank = Bank(way, dialect, account, f"sqlite:///{tmp_path}/journal.db" if dialect == "sqlite" else account.url)
     with bank.app:
-        handle = operon.start(bank.flow.using(key="w", timeout=2.0 if how == "late" else None))
+        handle = operon.start(bank.flow.using(key="w", timeout=3600))
         assert bank.inside.wait(PATIENCE)
+        engine: Any = bank.app._engine
         if how == "left":
-            engine: Any = bank.app._engine
             engine.kill(engine.runs["w"], Suspended("It was taken over."))
         else:
-            if how == "cancelled":
-                operon.cancel("w")
+            operon.cancel("w") if how == "cancelled" else interrupting.expire(engine, engine.runs["w"])
             with pytest.raises(WorkflowCancelled if how == "cancelled" else WorkflowTimedOut):
                 handle.result(PATIENCE)
         assert account.write("update account set money = money + 10;") == [(110,)]

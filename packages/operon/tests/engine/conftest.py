@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from msgspec.structs import replace
 
+import operon
 from operon import Operon
 from operon.core import host as hosts
+from operon.engine import interrupting
 from operon.errors import OperonError, Suspended
 from operon.stores.memory import Clock, MemoryStore
 
@@ -43,6 +48,30 @@ def make(database: Any) -> Iterator[MakeApp]:
     for app in made:
         with suppress(OperonError):
             app.close(drain=5)
+
+
+@pytest.fixture
+def overdue(database: Any) -> Callable[[Operon, str], None]:
+    """Let the deadline of a workflow that sleeps, or of one that runs here, be over now."""
+
+    def one(app: Operon, workflow_id: str) -> None:
+        engine: Any = app._engine
+        if operon.describe(workflow_id).status == "running":
+            interrupting.expire(engine, engine.runs[workflow_id])
+            return
+        if isinstance(database, MemoryStore):
+            row = database.workflows[workflow_id].row
+            database.workflows[workflow_id].row = replace(row, deadline=1.0, ready_at=1.0)
+        elif database.startswith("sqlite"):
+            with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=30)) as there, there:
+                there.execute("update operon_workflows set deadline = 1, ready_at = 1 where id = ?", [workflow_id])
+        else:
+            with psycopg.connect(database) as there:
+                past = "deadline = to_timestamp(1), ready_at = to_timestamp(1)"
+                there.execute(f"update operon.workflows set {past} where id = %s", [workflow_id])
+        engine.service.nudge(news=True)
+
+    return one
 
 
 def crash(app: Operon) -> None:

@@ -15,7 +15,8 @@ from children import PATIENCE, eventually
 from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.core.commands import Cancel, Claim, Command
-from operon.core.rows import Guard, before_claims
+from operon.core.rows import Guard, Outcome, before_claims
+from operon.core.states import Status
 from operon.engine import interrupting
 from operon.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
 from operon.stores.memory import MemoryStore
@@ -375,6 +376,42 @@ class TestAwaits:
                 gate.go.set()
             eventually(lambda: not app_runs(app), "the clean-up does not end")
         assert sorted(seen) == sorted([*keys, *keys])
+
+    @pytest.mark.parametrize("colour", ["sync", "async"])
+    def test_its_own_end_before_that_of_its_child(self, make: MakeApp, colour: str) -> None:
+        """Both were cancelled elsewhere, and it is told of the child: what it hears of is its own cancellation."""
+        app, inside, heard = make(lease=60), threading.Event(), list[str]()
+
+        @app.workflow
+        def child() -> None:
+            inside.set()
+            operon.sleep(3600)
+
+        @app.workflow(name="sync")
+        def flow() -> None:
+            try:
+                operon.start(child).result()
+            except BaseException as error:
+                heard.append(type(error).__name__)
+                raise
+
+        @app.workflow(name="async")
+        async def aflow() -> None:
+            try:
+                await (await aio.start(child))
+            except BaseException as error:
+                heard.append(type(error).__name__)
+                raise
+
+        with app:
+            engine: Any = app._engine
+            operon.start((flow if colour == "sync" else aflow).using(key="w"))
+            assert inside.wait(PATIENCE)
+            eventually(lambda: engine.runs["w"].waits, "it does not wait for its child")
+            engine.store.ask(Cancel("w"))
+            engine.waits.ended("w.1", Outcome(Status.CANCELLED))
+            eventually(lambda: "w" not in dict(app_runs(app)), "the clean-up does not end")
+        assert heard == ["Cancelled"]
 
     def test_each_task_of_a_group_cleans_up(self, make: MakeApp) -> None:
         """The group waits for the clean-up of its tasks, and cancels none of it."""

@@ -18,6 +18,9 @@ from operon.core.commands import Beat, Bury, Cleaned, CleanUp, Executors
 from operon.errors import Cancelled, StepTimedOut, StoreUnavailable, WorkflowCancelled, WorkflowTimedOut
 
 
+Overdue = Callable[[Operon, str], None]
+
+
 class Saga:
     """A workflow in both colours that has booked something, waits somewhere, and undoes it when it is cancelled."""
 
@@ -138,10 +141,12 @@ def test_who_is_cancelled_asleep_cleans_up(program: Callable[..., Saga]) -> None
         assert it.seen == CLEAN
 
 
-def test_who_passes_its_deadline_asleep_cleans_up(program: Callable[..., Saga]) -> None:
+def test_who_passes_its_deadline_asleep_cleans_up(program: Callable[..., Saga], overdue: Overdue) -> None:
     it = program()
     with it.app:
-        handle = operon.start(it.saga.using(key="w", timeout=2.0))
+        handle = operon.start(it.saga.using(key="w", timeout=3600))
+        it.asleep()
+        overdue(it.app, "w")
         with pytest.raises(WorkflowTimedOut):
             handle.result(30)
         eventually(lambda: it.seen == CLEAN)
@@ -184,6 +189,7 @@ class Undoing:
     """A workflow in both colours whose clean-up may stick, and waits asleep, or in a step until it is let go on."""
 
     def __init__(self, app: Operon, seen: list[str], *, asleep: bool, sticks: bool) -> None:
+        self.app = app
         self.inside, self.go, self.stuck, self.free = (threading.Event() for _ in range(4))
 
         @app.step(name="undo")
@@ -217,24 +223,23 @@ class Undoing:
         self.hold = hold
         self.flows: dict[str, Any] = {"sync": flow, "async": aflow}
 
-    def stopped(self, colour: str, how: str) -> None:
+    def stopped(self, colour: str, how: str, overdue: Overdue) -> None:
         """Start it, and let it be cancelled, or pass its deadline, where it waits."""
-        operon.start(self.flows[colour].using(key="w", timeout=2.0 if "late" in how else None))
+        operon.start(self.flows[colour].using(key="w", timeout=3600))
         eventually(lambda: operon.describe("w").status == "waiting") if "asleep" in how else self.inside.wait(30)
-        if "cancelled" in how:
-            operon.cancel("w")
+        operon.cancel("w") if "cancelled" in how else overdue(self.app, "w")
         eventually(lambda: operon.describe("w").ended_at is not None)
         self.go.set()
 
 
 @pytest.mark.parametrize("how", ["cancelled asleep", "cancelled running", "late asleep", "late running"])
-def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str, how: str) -> None:
+def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str, how: str, overdue: Overdue) -> None:
     seen: list[str] = []
     asleep = "asleep" in how
     app = make(lease=0.3)
     it = Undoing(app, seen, asleep=asleep, sticks=True)
     app.launch()
-    it.stopped(colour, how)
+    it.stopped(colour, how, overdue)
     assert it.stuck.wait(30)
     crash(app)
     other = make(lease=0.3)
@@ -246,13 +251,13 @@ def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str,
 
 
 @pytest.mark.parametrize("how", ["cancelled asleep", "cancelled running", "late asleep", "late running"])
-def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str) -> None:
+def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str, overdue: Overdue) -> None:
     """Nobody has to let it hear again, whoever dies after that."""
     seen: list[str] = []
     app, asleep = make(lease=60), "asleep" in how
     it = Undoing(app, seen, asleep=asleep, sticks=False)
     with app:
-        it.stopped(colour, how)
+        it.stopped(colour, how, overdue)
         eventually(lambda: seen == ["undo", "undone"])
         engine: Any = app._engine
         eventually(lambda: not engine.here() and not engine.cleaning)
@@ -263,7 +268,9 @@ def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str
 
 
 @pytest.mark.parametrize("sticks", [False, True])
-def test_who_begins_while_clean_ups_are_taken_cleans_up_once(make: MakeApp, colour: str, *, sticks: bool) -> None:
+def test_who_begins_while_clean_ups_are_taken_cleans_up_once(
+    make: MakeApp, colour: str, overdue: Overdue, *, sticks: bool
+) -> None:
     """What is taken may have begun, and been cancelled, when it was said already what runs here."""
     seen: list[str] = []
     app = make(lease=60)
@@ -273,7 +280,7 @@ def test_who_begins_while_clean_ups_are_taken_cleans_up_once(make: MakeApp, colo
         engine.service.stop_claiming()
         taking = engine.cleaning.begin()
         command = next(taking)
-        it.stopped(colour, "cancelled running")
+        it.stopped(colour, "cancelled running", overdue)
         assert it.stuck.wait(30) if sticks else eventually(lambda: not engine.here())
         while isinstance(command, CleanUp):
             command = _sent(taking, engine.store.ask(command))

@@ -63,7 +63,7 @@ def tidy(app: Operon) -> bool:
     """Whether all that was cancelled has cleaned up."""
     engine = app._engine
     assert engine is not None
-    return not (engine.here() or engine.store.ask(Beat(0, 0.0)).untidy or engine.cleaning)
+    return not (engine.here() or engine.cleaning or engine.store.ask(Beat(engine.executor, 1.0)).untidy)
 
 
 def kept() -> set[str]:

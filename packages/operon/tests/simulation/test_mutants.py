@@ -19,13 +19,23 @@ WEATHERS: dict[str, Callable[[World], bool]] = {
 }
 """Bugs that show in few worlds, and in which weather those are."""
 SHOWN = {
-    "a_batch_is_formed_again": 223,
-    "a_failure_is_two_commits": 60,
+    "a_batch_is_formed_again": 64,
+    "a_failure_is_two_commits": 103,
+    "a_parent_that_was_taken_over_starts_children": 112,
+    "a_park_does_not_look_whether_it_is_over": 61,
+    "a_parking_is_not_waited_for": 35,
+    "a_paused_schedule_is_fired": 245,
+    "a_record_elsewhere_is_not_looked_for": 29,
     "a_start_on_its_way_looks_lost": 133,
-    "nobody_asks_whether_it_has_committed": 345,
-    "the_last_writer_wins": 91,
+    "cancelling_stops_nothing_here": 23,
+    "lingering_entries_are_dropped": 22,
+    "nobody_asks_whether_it_has_committed": 167,
+    "nobody_is_told_of_a_line": 709,
+    "nobody_is_told_what_is_due": 18,
+    "that_it_has_cleaned_up_is_said_once": 77,
+    "the_last_writer_wins": 14,
     "what_was_missed_is_not_caught_up": 175,
-    "who_has_lost_its_claim_forms_a_batch": 90,
+    "who_has_lost_its_claim_forms_a_batch": 64,
 }
 """Likewise, and the first world in which each was seen: it is tried before the others, which takes less time."""
 
@@ -40,6 +50,7 @@ def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def worlds(name: str) -> Iterator[World]:
     """Make the worlds in which a bug is looked for."""
+    first = SHOWN.get(name, 0)
     if name in WEATHERS:
-        return filter(WEATHERS[name], map(World, range(LONGER)))
-    return map(World, dict.fromkeys((SHOWN.get(name, 0), *range(BOUND))))
+        return filter(WEATHERS[name], map(World, dict.fromkeys((first, *range(LONGER)))))
+    return map(World, dict.fromkeys((first, *range(BOUND))))
