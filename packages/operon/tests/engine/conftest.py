@@ -63,12 +63,14 @@ def overdue(database: Any) -> Callable[[Operon, str], None]:
             row = database.workflows[workflow_id].row
             database.workflows[workflow_id].row = replace(row, deadline=1.0, ready_at=1.0)
         elif database.startswith("sqlite"):
-            with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=30)) as there, there:
-                there.execute("update operon_workflows set deadline = 1, ready_at = 1 where id = ?", [workflow_id])
+            with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=30)) as file, file:
+                file.execute("update operon_workflows set deadline = 1, ready_at = 1 where id = ?", [workflow_id])
         else:
-            with psycopg.connect(database) as there:
-                past = "deadline = to_timestamp(1), ready_at = to_timestamp(1)"
-                there.execute(f"update operon.workflows set {past} where id = %s", [workflow_id])
+            with psycopg.connect(database) as server:
+                past = (
+                    "update operon.workflows set deadline = to_timestamp(1), ready_at = to_timestamp(1) where id = %s"
+                )
+                server.execute(past, [workflow_id])
         engine.service.nudge(news=True)
 
     return one

@@ -17,7 +17,6 @@ from operon import Operon, aio
 from operon.core.commands import Beat, Bury, Cleaned, CleanUp, Executors
 from operon.errors import Cancelled, StepTimedOut, StoreUnavailable, WorkflowCancelled, WorkflowTimedOut
 
-
 Overdue = Callable[[Operon, str], None]
 
 
