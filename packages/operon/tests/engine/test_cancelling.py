@@ -413,6 +413,35 @@ class TestAwaits:
             eventually(lambda: "w" not in dict(app_runs(app)), "the clean-up does not end")
         assert heard == ["Cancelled"]
 
+    def test_at_the_moment_in_which_its_run_is_over(self, make: MakeApp) -> None:
+        """A thread that hears of it before the one that cancels has come to its end cleans up all the same."""
+        app, inside, seen, undone = make(lease=60), threading.Event(), list[str](), threading.Event()
+
+        @app.step
+        def tick() -> None:
+            inside.set()
+
+        @app.step
+        def undo() -> None:
+            seen.append("undo")
+
+        @app.workflow
+        def flow() -> None:
+            try:
+                while True:
+                    tick()
+            except Cancelled:
+                undo()
+                undone.set()
+
+        with app:
+            engine: Any = app._engine
+            operon.start(flow.using(key="w"))
+            assert inside.wait(PATIENCE)
+            engine.runs["w"].stops[lambda: undone.wait(PATIENCE)] = None
+            operon.cancel("w")
+            assert seen == ["undo"]
+
     def test_each_task_of_a_group_cleans_up(self, make: MakeApp) -> None:
         """The group waits for the clean-up of its tasks, and cancels none of it."""
         app, inside, heard = make(grace=30), threading.Barrier(4), list[str]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -14,7 +15,7 @@ import operon
 from children import eventually
 from engine.conftest import MakeApp, crash
 from operon import Operon, aio
-from operon.core.commands import Beat, Bury, Cleaned, CleanUp, Executors
+from operon.core.commands import Beat, Bury, Cleaned, CleanUp, Command, Executors
 from operon.errors import Cancelled, StepTimedOut, StoreUnavailable, WorkflowCancelled, WorkflowTimedOut
 
 Overdue = Callable[[Operon, str], None]
@@ -300,6 +301,66 @@ def test_who_could_not_say_that_it_has_cleaned_up_says_so_later(make: MakeApp) -
         for _ in range(2):
             assert next(engine.cleaning.begin()) == cleaned
         assert _sent(engine.cleaning.begin(), None, None) is None
+
+
+def test_who_could_not_say_so_where_it_ran_cleans_up_once(
+    make: MakeApp, colour: str, overdue: Overdue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, failures = list[str](), ["once"]
+    app = make()
+    it = Undoing(app, seen, asleep=False, sticks=False)
+    with app:
+        engine: Any = app._engine
+
+        def failing(answer: Callable[[Command[Any]], Any]) -> Callable[[Command[Any]], Any]:
+            def answered(command: Command[Any]) -> Any:
+                if isinstance(command, Cleaned) and failures:
+                    failures.pop()
+                    raise StoreUnavailable("It is away.")
+                return answer(command)
+
+            return answered
+
+        monkeypatch.setattr(engine.store, "ask", failing(engine.store.ask))
+        monkeypatch.setattr(engine.store, "submit", failing(engine.store.submit))
+        it.stopped(colour, "cancelled running", overdue)
+        eventually(lambda: not failures and not engine.here() and not engine.cleaning)
+        eventually(lambda: not engine.store.ask(Beat(engine.executor, 1.0)).untidy)
+        assert seen == ["undo", "undone"]
+
+
+def test_a_replay_that_goes_on_is_told_where_it_was(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    """However long it takes; one that does not go on is told where it is, and that is logged."""
+    app, seen, pause = make(lease=60), list[str](), [0.0]
+
+    @app.step
+    def note(n: int) -> int:
+        return n
+
+    @app.workflow
+    def flow() -> None:
+        for n in range(6):
+            note(n)
+            time.sleep(pause[0])
+        try:
+            operon.sleep(3600)
+        except Cancelled:
+            seen.append("undone")
+
+    with app:
+        engine: Any = app._engine
+        engine.settings = replace(engine.settings, cleanup=2.0)
+        for key, slow, undone in (("w1", 0.45, ["undone"]), ("w2", 4.0, ["undone"])):
+            pause[0] = 0.0
+            operon.start(flow.using(key=key))
+            eventually(lambda key=key: operon.describe(key).status == "waiting")
+            pause[0] = slow
+            operon.cancel(key)
+            eventually(lambda: not engine.cleaning and not engine.store.ask(Beat(engine.executor, 60.0)).untidy)
+            assert seen == undone
+        assert [record.getMessage() for record in caplog.records if "does not go on" in record.getMessage()] == [
+            "w2 hears of its end before it is where it was: its replay does not go on."
+        ]
 
 
 def _sent(op: Any, *answers: Any) -> Any:

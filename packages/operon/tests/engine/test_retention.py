@@ -443,7 +443,7 @@ def test_a_deletion_that_was_cut_off_is_not_an_error_the_second_time(
         eventually(lambda: bool(cut) and not engine.here())
         row = engine.store.ask(Describe(handle.id))
         assert row is not None
-        engine.drive(engine.hand_back(Guard(row.id, row.claim)))
+        engine.drive(engine.service.hand_back(Guard(row.id, row.claim)))
         assert handle.result(20) == "done"
 
 

@@ -303,6 +303,17 @@ def test_a_held_outcome_is_not_remembered(database: Stubborn, waits: Waits) -> N
     assert not waits.begin(Wait(None, None, ("w",))).future.done()
 
 
+def test_how_it_has_ended_is_remembered_where_that_is_short(database: Stubborn, waits: Waits) -> None:
+    """Of a long result only that it is there, for whoever is about to wait to ask for: it may have megabytes."""
+    waits.ended("short", Outcome(Status.SUCCEEDED, output="1"))
+    waits.ended("long", Outcome(Status.SUCCEEDED, output=f'"{"x" * 5000}"'))
+    assert waits.begin(Wait(None, None, ("short",))).future.result(0) == {
+        "short": Outcome(Status.SUCCEEDED, output="1")
+    }
+    assert waits.begin(Wait(None, None, ("long",))).future.result(0) == {}
+    assert waits._recent["long"][1] is None
+
+
 def test_ten_thousand_waits_look_together(database: Stubborn, waits: Waits) -> None:
     """The safety net costs a statement a second, however many wait; each is told what is its own."""
     keys = [f"w{n}" for n in range(10_000)]

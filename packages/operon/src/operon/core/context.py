@@ -113,14 +113,21 @@ def within_workflow(verb: str) -> Branch:
     return here
 
 
-@contextmanager
-def doing(what: Step) -> Generator[None]:
-    """Run the function of a step, or of a transaction."""
-    token = step.set(what)
-    try:
-        yield
-    finally:
-        step.reset(token)
+class doing:  # noqa: N801 - it reads as what is done: `with doing(what):`
+    """The function of a step, or of a transaction, runs."""
+
+    __slots__ = ("_token", "_what")
+
+    def __init__(self, what: Step) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._token = step.set(self._what)
+
+    def __exit__(self, *_failure: object) -> None:
+        """End."""
+        step.reset(self._token)
 
 
 @contextmanager

@@ -68,6 +68,9 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
             host.nudge(cancelled=True)
     except (Suspended, Cancelled):  # the end came too late: it is not the caller's who waits inline for it
         return None
+    finally:
+        context.branch.set(None)  # what is asked from here on is not asked for the body
+        context.driving.set(False)
     return outcome
 
 

@@ -50,6 +50,10 @@ class Host(Protocol):
         """This process, as the store knows it."""
         ...
 
+    def executes(self, workflow_id: str) -> bool:
+        """Whether it runs in this process: then whoever waits for it here is told of its end."""
+        ...
+
     def clock(self) -> float:
         """Seconds by a clock that only goes forward."""
         ...

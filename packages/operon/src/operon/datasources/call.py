@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from operon.core.commands import Invoke, Op
 
 T = TypeVar("T")
+ENDING = 15.0
+"""Seconds that a driver is given to end what was cancelled, before it is cancelled again."""
 
 
 def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Op[Any]:
@@ -25,6 +27,28 @@ def _invoke(command: Any) -> Any:
 def complete(fn: Callable[[], Any]) -> Op[Any]:
     """Call a driver's function and wait to its end, even if we are cancelled meanwhile: that is delivered after it."""
     return call(lambda: _to_the_end(answer) if isawaitable(answer := fn()) else answer)
+
+
+async def cancelled_once(work: Awaitable[T]) -> T:
+    """Await what uses a connection; however often this is cancelled meanwhile, the work is told once, and ends.
+
+    A driver that is cancelled tells its server, and waits for it. Cancelled once more, as anyio's scopes do in every
+    turn of the loop, it would give the connection up, while the statement goes on at the server with its locks.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            done, _ = await asyncio.wait((task,), timeout=None if cancelled is None else ENDING)
+            if not done:
+                task.cancel()
+        except asyncio.CancelledError as error:
+            if cancelled is None:
+                task.cancel(*error.args[:1])
+            cancelled = cancelled or error
+    if task.cancelled() and cancelled is not None:
+        raise cancelled
+    return task.result()
 
 
 async def _to_the_end(answer: Awaitable[T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 from operon.datasources.call import block, wait
@@ -65,6 +66,9 @@ def _nothing() -> Op[None]:
 
 class Transaction(Opened):
     """A transaction of ours: begun, to be committed or rolled back, its connection to be given back."""
+
+    idle: float = inf
+    """Seconds without a statement after which its server ends it, where its driver does not say that it did."""
 
     @property
     def broken(self) -> bool:

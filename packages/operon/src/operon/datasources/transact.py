@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
+from inspect import isawaitable
 from random import Random
+from typing import Any
 
 from operon.core import context
 from operon.core.commands import Invoke, Op, Pause
 from operon.core.ledger import Done, Ledger, Statement, Work
+from operon.datasources.call import cancelled_once
 from operon.datasources.faults import STANDBY, Fault, fault, sqlstate
 from operon.datasources.foreign import Foreign
 from operon.datasources.opened import Adapter, Transaction, ended, swallowed
@@ -90,6 +94,8 @@ class Attempt:
         self.stage = Stage.BEGIN
         self.denied = False
         self.broken = False
+        self.idled = False
+        """It was lost after its code had it for longer than the server lets one do nothing."""
         self.tempted = False
 
     def make(self) -> Op[Done]:
@@ -109,7 +115,7 @@ class Attempt:
             if adopted is not None:
                 return Done(adopted.output, self.work.decode(adopted.output), recorded=False)
         tx = yield from self.adapter.begin(self.work)
-        tx.queries = self.queries
+        tx.queries, begun = self.queries, time.monotonic()
         try:
             done = yield from self._run(tx)
         except GeneratorExit:
@@ -117,6 +123,7 @@ class Attempt:
             raise
         except BaseException:
             self.broken, self.tempted = tx.broken, tx.tempted
+            self.idled = time.monotonic() - begun > tx.idle
             yield from tx.rollback()
             raise
         finally:
@@ -131,7 +138,7 @@ class Attempt:
         self.stage = Stage.BODY
         with stoppable(tx):
             with transacting(tx):
-                result = yield Invoke(self.work.body, (tx.handle,))
+                result = yield Invoke(lambda: self._body(tx))
             output, value = self.work.encode(result)
             yield from tx.check()
             yield from tx.flush()
@@ -143,6 +150,10 @@ class Attempt:
         self.stage = Stage.COMMIT
         yield from tx.commit()
         return Done(output, value, recorded=self.ledger is not None and not isinstance(self.ledger, Foreign))
+
+    def _body(self, tx: Transaction) -> Any:
+        work = self.work.body(tx.handle)
+        return cancelled_once(work) if isawaitable(work) else work
 
     def _put(self, tx: Transaction, statement: Statement) -> Op[None]:
         rows = yield from tx.rows(self.queries[statement.query], statement.parameters)
@@ -171,7 +182,7 @@ class Attempt:
             if code == "42501":
                 return self._denied(error)
         if code is None and (self.broken or self.stage is Stage.BEGIN):
-            return Fault.LOST
+            return Fault.IDLE if self.idled else Fault.LOST
         if code in STANDBY and self.stage is Stage.BEGIN and not self.work.read_only:
             return Fault.LOST
         return fault(code)

@@ -46,14 +46,14 @@ class Cleaning:
 
     def begin(self) -> Op[None]:
         """Take what is due, as far as there are places for it."""
-        for workflow_id in tuple(self._unnoted):
-            yield from ask(Cleaned(self._engine.executor, workflow_id))
-            self._unnoted.pop(workflow_id, None)
         self._over = set()
         try:
             yield from self._take(self._over)
         finally:
             self._over = None
+        for workflow_id in tuple(self._unnoted):  # taken first, where this executor was another when it cleaned up
+            yield from ask(Cleaned(self._engine.executor, workflow_id))
+            self._unnoted.pop(workflow_id, None)
 
     def _take(self, over: set[str]) -> Op[None]:
         engine = self._engine
@@ -110,10 +110,11 @@ class Cleaning:
 
     def done(self, workflow_id: str) -> Op[None]:
         """Note that a body which heard of its end here has come to its own; where that fails, again in a while."""
-        if not self._engine.service.alive:
-            return
         if self._over is not None:
             self._over.add(workflow_id)
+        if not self._engine.service.alive:
+            self._unnoted[workflow_id] = None
+            return
         try:
             yield from ask(Cleaned(self._engine.executor, workflow_id))
         except StoreError as error:

@@ -55,7 +55,7 @@ def serve(engine: Engine, op: Op[T]) -> T:
 def _driven(engine: Engine, op: Op[T]) -> T:
     answer: Any = None
     failure: BaseException | None = None
-    with verb(engine, op) as line:
+    with Verb(engine, op) as line:
         try:
             while True:
                 command = op.send(answer) if failure is None else op.throw(failure)
@@ -80,11 +80,8 @@ def _reset(token: contextvars.Token[bool]) -> None:
 
 
 @contextmanager
-def own_code(invoke: Invoke[Any]) -> Generator[None]:
+def own_code() -> Generator[None]:
     """Run a body, whose code is its own, though it is called by what drives its life."""
-    if not invoke.body:
-        yield
-        return
     token = context.driving.set(False)
     try:
         yield
@@ -92,35 +89,40 @@ def own_code(invoke: Invoke[Any]) -> Generator[None]:
         _reset(token)
 
 
-@contextmanager
-def verb(engine: Engine, op: Op[Any]) -> Generator[Branch | None]:
-    """Do what is not the body's own code, though it is done in its name.
+class Verb:
+    """What is not the body's own code, though it is done in its name: gives the branch that it is done for.
 
     Raises:
         WrongDatabase: it is a verb of a client, or of an app on another database, which this workflow cannot record.
     """
-    line = context.current()
-    if line is None:
-        yield None
-        return
-    if line.run.host is not engine:
-        op.close()
-        raise elsewhere(line.run)
-    token = context.driving.set(True)
-    try:
-        yield line
-    except Cancelled:
-        interrupting.told(line)
-        raise
-    finally:
-        _reset(token)
+
+    __slots__ = ("_line", "_token")
+
+    def __init__(self, engine: Engine, op: Op[Any]) -> None:
+        self._line = context.current()
+        if self._line is not None and self._line.run.host is not engine:
+            op.close()
+            raise elsewhere(self._line.run)
+
+    def __enter__(self) -> Branch | None:
+        """Begin."""
+        if self._line is not None:
+            self._token = context.driving.set(True)
+        return self._line
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _at: object) -> None:
+        """End; whoever hears here that it is cancelled has been told."""
+        if self._line is not None:
+            if isinstance(error, Cancelled):
+                interrupting.told(self._line)
+            _reset(self._token)
 
 
 async def adrive(engine: Engine, op: Op[T]) -> T:
     """Run an operation on this event loop, yielding to it."""
     answer: Any = None
     failure: BaseException | None = None
-    with verb(engine, op) as line:
+    with Verb(engine, op) as line:
         strays.admit_task(line)
         try:
             while True:
@@ -149,23 +151,31 @@ def awaited(command: Command[Any]) -> Callable[[Engine, Any], Awaitable[Any]]:
     return AWAITED.get(type(command), _submit)
 
 
-@contextmanager
-def busy(engine: Engine, *, waits: bool = False, task: asyncio.Task[Any] | None = None) -> Generator[None]:
-    """Run something of the user's for a workflow, and keep that from being parked unless it only `waits`."""
-    here = context.branch.get()
-    run = None if here is None else here.run
-    if run is not None and not waits:
-        engine.waits.enter(run)
-    try:
-        yield
-    except BaseException as error:
-        instead = told(run, error, task)
-        if instead is error:
-            raise
-        raise instead from error
-    finally:
-        if run is not None and not waits:
-            engine.waits.leave(run)
+class Busy:
+    """Something of the user's runs for a workflow, which is kept from being parked unless that only `waits`."""
+
+    __slots__ = ("_engine", "_run", "_task", "_waits")
+
+    def __init__(self, engine: Engine, *, waits: bool = False, task: asyncio.Task[Any] | None = None) -> None:
+        here = context.branch.get()
+        self._engine = engine
+        self._run = None if here is None else here.run
+        self._waits = waits
+        self._task = task
+
+    def __enter__(self) -> None:
+        """Begin."""
+        if self._run is not None and not self._waits:
+            self._engine.waits.enter(self._run)
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _at: object) -> None:
+        """End; what cannot be recorded is raised as a failure that can."""
+        try:
+            if error is not None and (instead := told(self._run, error, self._task)) is not error:
+                raise instead from error
+        finally:
+            if self._run is not None and not self._waits:
+                self._engine.waits.leave(self._run)
 
 
 def out_of_reach(engine: Engine, error: StoreError) -> BaseException:
@@ -187,11 +197,12 @@ def _ask(engine: Engine, command: Command[Any]) -> Any:
 
 
 def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with busy(engine), own_code(invoke):
+    with Busy(engine):
         if invoke.timeout is not None:
             return _limited(engine, invoke)
         if invoke.body:
-            value = turns.whole(engine, context.branch.get(), lambda: invoke.fn(*invoke.args, **invoke.kwargs))
+            with own_code():
+                value = turns.whole(engine, context.branch.get(), lambda: invoke.fn(*invoke.args, **invoke.kwargs))
         else:
             value = invoke.fn(*invoke.args, **invoke.kwargs)
     if inspect.isawaitable(value):
@@ -233,8 +244,11 @@ def _too_long(invoke: Invoke[Any]) -> str:
 
 
 def _flush(engine: Engine, command: Flush) -> Any:
-    with engine.waits.at_work(command.run):
+    engine.waits.enter(command.run)  # once a record is written its branch goes on, and would do a step in vain
+    try:
         return engine.pens.of(command.run).flush(command.end)
+    finally:
+        engine.waits.leave(command.run)
 
 
 def _turn(engine: Engine, command: Turn) -> None:
@@ -326,13 +340,14 @@ async def _submit(engine: Engine, command: Command[Any]) -> Any:
 
 
 async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    task = asyncio.current_task()
-    with busy(engine, waits=invoke.body, task=task), left_by_its_loop(engine, invoke), own_code(invoke):
+    with Busy(engine, waits=invoke.body, task=asyncio.current_task()):
+        if invoke.body:
+            with left_by_its_loop(engine), own_code():
+                value = invoke.fn(*invoke.args, **invoke.kwargs)
+                return await _awhole(value) if inspect.isawaitable(value) else value
         value = invoke.fn(*invoke.args, **invoke.kwargs)
         if not inspect.isawaitable(value):
             return value
-        if invoke.body:
-            return await _awhole(value)
         return await (value if invoke.timeout is None else _alimited(invoke, value))
 
 
@@ -359,8 +374,11 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
 
 
 async def _aflush(engine: Engine, command: Flush) -> Any:
-    with engine.waits.at_work(command.run):
+    engine.waits.enter(command.run)  # likewise
+    try:
         return await settled(engine.pens.of(command.run).submit(command.end))
+    finally:
+        engine.waits.leave(command.run)
 
 
 async def _aturn(engine: Engine, command: Turn) -> None:
@@ -368,10 +386,12 @@ async def _aturn(engine: Engine, command: Turn) -> None:
 
     It may be cancelled in every turn of the loop meanwhile: anyio's scopes do that until they are left.
     """
-    run, repose = command.run, Repose(command.run, asyncio.current_task())
-    cancelled: asyncio.CancelledError | None = None
+    run, cancelled = command.run, None
     if run.pending:
         engine.pens.linger(run)
+    if not run.forked and run.its_turn(command.ordinal):
+        return
+    repose = Repose(run, asyncio.current_task())
     while True:
         try:
             if not run.its_turn(command.ordinal):

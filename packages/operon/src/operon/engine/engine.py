@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from operon.core import context
 from operon.core import host as hosts
-from operon.core.commands import HandBack, Op, Seed, ask
+from operon.core.commands import Op, Seed
 from operon.core.execution import execute
 from operon.core.function import Function
 from operon.core.host import Opened
@@ -322,6 +322,10 @@ class Engine:
             return self.spawn(it, function, inline=True).result()
         return self._nest(it, function)
 
+    def executes(self, workflow_id: str) -> bool:
+        """Whether it runs here: then whoever waits for it is told of its end."""
+        return workflow_id in self._lives
+
     def here(self) -> frozenset[tuple[str, int]]:
         """What runs here: ids and claims."""
         with self.lock:
@@ -493,8 +497,3 @@ class Engine:
             self._abandoned = {it for it in self._abandoned if not it.done()} | {work}
             count = len(self._abandoned)
         log.warning("A step was abandoned past its timeout; %d such threads are still running.", count)
-
-    def hand_back(self, *claims: Guard) -> Op[None]:
-        """Return workflows that nobody here runs to the queue."""
-        yield from ask(HandBack(self.executor, claims))
-        self.nudge()

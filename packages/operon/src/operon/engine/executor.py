@@ -17,6 +17,7 @@ from operon.core.commands import (
     Claim,
     Enlist,
     Executors,
+    HandBack,
     Look,
     Op,
     Opening,
@@ -220,6 +221,11 @@ class Executor:
         if self._claiming:
             yield from self._engine.cleaning.begin()
 
+    def hand_back(self, *claims: Guard) -> Op[None]:
+        """Return workflows that nobody here runs to the queue."""
+        yield from ask(HandBack(self.id, claims))
+        self._engine.nudge()
+
     def _first_due(self) -> float | None:
         dues = (self._own_due, self._next_due, self._calendar.at)
         return min((due for due in dues if due is not None), default=None)
@@ -294,7 +300,7 @@ class Executor:
     def _run_here(self, it: Claimed) -> Op[None]:
         function = self._engine.program.functions[it.row.name]
         if not self._claiming or self._engine.reserve(function, it.row.nonce, inline=True) is None:
-            yield from self._engine.hand_back(Guard(it.row.id, it.row.claim))
+            yield from self.hand_back(Guard(it.row.id, it.row.claim))
             return
         self._engine.spawn(it, function)
 
@@ -404,7 +410,7 @@ class Executor:
         lasting = strays & self._strays
         self._strays = strays - lasting
         if lost := [Guard(workflow_id, claim) for workflow_id, claim in sorted(lasting & rows)]:
-            yield from self._engine.hand_back(*lost)
+            yield from self.hand_back(*lost)
         yield from self._dismiss(lasting & here)
 
     def _dismiss(self, strays: frozenset[tuple[str, int]] = frozenset()) -> Op[None]:

@@ -6,11 +6,10 @@ import asyncio
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from operon.core import context
 from operon.core.codec.failures import replaced
-from operon.core.commands import Invoke
 from operon.core.journal import Run
 from operon.errors import Cancelled, StepFailed, Suspended
 
@@ -46,13 +45,13 @@ def told(run: Run | None, error: BaseException, task: asyncio.Task[object] | Non
 
 
 @contextmanager
-def left_by_its_loop(engine: Engine, invoke: Invoke[Any]) -> Generator[None]:
+def left_by_its_loop(engine: Engine) -> Generator[None]:
     """Leave a run whose body is cancelled from outside, as by a loop that goes down: that is not the body's failure."""
     try:
         yield
     except asyncio.CancelledError:
         task, here = asyncio.current_task(), context.branch.get()
-        outside = invoke.body and here is not None and task is not None and task.cancelling()
+        outside = task is not None and task.cancelling()
         if outside and here is not None and here.run.dead is None and engine.loop.went_down(here.run):
             engine.kill(here.run, Suspended(f"{here.run.id} was left: its task was cancelled."))
         raise

@@ -19,8 +19,11 @@ class Ids:
 
     def new(self, now: float) -> str:
         """Make the next id, given the time in seconds."""
+        moment = int(now * 1000)
         with self._lock:
-            fresh = (int(now * 1000) << 80) | int.from_bytes(self._chance(10))
-            self._last = fresh if fresh >> 80 > self._last >> 80 else self._last + 1
+            if moment > self._last >> 80:
+                self._last = moment << 80 | int.from_bytes(self._chance(10))
+            else:
+                self._last += 1
             number = self._last
         return "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
@@ -19,8 +20,7 @@ from operon.errors import Cancelled, Suspended
 if TYPE_CHECKING:
     from operon.engine.engine import Engine
 
-REPLAYED = 5.0
-"""Seconds after which a replay is interrupted wherever it is."""
+log = logging.getLogger("operon")
 REMEMBERED = 100_000
 """Claims that were revoked, and may belong to what is about to begin here."""
 
@@ -42,13 +42,31 @@ def kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
     if isinstance(cause, Cancelled) and run.dead is None and run.behind():
         run.beyond = lambda: _kill(engine, run, cause)
         run.caught_up(run.beyond)
-        engine.clockwork.after(REPLAYED, lambda: _kill(engine, run, cause))
+        _insist(engine, run, cause)
         return cause
     return _kill(engine, run, cause)
 
 
+def _insist(engine: Engine, run: Run, cause: Cancelled) -> None:
+    """Interrupt a replay wherever it is, once it has come no further for as long as a clean-up may take."""
+    came = run.first()
+
+    def look() -> None:
+        if run.dead is not None:
+            return
+        if run.first() > came:
+            _insist(engine, run, cause)
+        else:
+            log.warning("%s hears of its end before it is where it was: its replay does not go on.", run.id)
+            _kill(engine, run, cause)
+
+    engine.clockwork.after(engine.settings.cleanup, look)
+
+
 def _kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
     fresh = run.dead is None
+    if fresh and isinstance(cause, Cancelled):  # a thread may hear of it as soon as the run is dead
+        run.cleaning_until = engine.clock() + engine.settings.cleanup
     first = run.die(CancelledInTask(*cause.args) if isinstance(cause, Cancelled) else cause)
     for stop in tuple(run.stops) if fresh else ():
         stop()
@@ -56,7 +74,6 @@ def _kill(engine: Engine, run: Run, cause: BaseException) -> BaseException:
         engine.waits.abandon(run, first)
         engine.loop.cancel(run)
     elif fresh:
-        run.cleaning_until = engine.clock() + engine.settings.cleanup
         engine.waits.abandon(run, first, on_loop=not engine.loop.interrupt(run))
         engine.clockwork.after(engine.settings.cleanup, lambda: engine.loop.cancel(run))
     return first

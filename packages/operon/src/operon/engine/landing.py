@@ -8,17 +8,17 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 T = TypeVar("T")
-_pads: WeakKeyDictionary[asyncio.AbstractEventLoop, Pad] = WeakKeyDictionary()
+_local = threading.local()
 
 
 class Pad:
     """Where answers for one loop land."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = ref(loop)  # which keeps this
+        self.loop = ref(loop)  # which may be over long before its thread is
         self._thread = threading.get_ident()
         self._landed: deque[asyncio.Future[None]] = deque()
         self._called = False
@@ -29,7 +29,7 @@ class Pad:
             _wake(waiter)
             return
         self._landed.append(waiter)
-        if not self._called and (loop := self._loop()) is not None:
+        if not self._called and (loop := self.loop()) is not None:
             self._called = True
             with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
                 loop.call_soon_threadsafe(self._unload)
@@ -46,9 +46,10 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 def _pad(loop: asyncio.AbstractEventLoop) -> Pad:
-    pad = _pads.get(loop)
-    if pad is None:
-        pad = _pads[loop] = Pad(loop)
+    """Give the place of this thread's loop."""
+    pad: Pad | None = getattr(_local, "pad", None)
+    if pad is None or pad.loop() is not loop:
+        pad = _local.pad = Pad(loop)
     return pad
 
 

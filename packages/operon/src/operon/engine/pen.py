@@ -18,6 +18,7 @@ from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine.clockwork import Timers
 from operon.errors import Cancelled, StoreError, Suspended
+from operon.promises import Promise
 
 End = Outcome | Park | None
 LINGER = 0.003
@@ -30,7 +31,7 @@ class Trip:
     """A commit that somebody waits for, and the end that it carries."""
 
     end: End = None
-    landed: Future[Advanced] = field(default_factory=Future[Advanced])
+    landed: Promise[Advanced] = field(default_factory=Promise[Advanced])
 
 
 class Pens:
@@ -56,8 +57,7 @@ class Pens:
 
     def of(self, run: Run) -> Pen:
         """The pen of a run; a run that has left has none."""
-        with self._lock:
-            pen = self._pens.get(run)
+        pen = self._pens.get(run)
         if pen is None:
             raise run.die(Suspended(f"{run.id} has left."))
         return pen

@@ -17,7 +17,7 @@ from operon.core.context import Stray
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
 from operon.engine import turns
-from operon.engine.drivers import busy
+from operon.engine.drivers import Busy
 from operon.engine.interrupting import told
 from operon.engine.strays import Elsewhere, own_threads
 from operon.errors import BadValue, Cancelled
@@ -111,7 +111,7 @@ class Piece(Generic[R]):
             self._begun = not self.abandoned
         if not self._begun:
             raise CancelledError
-        with _standing(self.parent, self.branch), busy(self.engine):
+        with _standing(self.parent, self.branch), Busy(self.engine):
             run.lines.wakes(self.branch)
             try:
                 return self.fn()

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,9 +21,11 @@ from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine.clockwork import Timer, Timers
 from operon.errors import NotLaunched, Suspended
+from operon.promises import Promise
 
 Seen = dict[str, Outcome]
-REMEMBERED = 1024
+REMEMBERED, LONGEST = 1024, 4096
+"""Outcomes that are kept for whoever is about to wait, and the characters of each; what is longer is asked for."""
 FIRST_LOOK, SLOWEST_LOOK = 0.02, 1.0
 
 
@@ -51,13 +52,9 @@ class Waiting:
     wait: Wait
     on_loop: bool = False
     """A task waits, which can be cancelled."""
-    future: Future[Seen] = field(default_factory=Future[Seen])
+    future: Promise[Seen] = field(default_factory=Promise[Seen])
     timer: Timer | None = None
     over: bool = False
-
-    def __post_init__(self) -> None:
-        """See that nobody who stops waiting can cancel what others complete."""
-        self.future.set_running_or_notify_cancel()
 
 
 class Waits:
@@ -72,20 +69,20 @@ class Waits:
         self._watchers: dict[str, dict[Waiting, None]] = {}
         self._rounds: dict[float, list[Waiting]] = {}
         """Who looks together next, by how long each has waited for that look."""
-        self._recent: OrderedDict[str, tuple[float, Outcome]] = OrderedDict()
-        """What has ended here, and when by this process's clock."""
+        self._recent: OrderedDict[str, tuple[float, Outcome | None]] = OrderedDict()
+        """What has ended here, when by this process's clock, and how, unless that is long."""
         self._closed = False
 
     def begin(self, wait: Wait, *, on_loop: bool = False) -> Waiting:
         """Begin to wait; the future is done when it is over."""
         waiting, run = Waiting(wait, on_loop), wait.run
         with self._lock:
-            known = {target: self._recent[target] for target in wait.awaits if target in self._recent}
-            seen = {target: outcome for target, (at, outcome) in known.items() if at >= wait.since}
+            known = [(target, *self._recent[target]) for target in wait.awaits if target in self._recent]
+            seen = {target: outcome for target, at, outcome in known if at >= wait.since}
             if self._closed or (run is not None and run.dead is not None):
                 waiting.future.set_exception((run and run.dead) or NotLaunched("The app was closed."))
             elif seen or (wait.until is not None and wait.until <= self._parker.now()):
-                waiting.future.set_result(seen)
+                waiting.future.set_result({target: it for target, it in seen.items() if it is not None})
             if waiting.future.done():
                 waiting.over = True
                 return waiting
@@ -133,7 +130,8 @@ class Waits:
         """Tell all who wait here that a workflow has ended, or is held."""
         with self._lock:
             if outcome.status.ended:
-                self._recent[workflow_id] = (self._clockwork.clock.monotonic(), outcome)
+                short = len(outcome.output or "") + len(outcome.error or "") <= LONGEST
+                self._recent[workflow_id] = (self._clockwork.clock.monotonic(), outcome if short else None)
                 self._recent.move_to_end(workflow_id)
             if len(self._recent) > REMEMBERED:
                 self._recent.popitem(last=False)
@@ -208,17 +206,8 @@ class Waits:
 
     # ── Parking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @contextmanager
-    def at_work(self, run: Run) -> Generator[None]:
-        """Keep a run from being parked: once a record is written its branch goes on, and would do a step in vain."""
-        self.enter(run)
-        try:
-            yield
-        finally:
-            self.leave(run)
-
     def enter(self, run: Run) -> None:
-        """Note that a run does something, and so cannot be parked."""
+        """Note that a run does something, and so cannot be parked until it `leave`s that."""
         with self._lock:
             run.busy += 1
 

@@ -58,7 +58,7 @@ class AsyncpgTransaction(Joined, Transaction):
         isolation = work.isolation.replace(" ", "_")
         transaction = self.handle.transaction(isolation=isolation, readonly=work.read_only)
         yield from call(transaction.start)
-        self.transaction = transaction
+        self.transaction, self.idle = transaction, idle
         yield from call(self.handle.execute, postgres.settings(work, idle))
         self.name = self.handle.get_settings().application_name
         self._guard(ours=True)
@@ -66,7 +66,8 @@ class AsyncpgTransaction(Joined, Transaction):
     @property
     def broken(self) -> bool:
         """Whether the connection is known to be lost."""
-        return bool(self.handle.is_closed())
+        released = self.handle._con is None  # noqa: SLF001 - as in `_guard`; a pool drops what is lost by itself
+        return bool(released or self.handle.is_closed())
 
     def check(self) -> Op[None]:
         """See whether it is still ours; a statement is the only way to ask whether one has failed."""
@@ -88,7 +89,7 @@ class AsyncpgTransaction(Joined, Transaction):
         self._guard(ours=False)
         try:
             if self.transaction is not None and not self.broken and self.handle.is_in_transaction():
-                yield from call(self.transaction.rollback)
+                yield from complete(self.transaction.rollback)
         except Exception:
             self.abandon()
         finally:

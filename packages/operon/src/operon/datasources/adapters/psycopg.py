@@ -82,7 +82,7 @@ class PsycopgTransaction(Joined, Transaction):
         """Undo; what does not answer is closed, which undoes it too."""
         try:
             if not self.broken and self.handle.info.transaction_status is not TransactionStatus.IDLE:
-                yield from call(self.handle.execute, "rollback")
+                yield from complete(lambda: self.handle.execute("rollback"))
         except Exception:
             self.abandon()
         finally:

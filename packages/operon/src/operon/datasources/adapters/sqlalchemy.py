@@ -9,6 +9,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from contextlib import suppress
 from inspect import iscoroutine
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -122,8 +123,10 @@ class SqlalchemyTransaction(Joined, Transaction):
             connection.exec_driver_sql("begin" if self.read_only else "begin immediate")
             connection.exec_driver_sql(f"savepoint {MARK}")
         else:
+            asyncpg = connection.dialect.driver == "asyncpg"
+            self.idle = self.adapter.source.idle if asyncpg else inf
             # asyncpg prepares what goes through SQLAlchemy, and then takes one statement at a time.
-            for statement in settings.split("; ") if connection.dialect.driver == "asyncpg" else (settings,):
+            for statement in settings.split("; ") if asyncpg else (settings,):
                 connection.exec_driver_sql(statement)
             self.name = self._name()
         self._guard()
@@ -176,17 +179,16 @@ class SqlalchemyTransaction(Joined, Transaction):
     def commit(self) -> Op[None]:
         """Commit; that no statement failed is known from `check`."""
         self._unguard()
-        commit = self.below.commit
-        yield from complete(lambda: greenlet_spawn(commit) if self.asynchronous else commit())
+        yield from self._complete(self.below.commit)
         yield from self._release()
 
     def rollback(self) -> Op[None]:
         """Undo; what does not answer is closed, which undoes it too."""
         self._unguard()
         try:
-            yield from self.spawn(self.below.rollback)
+            yield from self._complete(self.below.rollback)
         except Exception:
-            yield from self.spawn(self.lower.invalidate)
+            yield from self._complete(self.lower.invalidate)
         finally:
             yield from self._release()
 
@@ -212,7 +214,7 @@ class SqlalchemyTransaction(Joined, Transaction):
 
     def _release(self) -> Op[None]:
         try:
-            yield from self.spawn(self._close)
+            yield from self._complete(self._close)
         finally:
             self.adapter.yield_turn(read_only=self.read_only)
 
@@ -220,6 +222,9 @@ class SqlalchemyTransaction(Joined, Transaction):
         if self.adapter.sqlite and self.read_only and not self.broken:
             self.lower.exec_driver_sql("pragma query_only = off")
         self.lower.close()
+
+    def _complete(self, fn: Callable[[], Any]) -> Op[Any]:
+        return complete(lambda: greenlet_spawn(fn) if self.asynchronous else fn())
 
     def _guard(self) -> None:
         for guarded in (self.below, self.lower):

@@ -34,6 +34,7 @@ from operon.core.rows import (
     first_row,
 )
 from operon.core.states import MOVES, Status
+from operon.promises import Promise
 from operon.stores.memory import batches, cleaning, clocks, retention, schedules
 from operon.stores.memory import queues as lines
 from operon.stores.memory.clocks import Clock
@@ -95,7 +96,7 @@ class MemoryStore:
 
     def submit(self, command: c.Command[T]) -> Future[T]:
         """Answer a command; the future is already done."""
-        future: Future[T] = Future()
+        future: Promise[T] = Promise()
         try:
             future.set_result(self.ask(command))
         except Exception as error:  # the future carries it

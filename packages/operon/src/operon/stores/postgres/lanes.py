@@ -13,6 +13,7 @@ from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from operon.core.commands import LaneCommand, Start
+from operon.promises import Promise
 from operon.stores.postgres import faults
 from operon.threads import Threads
 
@@ -27,18 +28,14 @@ PATIENTS = 8
 """Commands that wait for locked rows at the same time, each on a connection of its own."""
 
 
-NOWHERE: frozenset[str] = frozenset()
-
-
 class Ticket:
     """A command that waits for its answer, and whoever waits with it."""
 
-    __slots__ = ("again", "answer", "command", "error", "future", "key", "leading", "mail", "settled", "writes")
+    __slots__ = ("again", "answer", "command", "error", "future", "key", "leading", "mail", "settled")
 
     def __init__(self, command: LaneCommand, future: Future[Any] | None = None) -> None:
         self.command = command
         self.key = command.row.id if isinstance(command, Start) else command.workflow_id
-        self.writes = positions(command)
         self.future = future
         self.again = False
         """It may have been committed by a connection that was lost."""
@@ -61,11 +58,14 @@ class Ticket:
             self.future.set_exception(error)
 
 
-def positions(command: LaneCommand) -> frozenset[str]:
-    """Where a command writes, if that is all it does."""
-    if isinstance(command, Start) or command.end:
-        return NOWHERE
-    return frozenset(entry.position for entry in command.entries)
+def apart(tickets: Sequence[Ticket]) -> bool:
+    """Whether these commands of one workflow may go together: all of them only write, each elsewhere."""
+    written: list[str] = []
+    for command in (ticket.command for ticket in tickets):
+        if isinstance(command, Start) or command.end or not command.entries:
+            return False
+        written += [entry.position for entry in command.entries]
+    return len(written) == len(set(written))
 
 
 class Lane(Protocol):
@@ -113,8 +113,7 @@ class Lanes:
 
     def submit(self, command: LaneCommand) -> Future[Any]:
         """Answer a command on a thread of ours."""
-        future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()
+        future: Promise[Any] = Promise()
         if lane := self._enter(Ticket(command, future)):
             self._put_to_work(lane)
         return future
@@ -175,17 +174,20 @@ class Lanes:
         """Take from the inbox who may go together: one command of a workflow, or several that only write, elsewhere."""
         batch: list[Ticket] = []
         skipped: list[Ticket] = []
-        writing: dict[str, frozenset[str]] = {}
+        together: dict[str, list[Ticket]] = {}
         while self._waiting and len(batch) < LARGEST:
             ticket = self._waiting.popleft()
-            others = writing.get(ticket.key, NOWHERE)
-            if ticket.key not in self._busy or (others and ticket.writes and others.isdisjoint(ticket.writes)):
-                self._busy.add(ticket.key)
-                writing[ticket.key] = others | ticket.writes
+            key = ticket.key
+            if key not in self._busy:
+                self._busy.add(key)
+                together[key] = [ticket]
+                batch.append(ticket)
+            elif key in together and apart([*together[key], ticket]):
+                together[key].append(ticket)
                 batch.append(ticket)
             else:
                 # Whatever comes behind it has to wait for it.
-                writing.pop(ticket.key, None)
+                together.pop(key, None)
                 skipped.append(ticket)
         self._waiting.extendleft(reversed(skipped))
         return batch

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.errors import StoreError
+from operon.promises import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,10 +30,7 @@ class Job:
     """A command, and where its answer goes."""
 
     command: Command[Any]
-    future: Future[Any] = field(default_factory=Future[Any])
-
-    def __post_init__(self) -> None:
-        self.future.set_running_or_notify_cancel()  # from now on it will be answered, whoever stops waiting
+    future: Promise[Any] = field(default_factory=Promise[Any])
 
 
 class Combiner:

@@ -48,8 +48,8 @@ class Laws:
         """Starts that a client was told of."""
         self.whole: set[int] = set()
         """The nonces of those whose body came to its own end in some run."""
-        self._told: set[tuple[object, str, int]] = set()
-        """In which engine a body has heard of the end of its workflow and come to its own, under which claim."""
+        self._told: set[tuple[object, int]] = set()
+        """In which engine a body has heard of the end of its workflow and come to its own, by its nonce."""
 
     # ── After every commit ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,10 +230,12 @@ class Laws:
             self._given.setdefault((run.id, run.guard.claim), {})[position] = value
 
     def ended(self, run: Run) -> None:
-        """See a body come to its own end, its clean-up done: it does none twice while its process lives."""
+        """See a body come to its own end; a clean-up that was its process's to do, that does not do again."""
         self.whole.add(run.row.nonce)
-        if isinstance(run.dead, Cancelled):
-            if (told := (run.host, run.id, run.guard.claim)) in self._told:
+        cleanup = self._store.workflows[run.id].cleanup if self._there(run) else None
+        executor = None if run.host is None else run.host.executor
+        if isinstance(run.dead, Cancelled) and cleanup is not None and cleanup.cleaner == executor:
+            if (told := (run.host, run.row.nonce)) in self._told:
                 raise LawBroken(f"{run.id} has cleaned up twice in one process.")
             self._told.add(told)
 
