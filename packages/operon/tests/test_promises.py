@@ -17,19 +17,19 @@ def test_it_is_completed_once() -> None:
     assert isinstance(promise, Future)
     assert (promise.done(), promise.cancel()) == (False, False)
     promise.set_result(1)
-    assert (promise.done(), promise.result(), promise.exception()) == (True, 1, None)
+    assert (promise.done(), promise.result(0), promise.exception(0)) == (True, 1, None)
     with pytest.raises(InvalidStateError):
         promise.set_exception(ValueError())
-    assert promise.result() == 1
+    assert promise.result(0) == 1
 
 
 def test_its_error_is_raised_to_all() -> None:
     promise, error = Promise[int](), ValueError("no")
     promise.set_exception(error)
-    assert promise.exception() is error
+    assert promise.exception(0) is error
     for _ in range(2):
         with pytest.raises(ValueError, match="no") as caught:
-            promise.result()
+            promise.result(0)
         assert caught.value is error
 
 
@@ -57,11 +57,11 @@ def test_calls_are_made_in_their_order_and_one_that_fails_stops_no_other(caplog:
     def fail(_: Future[int]) -> None:
         raise ValueError("no")
 
-    promise.add_done_callback(lambda it: called.append(f"first {it.result()}"))
+    promise.add_done_callback(lambda it: called.append(f"first {it.result(0)}"))
     promise.add_done_callback(fail)
-    promise.add_done_callback(lambda it: called.append(f"second {it.result()}"))
+    promise.add_done_callback(lambda it: called.append(f"second {it.result(0)}"))
     promise.set_result(1)
-    promise.add_done_callback(lambda it: called.append(f"late {it.result()}"))
+    promise.add_done_callback(lambda it: called.append(f"late {it.result(0)}"))
     assert called == ["first 1", "second 1", "late 1"]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 

@@ -425,7 +425,8 @@ def test_a_clean_up_in_which_the_code_has_changed_is_none(make: MakeApp, caplog:
 @pytest.mark.parametrize("asleep", [False, True])
 def test_a_step_of_a_clean_up_is_a_step(make: MakeApp, colour: str, *, asleep: bool) -> None:
     """It is tried again, has its time and arguments of its own, and its key is that of no other operation."""
-    app, inside, go, keys = make(lease=60), threading.Event(), threading.Event(), list[str]()
+    app, keys = make(lease=60), list[str]()
+    inside, go, free = threading.Event(), threading.Event(), threading.Event()
     items, seen = [1, 2], list[Any]()
 
     @app.step
@@ -443,8 +444,7 @@ def test_a_step_of_a_clean_up_is_a_step(make: MakeApp, colour: str, *, asleep: b
 
     @app.step(timeout=0.05)
     def hang() -> None:
-        go.clear()
-        go.wait(10)
+        free.wait(10)
 
     @app.workflow(name="sync")
     def flow() -> None:
@@ -478,7 +478,7 @@ def test_a_step_of_a_clean_up_is_a_step(make: MakeApp, colour: str, *, asleep: b
         operon.cancel("w")
         go.set()
         eventually(lambda: seen == ["late"])
-        go.set()
+        free.set()
     assert items == [1, 2]
     assert keys[0] == keys[1] != keys[2] == keys[3]
     assert all(key.startswith("w:") for key in keys)

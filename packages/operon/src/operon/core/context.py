@@ -31,20 +31,20 @@ class Here:
     """In which branch the code is, by its context and its thread."""
 
     def __init__(self) -> None:
-        self._known: ContextVar[Branch | None] = ContextVar("operon_branch", default=None)
+        self.known: ContextVar[Branch | None] = ContextVar("operon_branch", default=None)
 
     def get(self) -> Branch | None:
         """Give the branch; a context may have been taken along to a thread that has a branch of its own."""
-        known = self._known.get()
+        known = self.known.get()
         return known if known is None or known.stand_in is None else known.stand_in(known)
 
     def set(self, here: Branch | None) -> Token[Branch | None]:
         """Be in this branch from here on, in this context."""
-        return self._known.set(here)
+        return self.known.set(here)
 
     def reset(self, token: Token[Branch | None]) -> None:
         """Be where one was before."""
-        self._known.reset(token)
+        self.known.reset(token)
 
 
 class Stray(Struct, frozen=True):
@@ -66,7 +66,10 @@ transaction: ContextVar[Any] = ContextVar("operon_transaction", default=None)
 
 def current() -> Branch | None:
     """Give the branch whose body is running; None outside a workflow and inside a step or transaction."""
-    return None if step.get() is not None or transaction.get() is not None else branch.get()
+    here = branch.known.get()
+    if here is None or step.get() is not None or transaction.get() is not None:
+        return None
+    return here if here.stand_in is None else here.stand_in(here)
 
 
 def body() -> Branch | None:

@@ -21,9 +21,10 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     """Run a step of the workflow around it, unless the journal has its output."""
     function, using = declared.function, declared.options
     fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
-    here = context.current()
-    cleaning = here is not None and here.cleaning(host.clock())
-    branch = here if here is not None and cleaning else context.within_workflow("step")
+    branch = context.current() or context.within_workflow("step")
+    cleaning = branch.cleaning(host.clock())
+    if not cleaning:
+        branch.run.check()
     name = using.name or function.name
     position = branch.advance()
     text = function.signature.encode(args, kwargs)

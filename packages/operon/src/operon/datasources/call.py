@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from operon.core.commands import Invoke, Op
 
@@ -35,7 +35,7 @@ async def cancelled_once(work: Awaitable[T]) -> T:
     A driver that is cancelled tells its server, and waits for it. Cancelled once more, as anyio's scopes do in every
     turn of the loop, it would give the connection up, while the statement goes on at the server with its locks.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(_ended(work))
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -46,9 +46,18 @@ async def cancelled_once(work: Awaitable[T]) -> T:
             if cancelled is None:
                 task.cancel(*error.args[:1])
             cancelled = cancelled or error
-    if task.cancelled() and cancelled is not None:
-        raise cancelled
-    return task.result()
+    value, failure = task.result()
+    if failure is not None:
+        raise cancelled if cancelled is not None and isinstance(failure, asyncio.CancelledError) else failure
+    return cast("T", value)
+
+
+async def _ended(work: Awaitable[T]) -> tuple[T | None, BaseException | None]:
+    """Say how it ended: what is no `Exception` would end the loop of the task."""
+    try:
+        return await work, None
+    except BaseException as error:
+        return None, error
 
 
 async def _to_the_end(answer: Awaitable[T]) -> T:

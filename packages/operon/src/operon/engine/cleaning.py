@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from operon.core.journal import Run
 from operon.core.states import Status
 from operon.engine import drivers
 from operon.engine.exits import interrupts
+from operon.engine.monitor import Monitor
 from operon.errors import Cancelled, StepFailed, StoreError, Suspended
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Cleaning:
         engine = self._engine
         if engine.reserve(function, it.row.nonce, inline=True) is None:
             return
-        run = Run(engine, it.row, it.journal, threading.Condition())
+        run = Run(engine, it.row, it.journal, Monitor())
         self._runs[run] = None
         life = self._life(run, function)
         if function.asynchronous:

@@ -20,7 +20,7 @@ from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine import interrupting, strays, turns
 from operon.engine.bell import Rest
-from operon.engine.exits import left_by_its_loop, told
+from operon.engine.exits import Busy, left_by_its_loop
 from operon.engine.interrupting import Hearing
 from operon.engine.landing import arrived, cancel_later, settled
 from operon.engine.repose import Repose
@@ -75,8 +75,10 @@ def _driven(engine: Engine, op: Op[T]) -> T:
 
 
 def _reset(token: contextvars.Token[bool]) -> None:
-    with suppress(ValueError):  # whoever closes a coroutine that was left has a context of its own
+    try:
         context.driving.reset(token)
+    except ValueError:  # whoever closes a coroutine that was left has a context of its own
+        return
 
 
 @contextmanager
@@ -149,33 +151,6 @@ def blocking(command: Command[Any]) -> Callable[[Engine, Any], Any]:
 def awaited(command: Command[Any]) -> Callable[[Engine, Any], Awaitable[Any]]:
     """Choose what answers a command on a loop; the store, if nobody else does."""
     return AWAITED.get(type(command), _submit)
-
-
-class Busy:
-    """Something of the user's runs for a workflow, which is kept from being parked unless that only `waits`."""
-
-    __slots__ = ("_engine", "_run", "_task", "_waits")
-
-    def __init__(self, engine: Engine, *, waits: bool = False, task: asyncio.Task[Any] | None = None) -> None:
-        here = context.branch.get()
-        self._engine = engine
-        self._run = None if here is None else here.run
-        self._waits = waits
-        self._task = task
-
-    def __enter__(self) -> None:
-        """Begin."""
-        if self._run is not None and not self._waits:
-            self._engine.waits.enter(self._run)
-
-    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _at: object) -> None:
-        """End; what cannot be recorded is raised as a failure that can."""
-        try:
-            if error is not None and (instead := told(self._run, error, self._task)) is not error:
-                raise instead from error
-        finally:
-            if self._run is not None and not self._waits:
-                self._engine.waits.leave(self._run)
 
 
 def out_of_reach(engine: Engine, error: StoreError) -> BaseException:

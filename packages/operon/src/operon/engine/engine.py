@@ -35,6 +35,7 @@ from operon.engine.exits import interrupts
 from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.machine import Machine
+from operon.engine.monitor import Monitor
 from operon.engine.pen import Pens
 from operon.engine.program import Program
 from operon.engine.repose import at_rest
@@ -423,7 +424,7 @@ class Engine:
 
     def _enter(self, it: Claimed) -> Run | None:
         """Begin a run, unless it has been cancelled meanwhile."""
-        row, run = it.row, Run(self, it.row, it.journal, threading.Condition())
+        row, run = it.row, Run(self, it.row, it.journal, Monitor())
         with self.lock:
             if run.guard.fenced_by(self.revoked.get(row.id)):
                 return None

@@ -44,6 +44,33 @@ def told(run: Run | None, error: BaseException, task: asyncio.Task[object] | Non
     return failure(error)
 
 
+class Busy:
+    """Something of the user's runs for a workflow, which is kept from being parked unless that only `waits`."""
+
+    __slots__ = ("_engine", "_run", "_task", "_waits")
+
+    def __init__(self, engine: Engine, *, waits: bool = False, task: asyncio.Task[object] | None = None) -> None:
+        here = context.branch.get()
+        self._engine = engine
+        self._run = None if here is None else here.run
+        self._waits = waits
+        self._task = task
+
+    def __enter__(self) -> None:
+        """Begin."""
+        if self._run is not None and not self._waits:
+            self._engine.waits.enter(self._run)
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _at: object) -> None:
+        """End; what cannot be recorded is raised as a failure that can."""
+        try:
+            if error is not None and (instead := told(self._run, error, self._task)) is not error:
+                raise instead from error
+        finally:
+            if self._run is not None and not self._waits:
+                self._engine.waits.leave(self._run)
+
+
 @contextmanager
 def left_by_its_loop(engine: Engine) -> Generator[None]:
     """Leave a run whose body is cancelled from outside, as by a loop that goes down: that is not the body's failure."""

@@ -17,7 +17,7 @@ from operon.core.context import Stray
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
 from operon.engine import turns
-from operon.engine.drivers import Busy
+from operon.engine.exits import Busy
 from operon.engine.interrupting import told
 from operon.engine.strays import Elsewhere, own_threads
 from operon.errors import BadValue, Cancelled

@@ -1,0 +1,76 @@
+"""What a step costs, in what does not depend on the machine: calls of Python functions, and of C's."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+import operon
+from engine.conftest import MakeApp
+
+CALLS = {
+    "memory-sync": 220,
+    "memory-async": 246,
+    "sqlite-sync": 305,
+    "sqlite-async": 320,
+    "postgres-sync": 316,
+    "postgres-async": 316,
+}
+"""As counted with Python 3.11 on the thread of the body; who needs fewer writes it down here."""
+
+
+class Calls:
+    """Counts the calls on the thread that begins and ends it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self.count = 0
+        sys.setprofile(self._called)
+
+    def end(self) -> int:
+        """Count no more."""
+        sys.setprofile(None)
+        return self.count
+
+    def _called(self, _frame: Any, event: str, _arg: Any) -> None:
+        self.count += event in {"call", "c_call"}
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_step_is_so_many_calls(make: MakeApp, colour: str, request: pytest.FixtureRequest) -> None:
+    app, calls = make(lease=60), Calls()
+
+    @app.step
+    def one(n: int) -> int:
+        return n
+
+    @app.step
+    async def aone(n: int) -> int:
+        return n
+
+    @app.workflow(name="sync")
+    def flow(steps: int) -> int:
+        calls.begin()
+        for n in range(steps):
+            one(n)
+        return calls.end()
+
+    @app.workflow(name="async")
+    async def aflow(steps: int) -> int:
+        calls.begin()
+        for n in range(steps):
+            await aone(n)
+        return calls.end()
+
+    def counted(steps: int) -> int:
+        return min(int(operon.start(flow if colour == "sync" else aflow, steps).result(60)) for _ in range(5))
+
+    with app:
+        counted(1)
+        each = (counted(110) - counted(10)) / 100
+    assert each < 1.1 * CALLS[request.node.callspec.id], f"{each} calls a step"
