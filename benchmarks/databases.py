@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import psycopg
 import psycopg.sql
 
+from benchmarks.cases import BATCH
 from operon.embedded import Postgres
 
-BATCH = 1_000
 _numbers = count(1)
 
 

@@ -12,14 +12,12 @@ from typing import Any
 import psycopg
 
 from benchmarks.app import App
+from benchmarks.cases import STEPS, THREADS, WARM, alone, many, steps_of
 from benchmarks.databases import Bare, bare, file_of
 from benchmarks.figures import FLOOR, RATE, Figure, atimed, chunks, p50, rate, timed
 from benchmarks.program import Task, main
 
-WARM = 20
-THREADS = 8
 WIDTH = 64
-STEPS = (1, 10)
 
 
 def w1(task: Task) -> Iterator[Figure]:
@@ -39,8 +37,8 @@ def blocking(task: Task, floor: Bare, steps: int) -> Iterator[Figure]:
         for samples in chunks(task.size.samples):
             ours += timed(lambda: bench.flow(steps), samples)
             commits += timed(lambda: several(floor, steps + 1), samples)
-    yield p50(f"{spelled(steps)}, sync", commits, FLOOR)
-    yield p50(f"{spelled(steps)}, sync", ours)
+    yield p50(steps_of(steps, "sync"), commits, FLOOR)
+    yield p50(steps_of(steps, "sync"), ours)
 
 
 async def awaited(task: Task, floor: Bare, steps: int) -> list[Figure]:
@@ -52,18 +50,13 @@ async def awaited(task: Task, floor: Bare, steps: int) -> list[Figure]:
         for samples in chunks(task.size.samples):
             ours += await atimed(lambda: bench.aflow(steps), samples)
             commits += timed(lambda: several(floor, steps + 1), samples)
-    return [p50(f"{spelled(steps)}, async", commits, FLOOR), p50(f"{spelled(steps)}, async", ours)]
+    return [p50(steps_of(steps, "async"), commits, FLOOR), p50(steps_of(steps, "async"), ours)]
 
 
 def several(floor: Bare, commits: int) -> None:
     """Commit one row after the other."""
     for _ in range(commits):
         floor.commit()
-
-
-def spelled(steps: int) -> str:
-    """Say how many steps."""
-    return "1 step" if steps == 1 else f"{steps} steps"
 
 
 def w4(task: Task) -> Iterator[Figure]:
@@ -78,11 +71,11 @@ def w4(task: Task) -> Iterator[Figure]:
             for samples in chunks(task.size.samples):
                 ours += timed(lambda: put(7), samples)
                 theirs += timed(floor.transaction, samples)
-            yield p50("alone, sync", theirs, FLOOR)
-            yield p50("alone, sync", ours)
+            yield p50(alone("sync"), theirs, FLOOR)
+            yield p50(alone("sync"), ours)
             number = task.size.transactions
-            yield Figure("many, sync", RATE, rate(number, lambda: list(pool.map(put, range(number)))))
-        yield Figure("many, sync", RATE, bare_rate(task), FLOOR)
+            yield Figure(many("sync"), RATE, rate(number, lambda: list(pool.map(put, range(number)))))
+        yield Figure(many("sync"), RATE, bare_rate(task), FLOOR)
     if task.database == "postgres":
         yield from asyncio.run(transactions(task))
 
@@ -135,12 +128,12 @@ async def transactions(task: Task) -> list[Figure]:
 
     async with bench.app:
         await atimed(lambda: put(7), WARM)
-        alone = await atimed(lambda: put(7), task.size.samples)
+        took_alone = await atimed(lambda: put(7), task.size.samples)
         number, loop = task.size.transactions, asyncio.get_running_loop()
         begun = loop.time()
         await asyncio.gather(*(atimed(lambda: put(7), number // WIDTH + 1) for _ in range(WIDTH)))
         took = loop.time() - begun
-    return [p50("alone, async", alone), Figure("many, async", RATE, (number // WIDTH + 1) * WIDTH / took)]
+    return [p50(alone("async"), took_alone), Figure(many("async"), RATE, (number // WIDTH + 1) * WIDTH / took)]
 
 
 if __name__ == "__main__":

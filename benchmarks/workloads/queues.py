@@ -13,6 +13,7 @@ import psycopg
 
 import operon
 from benchmarks.app import App
+from benchmarks.cases import DRAIN, ENQUEUE, ENQUEUE_MANY, ONE_BY_ONE, PATIENCE, WAKE
 from benchmarks.children import module
 from benchmarks.databases import bare, batches
 from benchmarks.figures import FLOOR, RATE, Figure, p50, p99, rate, timed, until
@@ -21,10 +22,6 @@ from operon import Client
 from operon.core.commands import Claim, Enlist, Seed, SetQueue
 from operon.core.rows import Limits, Process
 from operon.stores.postgres import PostgresStore
-
-PATIENCE = 120.0
-ONE_BY_ONE = 2_000
-"""At most so many are enqueued one by one; the rest of the line by thousands."""
 
 
 def w3(task: Task) -> Iterator[Figure]:
@@ -39,14 +36,14 @@ def floors(task: Task) -> Iterator[Figure]:
     """Insert the same rows; take rows off a line by hundreds."""
     single = min(task.size.line, ONE_BY_ONE)
     with bare(task.url) as floor:
-        yield Figure("enqueue one by one", RATE, rate(single, lambda: timed(floor.commit, single)), FLOOR)
+        yield Figure(ENQUEUE, RATE, rate(single, lambda: timed(floor.commit, single)), FLOOR)
         yield Figure(
-            "enqueue many",
+            ENQUEUE_MANY,
             RATE,
             rate(task.size.line, lambda: [floor.rows(len(it)) for it in batches(task.size.line)]),
             FLOOR,
         )
-        yield Figure("drain", RATE, rate(task.size.line, lambda: floor.drain(task.size.line)), FLOOR)
+        yield Figure(DRAIN, RATE, rate(task.size.line, lambda: floor.drain(task.size.line)), FLOOR)
 
 
 def enqueued(task: Task) -> Iterator[Figure]:
@@ -56,7 +53,7 @@ def enqueued(task: Task) -> Iterator[Figure]:
     bench.app.launch(run=False)
     with closing(bench.app):
         yield Figure(
-            "enqueue one by one",
+            ENQUEUE,
             RATE,
             rate(single, lambda: timed(lambda: operon.enqueue(bench.line, bench.aflow, 0), single)),
         )
@@ -65,7 +62,7 @@ def enqueued(task: Task) -> Iterator[Figure]:
             for batch in batches(task.size.line):
                 operon.enqueue_many(bench.line, [bench.aflow.bind(0) for _ in batch])
 
-        yield Figure("enqueue many", RATE, rate(task.size.line, many))
+        yield Figure(ENQUEUE_MANY, RATE, rate(task.size.line, many))
 
 
 def drained(task: Task) -> Iterator[Figure]:
@@ -75,7 +72,7 @@ def drained(task: Task) -> Iterator[Figure]:
     begun = time.perf_counter()
     with bench.app:
         until(lambda: not operon.count(status=["queued", "running"]), "the line to be empty", PATIENCE)
-        yield Figure("drain", RATE, number / (time.perf_counter() - begun))
+        yield Figure(DRAIN, RATE, number / (time.perf_counter() - begun))
 
 
 def woken(task: Task) -> Iterator[Figure]:
@@ -84,8 +81,8 @@ def woken(task: Task) -> Iterator[Figure]:
     with module("benchmarks.workloads.queues", "run", task.url) as worker, Client(task.url) as client:
         worker.line()
         took = latencies(lambda: client.enqueue("line", bench.begun), task.size.wakes)
-    yield p50("wake an idle worker", took)
-    yield p99("wake an idle worker", took)
+    yield p50(WAKE, took)
+    yield p99(WAKE, took)
 
 
 def latencies(enqueue: Callable[[], operon.Handle[float]], samples: int) -> list[float]:

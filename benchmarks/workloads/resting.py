@@ -10,6 +10,7 @@ import psycopg
 import operon
 from benchmarks import observing
 from benchmarks.app import App
+from benchmarks.cases import IDLE
 from benchmarks.figures import FLOOR, Figure
 from benchmarks.program import Task, main, until_told
 from benchmarks.workloads.queues import line
@@ -39,11 +40,11 @@ def w5(task: Task) -> Iterator[Figure]:
     if task.database == "postgres":
         yield from observing.imports("pass", FLOOR)
         yield from observing.imports("import operon")
-    idle = list(observing.idle(task, [MODULE, "run", task.url], "idle"))
+    idle = list(observing.idle(task, [MODULE, "run", task.url], IDLE))
     yield from idle
     if task.database == "postgres":
         for figure in idle:
-            yield Figure(figure.case.replace("idle", "full queue"), figure.unit, figure.value, FLOOR)
+            yield Figure(figure.case.replace(IDLE, "full queue"), figure.unit, figure.value, FLOOR)
         yield from observing.idle(task, [MODULE, "full", task.url, str(task.size.line)], "full queue")
 
 

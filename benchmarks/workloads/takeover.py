@@ -13,16 +13,15 @@ from statistics import median
 from typing import Any
 
 import operon
+from benchmarks.cases import COLOURS, PATIENCE, resumed
 from benchmarks.children import module
 from benchmarks.figures import FLOOR, Figure, until
 from benchmarks.program import Task, main, until_told
 from operon import Operon
 
 LEASE = 2.0
-PATIENCE = 300.0
 ENDS = 100
 """Steps at the beginning of a long history that are compared with as many at its end."""
-COLOURS = ("sync", "async")
 
 
 class Interrupted:
@@ -74,8 +73,8 @@ def w6(task: Task) -> Iterator[Figure]:
     for colour in COLOURS:
         interrupt(task, colour, task.size.interrupted, 1)
         launched, reached = resume(task, task.size.interrupted)
-        yield Figure(f"from the first to the last resumed, {colour}", "s", reached[-1] - reached[0])
-        yield Figure(f"from launch to the last resumed, {colour}", "s", reached[-1] - launched)
+        yield Figure(resumed("the first", colour), "s", reached[-1] - reached[0])
+        yield Figure(resumed("launch", colour), "s", reached[-1] - launched)
 
 
 def w9(task: Task) -> Iterator[Figure]:

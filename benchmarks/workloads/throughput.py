@@ -11,15 +11,14 @@ from statistics import median
 
 import operon
 from benchmarks.app import App
+from benchmarks.cases import COLOURS, MEANWHILE, PATIENCE, STEPS, steps_of
 from benchmarks.children import module
 from benchmarks.databases import bare
 from benchmarks.figures import FLOOR, RATE, Figure, Finding, Missing, p50, p99, rate, timed, until
 from benchmarks.program import Task, main, until_told
-from benchmarks.workloads.latency import spelled
 from operon import Client, aio
 
 WARM = 50
-PATIENCE = 120.0
 HOPELESS = 2_000.0
 """Milliseconds of median overhead after which no higher rate is tried."""
 
@@ -29,14 +28,14 @@ def w2(task: Task) -> Iterator[Figure]:
     number = task.size.workflows
     with bare(task.url) as floor:
         commits = timed(floor.commit, min(number, task.size.samples))
-        for steps in (1, 10):
+        for steps in STEPS:
             batched = rate(number, lambda steps=steps: [floor.rows(number) for _ in range(steps + 1)])  # type: ignore[misc] # the default binds the loop's value
-            for colour in ("sync", "async"):
-                yield Figure(f"{spelled(steps)}, {colour}", RATE, batched, FLOOR)
-            yield Figure(f"{spelled(steps)}, sync", RATE, started(task, steps))
-            yield Figure(f"{spelled(steps)}, async", RATE, asyncio.run(gathered(task, steps)))
-    yield p50("a start awaited meanwhile", commits, FLOOR)
-    yield p50("a start awaited meanwhile", asyncio.run(meanwhile(task)))
+            for colour in COLOURS:
+                yield Figure(steps_of(steps, colour), RATE, batched, FLOOR)
+            yield Figure(steps_of(steps, "sync"), RATE, started(task, steps))
+            yield Figure(steps_of(steps, "async"), RATE, asyncio.run(gathered(task, steps)))
+    yield p50(MEANWHILE, commits, FLOOR)
+    yield p50(MEANWHILE, asyncio.run(meanwhile(task)))
 
 
 def started(task: Task, steps: int) -> float:
