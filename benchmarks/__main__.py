@@ -48,8 +48,10 @@ class Subject:
                     continue  # a library that prints
             code = child.process.wait(30)
             if code:
+                print(child.complaint(), file=sys.stderr)
                 yield Missing(f"its program failed with exit code {code}", self.name)
         except TimeoutError:
+            print(child.complaint(), file=sys.stderr)
             yield Missing(f"its program said nothing for {patience:.0f} s and was ended", self.name)
         finally:
             child.close(0)
@@ -71,7 +73,8 @@ class Run:
         for kind in workload.databases:
             if kind not in kinds:
                 continue
-            found = report.Report(name, workload, kind)
+            notes = {each: peer.note for each, peer in environments.PEERS.items()}
+            found = report.Report(name, workload, kind, notes=notes)
             for _ in range(self.rounds):
                 for subject, program in self._subjects(name, kind):
                     with self.databases.fresh(kind, logged=workload.logged) as url:

@@ -7,6 +7,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,19 +16,23 @@ from typing import IO
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "packages" / "operon" / "src"
+COMPLAINT = 25
+"""Lines of an error output that are shown."""
 
 
 class Child:
-    """A program under way; with `group`, it and all that it starts are ended together."""
+    """A program under way; with `group`, it and all that it starts are ended together, and their errors are kept."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, *, group: bool = False
     ) -> None:
         self._group = group
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - as long as it
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors if group else None,
             text=True,
             cwd=ROOT,
             env=dict(environment or surroundings()),
@@ -58,6 +63,11 @@ class Child:
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
+
+    def complaint(self) -> str:
+        """Give the end of what it said on its error output."""
+        self._errors.seek(0)
+        return "".join(self._errors.readlines()[-COMPLAINT:])
 
     def kill(self) -> None:
         """End it as a crash does; in a group of its own, what it has started, too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,6 +27,8 @@ class Report:
     database: str
     values: dict[Key, dict[str, list[float]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What a reader is to know of a subject."""
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Note the findings of a round."""
@@ -83,8 +85,9 @@ def show(report: Report, console: Console) -> None:
     """Print a table: medians, how far we are from the floor, and how far each peer is from us."""
     workload = report.workload
     title = f"{report.name}: {workload.title}" + ("" if report.database == "none" else f", {report.database}")
-    caption = f"floor: {workload.floor}" if workload.floor else None
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    notes = [f"floor: {workload.floor}"] if workload.floor else []
+    notes += [f"{subject}: {note}" for subject in report.subjects if (note := report.notes.get(subject))]
+    table = Table(title=title, caption="\n".join(notes), title_justify="left", caption_justify="left")
     for column in ("case", "unit"):
         table.add_column(column, no_wrap=True)
     for subject in report.subjects:
@@ -144,4 +147,5 @@ def written(report: Report) -> dict[str, object]:
         }
         for key, subjects in report.values.items()
     ]
-    return {"cases": cases, "missing": report.missing}
+    notes = {subject: note for subject in report.subjects if (note := report.notes.get(subject))}
+    return {"cases": cases, "missing": report.missing, "notes": notes}

