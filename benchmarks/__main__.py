@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import plots, report
+from benchmarks import plots, report, syncing
 from benchmarks.catalogue import MISSING, WORKLOADS
 from benchmarks.children import ROOT, Child, surroundings
 from benchmarks.databases import Databases
@@ -120,6 +120,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="", help="sizes by name: 'sleepers=5000 finished=10000000'")
     parser.add_argument("--rounds", type=int, help="how often all is measured; medians are shown (3; 1 if quick)")
     parser.add_argument("--directory", type=Path, help="where the databases are: on which disk, or in memory")
+    parser.add_argument("--fsync-us", type=int, help="simulate a disk whose syncs take so many microseconds")
     parser.add_argument("--output", type=Path, help="where the report goes")
     given = parser.parse_args()
     known = {*WORKLOADS, *MISSING}
@@ -142,14 +143,19 @@ def main() -> None:
         sys.exit(str(error))
     wanted = given.peers or (list(environments.PEERS) if given.peers is not None else [])
     found = list(peers(wanted, console))
-    place = given.directory or CACHE
+    place = given.directory or (CACHE if given.fsync_us is None else syncing.MEMORY)
     place.mkdir(parents=True, exist_ok=True)
     with (
+        syncing.simulated(given.fsync_us),
         tempfile.TemporaryDirectory(dir=place) as directory,
         Postgres(Path(directory) / "postgres", settings=SETTINGS) as server,
     ):
         subjects = tuple(it for it in found if isinstance(it, Subject))
         known = facts(server, Path(directory))
+        if given.fsync_us is not None:
+            if not syncing.reaches(server.pid):
+                sys.exit("The simulated disk did not reach the server: its account could not load the library.")
+            known |= {"fsync_us": given.fsync_us, "fsync": "simulated"}
         known |= {f"version of {it.name}": environments.version(it.name) for it in subjects}
         run = Run(
             Databases(server, Path(directory)),
@@ -170,7 +176,7 @@ def measure(run: Run, given: argparse.Namespace, known: dict[str, str | int | fl
         if why := MISSING.get(name):
             console.print(f"{name}: not measured: {why}", highlight=False)
             continue
-        reports = []
+        reports = list[report.Report]()
         for each in run.reports(name, given.kinds):
             reports.append(each)
             report.show(each, console)

@@ -108,7 +108,7 @@ def chunks(samples: int, size: int = 20) -> Iterator[int]:
         yield min(size, samples - done)
 
 
-def until(done: Callable[[], bool], what: str, patience: float, rest: float = 0.02) -> None:
+def until(done: Callable[[], object], what: str, patience: float, rest: float = 0.02) -> None:
     """Wait until something is so.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,10 @@ def possible() -> bool:
 
 def draw(name: str, reports: Sequence[Report], directory: Path) -> None:
     """Draw a panel for each database and unit, as PNG and as SVG."""
-    import matplotlib as mpl
-
+    mpl: Any = importlib.import_module("matplotlib")
     mpl.use("agg")
     mpl.rcParams["svg.hashsalt"] = "operon"  # the same figures give the same file
-    import matplotlib.pyplot as plt
+    plt: Any = importlib.import_module("matplotlib.pyplot")
 
     panels = [
         (report, unit)
@@ -71,4 +71,4 @@ def panel(axis: Any, report: Report, unit: str) -> None:
     better = "more is better" if unit == RATE else "less is better"
     axis.set_xlabel(f"{'a second' if unit == RATE else unit} ({better})", fontsize=8)
     axis.set_title(report.database if report.database != "none" else "", fontsize=9, loc="left")
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))

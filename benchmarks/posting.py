@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 PATIENCE = 300.0
@@ -44,7 +44,7 @@ class Poster:
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Poster]:
+async def connected(port: int) -> AsyncGenerator[Poster]:
     """Open a connection to a port of loopback."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.figures import Finding
-from benchmarks.sizes import Size
+from benchmarks.sizes import Size, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,9 @@ Measure = Callable[[Task], Iterable[Finding]]
 
 def read(text: str) -> Task:
     """Read a task."""
-    fields = json.loads(text)
-    size: dict[str, Any] = fields.pop("size")
-    lists = {name: tuple(value) for name, value in size.items() if isinstance(value, list)}
-    return Task(**fields, size=Size(**size | lists))
+    fields: dict[str, Any] = json.loads(text)
+    fields["size"] = size_of(fields["size"])
+    return Task(**fields)
 
 
 def main(measures: Mapping[str, Measure], **roles: Callable[..., None]) -> None:

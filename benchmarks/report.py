@@ -25,9 +25,9 @@ class Report:
     name: str
     workload: Workload
     database: str
-    values: dict[Key, dict[str, list[float]]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    notes: Mapping[str, str] = field(default_factory=dict)
+    values: dict[Key, dict[str, list[float]]] = field(default_factory=dict[Key, dict[str, list[float]]])
+    missing: list[str] = field(default_factory=list[str])
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
     """What a reader is to know of a subject."""
 
     def add(self, findings: Iterable[Finding]) -> None:

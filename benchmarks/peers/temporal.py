@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -50,7 +50,7 @@ class Flow:
 
 
 @asynccontextmanager
-async def worker(port: int) -> AsyncIterator[Client]:
+async def worker(port: int) -> AsyncGenerator[Client]:
     """Have a worker and a client on this loop."""
     client = await Client.connect(f"127.0.0.1:{port}")
     async with Worker(

@@ -115,7 +115,11 @@ def bare_rate(task: Task) -> float:
     each = task.size.transactions // threads
     with ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
         floors = [stack.enter_context(bare(task.url)) for _ in range(threads)]
-        return rate(each * threads, lambda: list(pool.map(lambda floor: timed(floor.transaction, each), floors)))
+
+        def transactions_of(floor: Bare) -> list[float]:
+            return timed(floor.transaction, each)
+
+        return rate(each * threads, lambda: list(pool.map(transactions_of, floors)))
 
 
 async def transactions(task: Task) -> list[Figure]:
