@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 BOTH = ("postgres", "sqlite")
+OTHERS = ("absurd", "restate", "temporal")
+"""Peers with steps, beside dbos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +15,15 @@ class Goal:
 
     case: str
     limit: float
-    against: Literal["", "floor"] = ""
-    """A value, or so many times the floor."""
+    against: str = ""
+    """Nothing: a value. The floor: at most so many times worse. A peer: it is to be so many times worse than we."""
+
+    @property
+    def text(self) -> str:
+        """Say it."""
+        if not self.against:
+            return f"{self.limit:g}"
+        return f"{self.limit:g} x {self.against}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +46,21 @@ WORKLOADS: dict[str, Workload] = {
         "latency of one workflow",
         "latency",
         "a bare commit for its start and for each step",
-        goals=(Goal("", 1.5, "floor"),),
+        goals=(Goal("", 1.5, "floor"), Goal("", 5, "dbos"), Goal("", 3, "restate")),
     ),
     "w2": Workload(
         "many workflows at once",
         "throughput",
         "the same rows, the nth of all workflows in one commit; of a start, a bare commit",
-        goals=(Goal("10 steps, sync", 500), Goal("10 steps, async", 4_000), Goal("a start", 1.0)),
+        goals=(
+            Goal("10 steps, sync", 500),
+            Goal("10 steps, sync", 14, "dbos"),
+            *(Goal("10 steps, sync", 5, peer) for peer in OTHERS),
+            Goal("10 steps, async", 4_000),
+            Goal("10 steps, async", 100, "dbos"),
+            *(Goal("10 steps, async", 14, peer) for peer in OTHERS),
+            Goal("a start", 1.0),
+        ),
     ),
     "w3": Workload(
         "queues",
@@ -106,4 +122,3 @@ WORKLOADS: dict[str, Workload] = {
     "lanes": Workload("the store alone", "store", "bare commits", databases=("postgres",)),
 }
 MISSING = {"w13": "messages and streams are not in the product yet"}
-PEERS = ("dbos", "absurd", "procrastinate", "celery", "restate", "temporal")

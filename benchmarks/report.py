@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -62,23 +62,17 @@ class Report:
             return None
         return times_worse(value, other, key[1])
 
-    def verdict(self, key: Key) -> tuple[str, bool] | None:
-        """Say what the goal of a case is, and whether it is reached."""
+    def verdicts(self, key: Key) -> Iterator[tuple[str, bool]]:
+        """Say which goals a case has, and whether each is reached."""
         for goal in self.workload.goals:
-            if key[0].startswith(goal.case) and (judged := self._judged(key, goal)) is not None:
-                return judged
-        return None
+            if key[0].startswith(goal.case) and (value := self._judged(key, goal)) is not None:
+                more = goal.against not in {"", FLOOR} or (key[1] == RATE and not goal.against)
+                yield f"{'>=' if more else '<='} {goal.text}", value >= goal.limit if more else value <= goal.limit
 
-    def _judged(self, key: Key, goal: Goal) -> tuple[str, bool] | None:
-        value = self.value(key, OURS)
-        if value is None:
-            return None
-        if goal.against:
-            ratio = self.ratio(key, OURS)
-            return None if ratio is None else (f"at most {goal.limit:g} times the floor", ratio <= goal.limit)
-        if key[1] == RATE:
-            return f"at least {goal.limit:g}", value >= goal.limit
-        return f"at most {goal.limit:g}", value <= goal.limit
+    def _judged(self, key: Key, goal: Goal) -> float | None:
+        if not goal.against:
+            return self.value(key, OURS)
+        return self.ratio(key, OURS if goal.against == FLOOR else goal.against)
 
 
 def show(report: Report, console: Console) -> None:
@@ -88,16 +82,15 @@ def show(report: Report, console: Console) -> None:
     notes = [f"floor: {workload.floor}"] if workload.floor else []
     notes += [f"{subject}: {note}" for subject in report.subjects if (note := report.notes.get(subject))]
     table = Table(title=title, caption="\n".join(notes), title_justify="left", caption_justify="left")
-    for column in ("case", "unit"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("case", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
     for subject in report.subjects:
         table.add_column(subject, justify="right", no_wrap=True)
-    table.add_column("goal")
+    table.add_column("goal", no_wrap=True)
     for key in report.values:
         cells = [cell(report.value(key, subject), report.ratio(key, subject)) for subject in report.subjects]
-        verdict = report.verdict(key)
-        goal = "" if verdict is None else f"{verdict[0]}: {'met' if verdict[1] else 'missed'}"
-        table.add_row(*key, *cells, goal)
+        goals = (f"{text}: {'met' if met else 'missed'}" for text, met in report.verdicts(key))
+        table.add_row(*key, *cells, "\n".join(goals))
     if report.values:
         console.print(table)
     for sentence in report.missing:
@@ -143,7 +136,7 @@ def written(report: Report) -> dict[str, object]:
                 subject: {"median": report.value(key, subject), "times_worse": report.ratio(key, subject), "runs": runs}
                 for subject, runs in subjects.items()
             },
-            "goal": None if (verdict := report.verdict(key)) is None else {"text": verdict[0], "met": verdict[1]},
+            "goals": [{"goal": text, "met": met} for text, met in report.verdicts(key)],
         }
         for key, subjects in report.values.items()
     ]

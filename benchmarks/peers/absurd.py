@@ -206,7 +206,7 @@ def run(url: str) -> None:
 
 def w5(task: Task) -> Iterator[Figure]:
     prepare(task.url)
-    yield from observing.imports("import absurd_sdk", NAME)
+    yield from observing.imports(task, "import absurd_sdk", NAME)
     yield from observing.idle(task, [MODULE, "run", task.url], IDLE, NAME)
 
 

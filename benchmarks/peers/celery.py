@@ -98,7 +98,7 @@ def w3(task: Task) -> Iterator[Figure]:
 
 def w5(task: Task) -> Iterator[Figure]:
     """The worker and its processes; the commands of Redis are no statements, and are not counted."""
-    yield from observing.imports("import celery; celery.Celery()", NAME)
+    yield from observing.imports(task, "import celery; celery.Celery()", NAME)
     with broker(task), working(lambda: app.control.ping(timeout=0.5)) as pid:
         time.sleep(observing.SETTLE)
         for figure in observing.watched(task, pid, IDLE, NAME):

@@ -222,7 +222,7 @@ def w4(task: Task) -> Iterator[Figure]:
 
 def w5(task: Task) -> Iterator[Figure]:
     if task.database == "postgres":
-        yield from observing.imports("import dbos", NAME)
+        yield from observing.imports(task, "import dbos", NAME)
     yield from observing.idle(task, [MODULE, "run", task.url], IDLE, NAME)
 
 

@@ -127,4 +127,4 @@ def run(command: list[str]) -> None:
 
 def environment() -> dict[str, str]:
     """Give the environment of a peer's program: of this checkout, it can import `benchmarks` and nothing else."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}

@@ -103,7 +103,7 @@ def w5(task: Task) -> Iterator[Figure]:
             await app.schema_manager.apply_schema_async()
 
     asyncio.run(prepare())
-    yield from observing.imports("import procrastinate", NAME)
+    yield from observing.imports(task, "import procrastinate", NAME)
     yield from observing.idle(task, [MODULE, "run", task.url], IDLE, NAME)
 
 

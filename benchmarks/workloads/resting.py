@@ -38,8 +38,8 @@ class Queues(App):
 def w5(task: Task) -> Iterator[Figure]:
     """Import, idle, and idle before a full queue with a long line behind it."""
     if task.database == "postgres":
-        yield from observing.imports("pass", FLOOR)
-        yield from observing.imports("import operon")
+        yield from observing.imports(task, "pass", FLOOR)
+        yield from observing.imports(task, "import operon")
     idle = list(observing.idle(task, [MODULE, "run", task.url], IDLE))
     yield from idle
     if task.database == "postgres":

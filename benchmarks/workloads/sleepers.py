@@ -31,7 +31,7 @@ WARM = 300
 """Workflows before anything is measured: threads, connections and caches are no cost of sleepers."""
 PATIENCE = 300.0
 """Seconds until those that have not come are given up."""
-UNITS = {"s": "s", "mb": "MB", "threads": "threads", "us": "us", "each": "each", "n": "workflows"}
+UNITS = {"s": "s", "mb": "MB", "threads": "threads", "us": "us", "n": "workflows"}
 
 
 class Sleepers:
@@ -73,20 +73,19 @@ class Sleepers:
             await asyncio.sleep(0.1)
 
 
-@dataclass(slots=True)
-class Costs:
-    """What a process has spent since the last look."""
+def resident() -> float:
+    """Give the memory of this process, in MB, without what is only to be collected."""
+    gc.collect()
+    return observing.resident(os.getpid())
 
-    url: str
-    memory: float = field(default_factory=lambda: observing.resident(os.getpid()))
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What this process has taken until now."""
+
+    memory: float = field(default_factory=resident)
     threads: int = field(default_factory=threading.active_count)
     cpu: float = field(default_factory=time.process_time)
-    commits: int = 0
-
-    def __post_init__(self) -> None:
-        """Look at the server."""
-        gc.collect()
-        self.commits = transactions(self.url)
 
 
 def w7(task: Task) -> Iterator[Finding]:
@@ -116,14 +115,14 @@ async def measured(url: str, colour: str, count: int) -> dict[str, float]:
         await sleepers.put_to_sleep(colour, warm, datetime.fromtimestamp(time.time() + 3.0, UTC))
         await sleepers.awake(warm)
         sleepers.woken.clear()
-        before, begun = Costs(url), time.perf_counter()
+        before, begun = Costs(), time.perf_counter()
         due = time.time() + 4 + count / (1000 if colour == "async" else 500)
         await sleepers.put_to_sleep(colour, count, datetime.fromtimestamp(due, UTC))
-        asleep, rest = Costs(url), time.perf_counter() - begun
+        asleep, rest = Costs(), time.perf_counter() - begun
         await asyncio.sleep(due - time.time())
-        waking = Costs(url)
+        waking = Costs()
         await sleepers.awake(count)
-        ended, over = Costs(url), time.time() - due
+        ended, over = Costs(), time.time() - due
         times = sorted(at - due for _, at in sleepers.woken)
         often = Counter(key for key, _ in sleepers.woken)
         return {
@@ -135,21 +134,9 @@ async def measured(url: str, colour: str, count: int) -> dict[str, float]:
             "all_running_s": times[-1],
             "all_ended_s": over,
             "CPU_to_wake_us": (ended.cpu - waking.cpu) / count * 1e6,
-            "transactions_to_wake_each": (ended.commits - waking.commits) / count,
             "never_ran_n": count - len(often),
             "ran_twice_n": sum(1 for number in often.values() if number > 1) + claimed_again(url),
         }
-
-
-def transactions(url: str) -> int:
-    """Count the transactions that the server has seen."""
-    if not url.startswith("postgres"):
-        return 0
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute(
-            "select xact_commit from pg_stat_database where datname = current_database()"
-        ).fetchone()
-    return int(row[0]) if row else 0
 
 
 def claimed_again(url: str) -> int:
