@@ -66,6 +66,7 @@ class Run:
     rounds: int
     peers: tuple[Subject, ...]
     absent: tuple[Missing, ...]
+    notes: Mapping[str, str]
 
     def reports(self, name: str, kinds: tuple[str, ...]) -> Iterator[report.Report]:
         """Measure one workload on each database: us and the peers by turns, so that all see the same machine."""
@@ -73,8 +74,7 @@ class Run:
         for kind in workload.databases:
             if kind not in kinds:
                 continue
-            notes = {each: peer.note for each, peer in environments.PEERS.items()}
-            found = report.Report(name, workload, kind, notes=notes)
+            found = report.Report(name, workload, kind, notes=self.notes)
             for _ in range(self.rounds):
                 for subject, program in self._subjects(name, kind):
                     with self.databases.fresh(kind, logged=workload.logged) as url:
@@ -163,6 +163,7 @@ def main() -> None:
             given.rounds or (1 if given.quick else 3),
             subjects,
             tuple(it for it in found if isinstance(it, Missing)),
+            environments.notes(simulated=given.fsync_us is not None),
         )
         console.print("  ".join(f"{name} {value}" for name, value in known.items()), highlight=False)
         measure(run, given, known, console)

@@ -14,6 +14,8 @@ ONE_BY_ONE: Final = 2_000
 """At most so many are enqueued one by one; the rest of the line by thousands, where that can be done."""
 BATCH: Final = 1_000
 THREADS: Final = 8
+WARM_WAKES: Final = 3
+"""Wake-ups before those that are measured: the first one connects, and compiles."""
 
 MEANWHILE: Final = "a start awaited meanwhile"
 ENQUEUE: Final = "enqueue one by one"

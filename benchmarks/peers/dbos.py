@@ -28,6 +28,7 @@ from benchmarks.cases import (
     THREADS,
     WAKE,
     WARM,
+    WARM_WAKES,
     alone,
     many,
     resumed,
@@ -181,12 +182,12 @@ def w3(task: Task) -> Iterator[Figure]:
     with module(MODULE, "run", task.url) as worker:
         worker.line()
         took = []
-        for _ in range(task.size.wakes):
+        for _ in range(WARM_WAKES + task.size.wakes):
             time.sleep(0.05)
             asked = time.time()
             took.append((enqueue(client).get_result() - asked) * 1000)
-    yield p50(WAKE, took, NAME)
-    yield p99(WAKE, took, NAME)
+    yield p50(WAKE, took[WARM_WAKES:], NAME)
+    yield p99(WAKE, took[WARM_WAKES:], NAME)
     client.destroy()
 
 

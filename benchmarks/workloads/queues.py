@@ -13,7 +13,7 @@ import psycopg
 
 import operon
 from benchmarks.app import App
-from benchmarks.cases import DRAIN, ENQUEUE, ENQUEUE_MANY, ONE_BY_ONE, PATIENCE, WAKE
+from benchmarks.cases import DRAIN, ENQUEUE, ENQUEUE_MANY, ONE_BY_ONE, PATIENCE, WAKE, WARM_WAKES
 from benchmarks.children import module
 from benchmarks.databases import bare, batches
 from benchmarks.figures import FLOOR, RATE, Figure, p50, p99, rate, timed, until
@@ -80,7 +80,7 @@ def woken(task: Task) -> Iterator[Figure]:
     bench = App(task.url)
     with module("benchmarks.workloads.queues", "run", task.url) as worker, Client(task.url) as client:
         worker.line()
-        took = latencies(lambda: client.enqueue("line", bench.begun), task.size.wakes)
+        took = latencies(lambda: client.enqueue("line", bench.begun), WARM_WAKES + task.size.wakes)[WARM_WAKES:]
     yield p50(WAKE, took)
     yield p99(WAKE, took)
 

@@ -19,7 +19,7 @@ MODULES: Final = sorted((ROOT / "benchmarks").rglob("*.py"))
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
 
 
 @pytest.mark.usefixtures("modules")
