@@ -7,7 +7,6 @@ DEMO     := examples/shop/demo.py
 DATABASE ?= sqlite
 CRASH    := packages/operon/tests
 SIMULATE := packages/operon/tests/simulate.py
-BENCH    := $(wildcard benchmarks/*.py)
 WORKERS  ?= 3
 
 # PYTHON=/path/to/python3 overrides the search, UV= (empty) makes pip do the work even where uv is there.
@@ -51,8 +50,13 @@ fix: $(STAMP) ## Format, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(CHECKED) || true
 	$(BIN)/ruff format $(CHECKED)
 
-bench: $(STAMP) ## Measure: every program in benchmarks/, or BENCH=benchmarks/one.py
-	@for program in $(BENCH); do echo "── $$program"; $(BIN)/python "$$program" || exit 1; done
+# make bench [BENCH="w1 w2"] [PEERS=1 or PEERS="dbos absurd"] [QUICK=1] [SIZE="sleepers=5000 rates=200,1000"]
+#            [ROUNDS=3] [ON=postgres|sqlite] [DISK=/where/the/databases/are] [FSYNC_US=120]
+bench: $(STAMP) ## Measure, beside the database bare and, with PEERS=1, beside others; see docs/benchmarks.md
+	@PYTHONPATH=$(CURDIR)/packages/operon/src $(BIN)/python -m benchmarks $(BENCH) $(if $(QUICK),--quick) \
+		$(if $(SIZE),--size "$(SIZE)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ON),--database $(ON)) \
+		$(if $(DISK),--directory $(DISK)) $(if $(FSYNC_US),--fsync-us $(FSYNC_US)) \
+		$(if $(PEERS),--peers $(filter-out 1,$(PEERS)))
 
 demo: $(STAMP) ## Kill the shop in the middle of its orders, and show that all are done once (DATABASE=postgres)
 	@$(call script,$(DEMO) --database $(DATABASE))

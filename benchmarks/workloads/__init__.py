@@ -1,0 +1,1 @@
+"""The workloads, each a program of its own."""
