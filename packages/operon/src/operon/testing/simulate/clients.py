@@ -222,7 +222,7 @@ class Clients:
                 value = await handle
             finally:
                 self.waiting.remove(process)
-            if there is self._world.database.store.workflows.get(handle.id):
+            if there is not None and there is self._world.database.store.workflows.get(handle.id):
                 self._compare(handle.id, value)
         except NotFound as error:
             self._deleted(process, what, error)
