@@ -7,7 +7,7 @@ DEMO     := examples/shop/demo.py
 DATABASE ?= sqlite
 CRASH    := packages/operon/tests
 SIMULATE := packages/operon/tests/simulate.py
-WORKERS  ?= 3
+WORKERS  ?= 4
 
 # PYTHON=/path/to/python3 overrides the search, UV= (empty) makes pip do the work even where uv is there.
 PYTHON ?=
