@@ -7,7 +7,7 @@ DEMO     := examples/shop/demo.py
 DATABASE ?= sqlite
 CRASH    := packages/operon/tests
 SIMULATE := packages/operon/tests/simulate.py
-WORKERS  ?= 4
+WORKERS  ?= 3
 
 # PYTHON=/path/to/python3 overrides the search, UV= (empty) makes pip do the work even where uv is there.
 PYTHON ?=

@@ -41,6 +41,28 @@ def test_the_lease_is_renewed_while_a_claim_hangs(make: MakeApp, database: Stubb
         database.go.set()
 
 
+def test_what_is_claimed_while_a_start_takes_its_place_is_handed_back(make: MakeApp, database: Stubborn) -> None:
+    """It would wait here behind that, though it counts as running: another process may have a place for it."""
+    app, inside, go = make(threads=1, lease=60), threading.Event(), threading.Event()
+
+    @app.workflow
+    def flow() -> None:
+        inside.set()
+        assert go.wait(PATIENCE)
+
+    with app:
+        database.holds = lambda command: isinstance(command, Claim)
+        late = operon.start(flow.using(key="late", delay=0.01))
+        assert database.arrived.wait(PATIENCE)
+        first = operon.start(flow.using(key="first"))
+        assert inside.wait(PATIENCE)
+        database.go.set()
+        eventually(lambda: any(isinstance(it, HandBack) for it in database.asked))
+        assert operon.describe("late").status == "queued"
+        go.set()
+        operon.gather(first, late)
+
+
 def sleeper(app: Operon) -> Any:
     @app.workflow(name="sleeper")
     def flow(seconds: float) -> float:

@@ -299,7 +299,7 @@ class Executor:
 
     def _run_here(self, it: Claimed) -> Op[None]:
         function = self._engine.program.functions[it.row.name]
-        if not self._claiming or self._engine.reserve(function, it.row.nonce, inline=True) is None:
+        if not self._claiming or self._engine.reserve(function, it.row.nonce) is None:  # a start was faster
             yield from self.hand_back(Guard(it.row.id, it.row.claim))
             return
         self._engine.spawn(it, function)
