@@ -222,6 +222,18 @@ def test_only_what_is_mine_is_handed_back(world: World) -> None:
     assert (world.status("c"), world.status("foreign")) == ("waiting", "running")
 
 
+def test_what_is_handed_back_before_it_has_begun_is_no_attempt(world: World) -> None:
+    mine = world.enlist()
+    for key in ("begun", "unbegun"):
+        world.start(key)
+    assert sorted(world.claim(mine)) == ["begun", "unbegun"]
+    assert world.ask(HandBack(mine, (Guard("begun", 1),))) == 1
+    assert world.ask(HandBack(mine, (Guard("unbegun", 1),), unbegun=True)) == 1
+    assert (world.row("begun").attempts, world.row("unbegun").attempts) == (1, 0)
+    assert sorted(world.claim(mine)) == ["begun", "unbegun"]
+    assert (world.row("begun").attempts, world.row("unbegun").attempts) == (2, 1)
+
+
 def test_what_is_handed_back_late_takes_nothing_from_a_newer_claim(world: World) -> None:
     """A statement whose connection was lost may be carried out after its repetition, and after the next claim."""
     executor = world.enlist()

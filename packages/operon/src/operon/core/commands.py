@@ -248,6 +248,8 @@ class HandBack(Command[int], frozen=True):
 
     executor: int
     guards: tuple[Guard, ...] | None = None
+    unbegun: bool = False
+    """None of them has begun under this claim: it counts as no attempt."""
 
 
 class Rewind(Command[None], frozen=True):

@@ -221,9 +221,9 @@ class Executor:
         if self._claiming:
             yield from self._engine.cleaning.begin()
 
-    def hand_back(self, *claims: Guard) -> Op[None]:
+    def hand_back(self, *claims: Guard, unbegun: bool = False) -> Op[None]:
         """Return workflows that nobody here runs to the queue."""
-        yield from ask(HandBack(self.id, claims))
+        yield from ask(HandBack(self.id, claims, unbegun))
         self._engine.nudge()
 
     def _first_due(self) -> float | None:
@@ -300,7 +300,7 @@ class Executor:
     def _run_here(self, it: Claimed) -> Op[None]:
         function = self._engine.program.functions[it.row.name]
         if not self._claiming or self._engine.reserve(function, it.row.nonce) is None:  # a start was faster
-            yield from self.hand_back(Guard(it.row.id, it.row.claim))
+            yield from self.hand_back(Guard(it.row.id, it.row.claim), unbegun=True)
             return
         self._engine.spawn(it, function)
 

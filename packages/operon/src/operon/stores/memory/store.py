@@ -215,7 +215,7 @@ class MemoryStore:
             )
         weights = {it.row.id: Claimed(it.row, _history(it)).weight for it in ready if not it.row.fresh}
         over = {row.id: row.claim for row in excess((it.row for it in ready), weights, command.room)}
-        self.hand_back(c.HandBack(command.executor, tuple(Guard(*it) for it in over.items())))
+        self.hand_back(c.HandBack(command.executor, tuple(Guard(*it) for it in over.items()), unbegun=True))
         return tuple(Claimed(it.row, _history(it)) for it in ready if it.row.id not in over)
 
     def wake(self, command: c.Wake) -> int:
@@ -339,6 +339,7 @@ class MemoryStore:
         now = self.clock()
         for workflow in held:
             _end(workflow, Outcome(Status.QUEUED), now)
+            workflow.row = replace(workflow.row, attempts=workflow.row.attempts - command.unbegun)
         return len(held)
 
     def retire(self, command: c.Retire) -> None:

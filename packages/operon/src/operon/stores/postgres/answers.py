@@ -104,8 +104,7 @@ def _portion(session: Session, command: c.Claim, taken: list[WorkflowRow]) -> li
     weights = {row["workflow_id"]: row["weight"] for row in session.rows("weights", ids=heavy)} if heavy[1:] else {}
     over = {row.id: row.claim for row in excess(taken, weights, command.room)}
     if over:
-        ids, claims = [*over], [*over.values()]
-        session.rows("hand_back", executor=command.executor, ids=ids, claims=claims)
+        hand_back(session, c.HandBack(command.executor, tuple(Guard(*it) for it in over.items()), unbegun=True))
     return [row for row in taken if row.id not in over]
 
 
@@ -183,12 +182,13 @@ def hand_back(session: Session, command: c.HandBack) -> int:
     guards = command.guards
     ids = None if guards is None else [guard.workflow_id for guard in guards]
     claims = None if guards is None else [guard.claim for guard in guards]
-    return len(session.rows("hand_back", executor=command.executor, ids=ids, claims=claims))
+    unbegun = int(command.unbegun)
+    return len(session.rows("hand_back", executor=command.executor, ids=ids, claims=claims, unbegun=unbegun))
 
 
 def retire(session: Session, command: c.Retire) -> None:
     """Return all work to the queue, and leave."""
-    session.rows("hand_back", executor=command.executor, ids=None, claims=None)
+    hand_back(session, c.HandBack(command.executor))
     session.rows("retire", executor=command.executor)
 
 

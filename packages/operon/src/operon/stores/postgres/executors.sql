@@ -108,7 +108,9 @@ with mine as materialized (
         and (:ids::text[] is null or (id, claim) in (select * from unnest(:ids::text[], :claims::bigint[])))
     order by id for no key update skip locked
 )
-update operon.workflows w set status = 0, executor = null, ready_at = clock_timestamp(), output = null, error = null
+update operon.workflows w
+set status = 0, executor = null, ready_at = clock_timestamp(), output = null, error = null,
+    attempts = attempts - :unbegun::int
 from mine where w.id = mine.id
 returning w.id;
 

@@ -166,7 +166,7 @@ def _portion(db: Connection, command: c.Claim, taken: list[WorkflowRow], now: fl
     weights = dict(db.run("weights", ids=json.dumps(heavy)).fetchall()) if heavy[1:] else {}
     over = {row.id: row.claim for row in excess(taken, weights, command.room)}
     if over:
-        _hand_back(db, c.HandBack(command.executor, tuple(Guard(*it) for it in over.items())), now)
+        _hand_back(db, c.HandBack(command.executor, tuple(Guard(*it) for it in over.items()), unbegun=True), now)
     return [row for row in taken if row.id not in over]
 
 
@@ -232,7 +232,7 @@ def _take_over(db: Connection, command: c.TakeOver, now: float) -> int:
 def _hand_back(db: Connection, command: c.HandBack, now: float) -> int:
     guards = command.guards
     pairs = None if guards is None else json.dumps([(guard.workflow_id, guard.claim) for guard in guards])
-    return db.changes("hand_back", executor=command.executor, guards=pairs, now=now)
+    return db.changes("hand_back", executor=command.executor, guards=pairs, unbegun=int(command.unbegun), now=now)
 
 
 def _retire(db: Connection, command: c.Retire, now: float) -> None:

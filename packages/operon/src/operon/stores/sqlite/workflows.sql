@@ -134,7 +134,8 @@ returning *;
 update operon_workflows set cleanup_until = null, cleaner = null where id = :id and cleaner = :executor;
 
 -- hand_back: return to the queue what an executor runs, each under its claim; with no :guards, all it has
-update operon_workflows set status = 0, executor = null, ready_at = :now, output = null, error = null
+update operon_workflows
+set status = 0, executor = null, ready_at = :now, output = null, error = null, attempts = attempts - :unbegun
 where status = 1 and executor = :executor
   and (:guards is null or (id, claim) in (select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:guards)));
 
