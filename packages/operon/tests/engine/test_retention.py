@@ -280,7 +280,7 @@ def test_a_replay_has_the_result_of_a_stranger_whose_record_was_deleted(make: Ma
     def stranger(n: int) -> int:
         return n + 1
 
-    @app.workflow(name="flow")
+    @app.workflow(name="flow", keep=timedelta(days=1))
     def flow() -> tuple[int, int]:
         seen = start(stranger.using(key="s"), 1).result(), start(stranger, 2).result()
         calls.append(seen)
