@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from msgspec.structs import astuple
 from psycopg.errors import SerializationFailure
 
 from operon.core import sql
 from operon.core.commands import Advance, LaneCommand, Start
-from operon.core.rows import Advanced, Entry, NewWorkflow, Outcome, Park, Started, workflow_parameters
+from operon.core.rows import Advanced, Entry, NewWorkflow, Outcome, Park, Started
 from operon.core.states import Status, status_of
-from operon.stores.postgres.arrays import Pack, bigints, floats, ints, texts
+from operon.stores.postgres.columns import ENDED, FIELDS, Columns, end_values, start_parameters
 from operon.stores.postgres.session import BINARY, SQL, Row, Session, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from psycopg.pq.abc import PGresult
 
@@ -22,16 +23,7 @@ Answer: TypeAlias = Started | Advanced
 
 TURNS = 5
 """Once is enough, and twice when another commits in the middle of the statement."""
-COLUMNS: dict[str, Pack] = {
-    "op_op": ints, "op_claim": bigints, "entry_claim": bigints, "end_claim": bigints,
-    "end_cleaner": bigints,
-    "entry_op": ints, "entry_ordinal": ints, "entry_attempt": ints, "entry_after": floats, "entry_elapsed": floats,
-    "end_op": ints, "end_status": ints, "end_ready_at": floats,
-    "await_op": ints, "await_quiet": ints, "start_priority": ints,
-    "start_executor": bigints, "start_parent_claim": bigints, "start_nonce": bigints, "start_delay": floats,
-    "start_timeout": floats, "start_deadline": floats,
-}  # fmt: skip
-"""How the batch's columns are packed, those that are not text."""
+WRITTEN = Advanced(written=True)
 
 
 def perform(session: Session, commands: Sequence[LaneCommand], *, again: bool = False) -> list[Answer]:
@@ -41,17 +33,18 @@ def perform(session: Session, commands: Sequence[LaneCommand], *, again: bool = 
     """
     if len(commands) == 1 and not again and (answer := alone(session, commands[0])):
         return [answer]
-    answers: dict[int, Answer] = {}
-    for _ in range(TURNS):
-        missing = {op: command for op, command in enumerate(commands) if op not in answers}
-        batch = Batch(missing)
-        batch.send(session)
-        for op, command in missing.items():
-            if answer := batch.answer(session, op, command, again=again):
-                answers[op] = answer
-        if len(answers) == len(commands):
-            return [answers[op] for op in range(len(commands))]
-    raise SerializationFailure("others came in between, again and again")
+    answers = attempt(session, commands, again=again)
+    for _ in range(TURNS - 1):
+        if all(answers):
+            break
+        missing = [op for op, answer in enumerate(answers) if answer is None]
+        others = attempt(session, [commands[op] for op in missing], again=again)
+        for op, answer in zip(missing, others, strict=True):
+            answers[op] = answer
+    found = [answer for answer in answers if answer]
+    if len(found) < len(commands):
+        raise SerializationFailure("others came in between, again and again")
+    return found
 
 
 # ── Alone ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,34 +111,39 @@ def outcome(row: Row) -> Outcome:
 # ── In company ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Batch:
-    """Commands that go together, and what did not go through."""
+def attempt(session: Session, commands: Sequence[LaneCommand], *, again: bool) -> list[Answer | None]:
+    """Carry out commands in one statement, and say what came of each; None: it is to be sent once more."""
+    columns = Columns(commands)
+    result = send(session, columns)
+    if result.ntuples == 1:
+        # All went through, and nothing but the clock is told.
+        if not (columns.starts or columns.parks or columns.timed):
+            return [WRITTEN] * len(commands)
+        now = float(cell(result, 0, 3))
+        return [begun(command.row) if isinstance(command, Start) else done(command, now) for command in commands]
+    found = Found(result)
+    return [found.answer(session, op, command, again=again) for op, command in enumerate(commands)]
 
-    def __init__(self, commands: Mapping[int, LaneCommand]) -> None:
-        groups: dict[str, list[Row]] = {"op": [], "entry": [], "end": [], "await": [], "start": []}
-        rows: set[str] = set()
-        for op, command in commands.items():
-            if isinstance(command, Start):
-                groups["start"].append(start_parameters(command.row))
-                rows |= {command.row.parent.workflow_id} if command.row.parent else set()
-                continue
-            owner: Row = {"op": op, "workflow_id": command.workflow_id, "claim": command.claim}
-            awaits, quiet = (command.end.awaits, command.end.quiet) if isinstance(command.end, Park) else ((), ())
-            groups["op"].append(owner)
-            groups["entry"] += (owner | entry_parameters(entry) for entry in command.entries)
-            groups["end"] += (owner | end_parameters(end) for end in (command.end,) if end)
-            groups["await"] += (owner | {"id": key, "quiet": int(key in quiet)} for key in awaits)
-            rows |= {command.workflow_id, *awaits}
-        self.waits = bool(groups["await"])
-        self.ids = texts([*rows])
-        self.values = [self.ids, *(column(groups, name) for name in sql.parameters(SQL["batch"])[1:])]
 
-    def send(self, session: Session) -> None:
-        """Run the statement, and sort what it answers."""
-        if self.waits:
-            result = session.run_both(("lock_rows", [self.ids]), ("batch", self.values))
-        else:
-            result = session.run("batch", self.values, BINARY * len(self.values))
+def send(session: Session, columns: Columns) -> PGresult:
+    """Run the statement that suffices."""
+    ids = columns.ids()
+    values = [ids, *columns.all()]
+    if columns.awaits:
+        return session.run_both(("lock_rows", [ids]), ("batch", values))
+    return session.run("batch", values, BINARY * len(values))
+
+
+def done(command: Advance, now: float) -> Advanced:
+    """Say that an advance went through, at an instant."""
+    instants = tuple([now + entry.after for entry in command.entries if entry.after is not None])
+    return Advanced(written=True, parked=isinstance(command.end, Park), instants=instants)
+
+
+class Found:
+    """What did not go through, or had before."""
+
+    def __init__(self, result: PGresult) -> None:
         self.now = 0.0
         self.unstarted: set[str] = set()
         self.same: dict[tuple[int, str], str | None] = {}
@@ -170,7 +168,8 @@ class Batch:
             return fetch(session, command.row) if command.row.id in self.unstarted else begun(command.row)
         if op in self.refused:
             return verify(session, command) if again else Advanced(written=False)
-        may_stay = isinstance(command.end, Park) and command.end.awaits
+        end = command.end
+        may_stay = isinstance(end, Park) and end.awaits
         if op in self.lacking or (op in self.stayed and not may_stay):
             return None
         instants = tuple(
@@ -178,7 +177,7 @@ class Batch:
             for entry in command.entries
             if entry.after is not None
         )
-        return Advanced(written=True, parked=isinstance(command.end, Park) and op not in self.stayed, instants=instants)
+        return Advanced(written=True, parked=isinstance(end, Park) and op not in self.stayed, instants=instants)
 
 
 def fetch(session: Session, row: NewWorkflow) -> Started | None:
@@ -214,37 +213,14 @@ def verify(session: Session, command: Advance) -> Advanced:
 # ── Spelling ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def start_parameters(row: NewWorkflow) -> Row:
-    """Spell a new workflow."""
-    claim = row.parent.claim if row.parent else None
-    return {**workflow_parameters(row), "executor": row.executor, "parent_claim": claim}
-
-
 def entry_parameters(entry: Entry) -> Row:
     """Spell an entry."""
-    return {
-        "position": entry.position,
-        "ordinal": entry.ordinal,
-        "kind": entry.kind.value,
-        "name": entry.name,
-        "digest": entry.digest,
-        "output": entry.output,
-        "error": entry.error,
-        "child": entry.child,
-        "after": entry.after,
-        "elapsed": entry.elapsed,
-        "attempt": entry.attempt,
-        "version": entry.version,
-        "isolation": entry.isolation,
-    }
+    return dict(zip(FIELDS, astuple(entry), strict=False))
 
 
 def end_parameters(end: Outcome | Park) -> Row:
-    """Spell an end: a park is one too, to wait until an instant."""
-    if isinstance(end, Park):
-        return {"status": Status.WAITING.code, "output": None, "error": None, "ready_at": end.ready_at, "cleaner": None}
-    status = end.status.code
-    return {"status": status, "output": end.output, "error": end.error, "ready_at": None, "cleaner": end.cleaner}
+    """Spell an end."""
+    return dict(zip(ENDED, end_values(end), strict=True))
 
 
 def plain(name: str, parameters: Row) -> tuple[Values, list[int]]:
@@ -252,12 +228,6 @@ def plain(name: str, parameters: Row) -> tuple[Values, list[int]]:
     values = [parameters[key] for key in sql.parameters(SQL[name])]
     spelled = [None if value is None else str(value).encode() for value in values]
     return cast("Values", spelled), [int(isinstance(value, str)) for value in values]
-
-
-def column(groups: Mapping[str, Iterable[Row]], name: str) -> bytes:
-    """Pack one column of a group: `entry_name` is each entry's name."""
-    group, _, key = name.partition("_")
-    return COLUMNS.get(name, texts)([row[key] for row in groups[group]])
 
 
 def optional(result: PGresult, line: int, column: int) -> str | None:
