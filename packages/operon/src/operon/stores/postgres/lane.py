@@ -23,7 +23,10 @@ PARTS = 16
 SETTINGS = {
     **INDEXED,
     "lock_timeout": LOCK_TIMEOUT,
+    "plan_cache_mode": "force_generic_plan",
 }
+"""A batch of a few commands looks cheaper than what a plan for all batches takes into account, so the server would plan
+each anew, which takes longer than to carry it out; and every plan is the same, by the index."""
 
 
 class PostgresLane:
