@@ -13,7 +13,7 @@ from operon.stores.postgres.session import INDEXED, Address, Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from operon.stores.postgres.lanes import Ticket
+    from operon.stores.postgres.lanes import Settle, Ticket
     from operon.stores.postgres.patience import Patience
 
 LOCK_TIMEOUT, LOCK_TIMEOUT_APART = "100ms", "3ms"
@@ -37,56 +37,57 @@ class PostgresLane:
         self.patience = patience
         self.session = Session(Address(conninfo, "lane", SETTINGS))
 
-    def carry(self, tickets: Sequence[Ticket]) -> Sequence[Ticket]:
+    def carry(self, tickets: Sequence[Ticket], settle: Settle) -> Sequence[Ticket]:
         """Settle tickets, all in one commit if possible; give back those that met a lock and were alone with it."""
-        error = self._try(self.session, tickets)
+        error = self._try(self.session, tickets, settle)
         if error is None:
             return ()
         fault = faults.fault(error)
         if fault in (Fault.LOST, Fault.AGAIN) or len(tickets) == 1:
-            return self._refuse(tickets, error)
+            return self._refuse(tickets, error, settle)
         self.session.configure("lock_timeout", LOCK_TIMEOUT_APART)
-        locked = self._carry_apart(tickets)
+        locked = self._carry_apart(tickets, settle)
         self.session.configure("lock_timeout", LOCK_TIMEOUT)
         return locked
 
-    def carry_patiently(self, ticket: Ticket) -> None:
+    def carry_patiently(self, ticket: Ticket, settle: Settle) -> None:
         """Settle a ticket on a connection of its own, however long a lock is held."""
         settings = {**SETTINGS, "lock_timeout": f"{self.patience.seconds}s"}
         address = replace(self.session.address, purpose="patient", settings=settings)
         with closing(Session(address)) as session:
-            if error := self._try(session, [ticket]):
-                ticket.settle(error=faults.explain(error, self.where))
+            if error := self._try(session, [ticket], settle):
+                settle([ticket], [faults.explain(error, self.where)])
 
     def close(self) -> None:
         """Disconnect."""
         self.session.close()
 
-    def _carry_apart(self, tickets: Sequence[Ticket]) -> Sequence[Ticket]:
+    def _carry_apart(self, tickets: Sequence[Ticket], settle: Settle) -> Sequence[Ticket]:
         """Carry parts of a batch, and parts of those that fail."""
         size = -(-len(tickets) // PARTS)
         locked: list[Ticket] = []
         for start in range(0, len(tickets), size):
             part = tickets[start : start + size]
-            if error := self._try(self.session, part):
-                locked += self._refuse(part, error) if len(part) == 1 else self._carry_apart(part)
+            if error := self._try(self.session, part, settle):
+                alone = len(part) == 1
+                locked += self._refuse(part, error, settle) if alone else self._carry_apart(part, settle)
         return locked
 
-    def _refuse(self, tickets: Sequence[Ticket], error: Exception) -> Sequence[Ticket]:
+    def _refuse(self, tickets: Sequence[Ticket], error: Exception, settle: Settle) -> Sequence[Ticket]:
         """Settle with an error; but what met a lock is given back."""
         if faults.fault(error) is Fault.LOCKED:
             return tickets
-        for ticket in tickets:
-            ticket.settle(error=faults.explain(error, self.where))
+        settle(tickets, [faults.explain(error, self.where) for _ in tickets])
         return ()
 
-    def _try(self, session: Session, tickets: Sequence[Ticket]) -> Exception | None:
+    def _try(self, session: Session, tickets: Sequence[Ticket], settle: Settle) -> Exception | None:
         """Carry out tickets in one commit and settle them; give the error that no trying again has helped."""
         failure: Exception | None = None
+        commands = [ticket.command for ticket in tickets]
         for _ in self.patience.tries():
             try:
-                again = any(ticket.again for ticket in tickets)
-                answers = writes.perform(session, [ticket.command for ticket in tickets], again=again)
+                again = [ticket for ticket in tickets if ticket.again]
+                answers = writes.perform(session, commands, again=bool(again))
             except Exception as error:
                 failure = error
                 fault = faults.fault(error)
@@ -97,7 +98,6 @@ class PostgresLane:
                 elif fault is not Fault.AGAIN:
                     return failure
             else:
-                for ticket, answer in zip(tickets, answers, strict=True):
-                    ticket.settle(answer)
+                settle(tickets, answers)
                 return None
         return failure

@@ -10,16 +10,21 @@ from collections import deque
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Condition, Lock, Thread
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from operon.core.commands import LaneCommand, Start
+from operon.errors import StoreError
 from operon.promises import Promise
 from operon.stores.postgres import faults
 from operon.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from operon.stores.postgres.writes import Answer
+
+Settle: TypeAlias = "Callable[[Sequence[Ticket], Sequence[Answer | StoreError]], None]"
+"""How a lane says what came of tickets; each part of a batch once, as soon as it is committed."""
 LARGEST = 256
 """Commands a commit: more would keep the others waiting."""
 INBOX = 4096
@@ -28,54 +33,47 @@ PATIENTS = 8
 """Commands that wait for locked rows at the same time, each on a connection of its own."""
 
 
-class Ticket:
-    """A command that waits for its answer, and whoever waits with it."""
+class Ticket(Promise[Any]):
+    """A command that waits for its answer, and the future of that."""
 
-    __slots__ = ("again", "answer", "command", "error", "future", "key", "leading", "mail", "settled")
-
-    def __init__(self, command: LaneCommand, future: Future[Any] | None = None) -> None:
+    def __init__(self, command: LaneCommand, mail: SimpleQueue[Lane | None] | None = None) -> None:
+        super().__init__()
         self.command = command
         self.key = command.row.id if isinstance(command, Start) else command.workflow_id
-        self.future = future
+        self.mail = mail
+        """For a thread that waits: a lane to work, or None once there is an answer."""
         self.again = False
         """It may have been committed by a connection that was lost."""
         self.leading = False
         """Its thread works a lane or has been handed one, or is gone; it is to be handed no other."""
-        self.settled = False
-        self.answer: Any = None
-        self.error: BaseException | None = None
-        self.mail: SimpleQueue[Lane | None] = SimpleQueue()
-        """For a thread that waits: a lane to work, or None once there is an answer."""
+        self.under_way = False
 
-    def settle(self, answer: Any = None, error: BaseException | None = None) -> None:
+    def settle(self, answer: Answer | StoreError) -> None:
         """Give the answer to whoever waits for it."""
-        self.answer, self.error, self.settled = answer, error, True
-        if self.future is None:
-            self.mail.put(None)
-        elif error is None:
-            self.future.set_result(answer)
+        if isinstance(answer, StoreError):
+            self.set_exception(answer)
         else:
-            self.future.set_exception(error)
+            self.set_result(answer)
+        if self.mail is not None:
+            self.mail.put(None)
 
 
-def apart(tickets: Sequence[Ticket]) -> bool:
-    """Whether these commands of one workflow may go together: all of them only write, each elsewhere."""
-    written: list[str] = []
-    for command in (ticket.command for ticket in tickets):
-        if isinstance(command, Start) or command.end or not command.entries:
-            return False
-        written += [entry.position for entry in command.entries]
-    return len(written) == len(set(written))
+def written(command: LaneCommand) -> set[str] | None:
+    """The positions that a command writes; None unless it does nothing else."""
+    if isinstance(command, Start) or command.end or not command.entries:
+        return None
+    positions = {entry.position for entry in command.entries}
+    return positions if len(positions) == len(command.entries) else None
 
 
 class Lane(Protocol):
     """One connection, and how to carry out commands on it."""
 
-    def carry(self, tickets: Sequence[Ticket]) -> Sequence[Ticket]:
+    def carry(self, tickets: Sequence[Ticket], settle: Settle) -> Sequence[Ticket]:
         """Settle tickets; give back those that meet a lock, to be carried by `Lanes` where they hold up nobody."""
         ...
 
-    def carry_patiently(self, ticket: Ticket) -> None:
+    def carry_patiently(self, ticket: Ticket, settle: Settle) -> None:
         """Settle a ticket on a connection of its own, however long a lock is held."""
         ...
 
@@ -91,7 +89,8 @@ class Lanes:
         self._lanes = lanes
         self._free = list(lanes)
         self._waiting: deque[Ticket] = deque()
-        self._busy: set[str] = set()
+        self._busy: dict[str, int] = {}
+        """How many commands of a workflow are under way."""
         self._mutex = Lock()
         self._changed = Condition(self._mutex)
         self._work: SimpleQueue[Lane | None] = SimpleQueue()
@@ -101,22 +100,28 @@ class Lanes:
 
     def ask(self, command: LaneCommand) -> Any:
         """Answer a command, working a lane while one is free or handed to this thread."""
-        ticket = Ticket(command)
-        lane = self._enter(ticket)
-        while not ticket.settled:
-            if lane := lane or ticket.mail.get():
+        mail: SimpleQueue[Lane | None] = SimpleQueue()
+        ticket = Ticket(command, mail)
+        lane = self._enter((ticket,))
+        while not ticket.done():
+            if lane := lane or mail.get():
                 self._lead(lane, ticket)
                 lane = None
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.answer
+        return ticket.result()
 
     def submit(self, command: LaneCommand) -> Future[Any]:
         """Answer a command on a thread of ours."""
-        future: Promise[Any] = Promise()
-        if lane := self._enter(Ticket(command, future)):
+        ticket = Ticket(command)
+        if lane := self._enter((ticket,)):
             self._put_to_work(lane)
-        return future
+        return ticket
+
+    def submit_many(self, commands: Iterable[LaneCommand]) -> Sequence[Future[Any]]:
+        """Answer commands on a thread of ours, in one commit where they may go together."""
+        tickets = [Ticket(command) for command in commands]
+        if lane := self._enter(tickets):
+            self._put_to_work(lane)
+        return tickets
 
     def close(self) -> None:
         """Settle what has entered, and disconnect."""
@@ -133,35 +138,37 @@ class Lanes:
         for lane in self._lanes:
             lane.close()
 
-    def _enter(self, ticket: Ticket) -> Lane | None:
+    def _enter(self, tickets: Sequence[Ticket]) -> Lane | None:
+        """Get in line; give a free lane to be worked, unless who is under way keeps these waiting."""
         with self._mutex:
             while len(self._waiting) >= INBOX and not self._closed:
                 self._changed.wait()
             if self._closed:
                 raise faults.closed()
-            self._waiting.append(ticket)
-            ticket.leading = bool(self._free)
-            return self._free.pop() if self._free else None
+            self._waiting.extend(tickets)
+            if not self._free or not [ticket for ticket in tickets if ticket.key not in self._busy]:
+                return None
+            tickets[0].leading = True
+            return self._free.pop()
 
     def _lead(self, lane: Lane, own: Ticket | None) -> None:
         """Work a lane until my own ticket is settled, or nothing is left."""
         while batch := self._take(lane, own):
             locked: Sequence[Ticket] = ()
             try:
-                locked = lane.carry(batch)
+                locked = lane.carry(batch, self._settle)
             except BaseException:
                 # An interrupt in the thread that works for others: whatever it may have committed is asked for again.
-                self._return([ticket for ticket in batch if not ticket.settled])
+                self._return(batch)
                 self._give(lane)
                 raise
             for ticket in locked:
-                self._patients.call(self._carry_patiently, lane, ticket)
-            self._clear(batch, locked)
+                self._patients.call(lane.carry_patiently, ticket, self._settle)
 
     def _take(self, lane: Lane, own: Ticket | None) -> list[Ticket]:
         """Take the next batch; none when the lane has gone to another, or there is nothing to do."""
         with self._mutex:
-            batch = self._fill() if own is None or not own.settled else []
+            batch = self._fill() if self._waiting and (own is None or not own.done()) else []
             if batch:
                 self._changed.notify_all()
             else:
@@ -172,25 +179,66 @@ class Lanes:
 
     def _fill(self) -> list[Ticket]:
         """Take from the inbox who may go together: one command of a workflow, or several that only write, elsewhere."""
+        waiting, busy = self._waiting, self._busy
+        batch = [waiting.popleft() for _ in range(min(len(waiting), LARGEST))]
+        keys = {ticket.key for ticket in batch}
+        if len(keys) == len(batch) and busy.keys().isdisjoint(keys):
+            busy.update(dict.fromkeys(keys, 1))
+        else:
+            waiting.extendleft(reversed(batch))
+            batch = self._choose()
+        for ticket in batch:
+            ticket.under_way = True
+        return batch
+
+    def _choose(self) -> list[Ticket]:
+        """Fill a batch where some have to wait for others."""
         batch: list[Ticket] = []
         skipped: list[Ticket] = []
-        together: dict[str, list[Ticket]] = {}
+        together: dict[str, set[str] | None] = {}
+        """What the batch writes of each workflow; None: nothing more of it may go along."""
         while self._waiting and len(batch) < LARGEST:
             ticket = self._waiting.popleft()
-            key = ticket.key
+            key, mine = ticket.key, written(ticket.command)
             if key not in self._busy:
-                self._busy.add(key)
-                together[key] = [ticket]
-                batch.append(ticket)
-            elif key in together and apart([*together[key], ticket]):
-                together[key].append(ticket)
-                batch.append(ticket)
+                together[key] = mine
+            elif mine and (theirs := together.get(key)) and theirs.isdisjoint(mine):
+                theirs |= mine
             else:
                 # Whatever comes behind it has to wait for it.
-                together.pop(key, None)
+                together[key] = None
                 skipped.append(ticket)
+                continue
+            self._busy[key] = self._busy.get(key, 0) + 1
+            batch.append(ticket)
         self._waiting.extendleft(reversed(skipped))
         return batch
+
+    def _settle(self, tickets: Sequence[Ticket], answers: Sequence[Answer | StoreError]) -> None:
+        """Let the next commands of these workflows go ahead, and then tell who waits: he may have one."""
+        pairs = zip(tickets, answers, strict=True)
+        try:
+            with self._mutex:
+                self._clear(tickets)
+                if self._waiting and self._free:
+                    self._pass_on(self._free.pop())
+            for ticket, answer in pairs:
+                ticket.settle(answer)
+        finally:
+            # After an interrupt, the others.
+            for ticket, answer in pairs:
+                ticket.settle(answer)
+
+    def _clear(self, tickets: Iterable[Ticket]) -> None:
+        """Note that commands are no longer under way; the mutex is held."""
+        busy = self._busy
+        for ticket in tickets:
+            if ticket.under_way:
+                ticket.under_way = False
+                left = busy.pop(ticket.key) - 1
+                if left:
+                    busy[ticket.key] = left
+        self._changed.notify_all()
 
     def _pass_on(self, lane: Lane) -> None:
         """Give a lane to the first who waits, if he is a thread, or to a worker; the mutex is held."""
@@ -198,7 +246,7 @@ class Lanes:
         if ready is None:
             self._free.append(lane)
             self._changed.notify_all()
-        elif ready.future is None and not ready.leading:
+        elif ready.mail is not None and not ready.leading:
             ready.leading = True
             ready.mail.put(lane)
         else:
@@ -209,27 +257,13 @@ class Lanes:
             self._pass_on(lane)
 
     def _return(self, tickets: Sequence[Ticket]) -> None:
-        """Put tickets back, first in the line."""
+        """Put back, first in the line, what is not settled."""
         with self._mutex:
+            self._clear(tickets)
             for ticket in reversed(tickets):
-                ticket.again, ticket.leading = True, True
-                self._waiting.appendleft(ticket)
-                self._busy.discard(ticket.key)
-
-    def _clear(self, done: Sequence[Ticket], locked: Sequence[Ticket] = ()) -> None:
-        """Let the next command of these workflows go ahead, except where one still waits for a lock."""
-        with self._mutex:
-            self._busy.difference_update(ticket.key for ticket in done)
-            self._busy.update(ticket.key for ticket in locked)
-            self._changed.notify_all()
-            if self._waiting and self._free:
-                self._pass_on(self._free.pop())
-
-    def _carry_patiently(self, lane: Lane, ticket: Ticket) -> None:
-        try:
-            lane.carry_patiently(ticket)
-        finally:
-            self._clear([ticket])
+                if not ticket.done():
+                    ticket.again, ticket.leading = True, True
+                    self._waiting.appendleft(ticket)
 
     def _put_to_work(self, lane: Lane) -> None:
         if len(self._workers) < len(self._lanes):
