@@ -123,6 +123,11 @@ class Lanes:
             self._put_to_work(lane)
         return tickets
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for a lane."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """Settle what has entered, and disconnect."""
         with self._mutex:
