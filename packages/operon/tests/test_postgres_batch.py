@@ -42,11 +42,14 @@ class Lab:
 
     world: World
     url: str
+    writes_beside: bool = False
+    """The bystander has an entry too, so that where the others only write, `records` carries them."""
 
     def perform(self, *commands: LaneCommand) -> list[writes.Answer]:
         """Carry out commands in one batch; a bystander keeps it from being a single one."""
+        entries = (step("1"),) if self.writes_beside else ()
         with closing(Session(Address(self.url, "test", SETTINGS))) as session:
-            return writes.perform(session, [*commands, Advance("bystander", 1)])[:-1]
+            return writes.perform(session, [*commands, Advance("bystander", 1, entries)])[:-1]
 
     @contextmanager
     def under_way(self, *commands: LaneCommand, stopped_by: str) -> Generator[Callable[[], list[writes.Answer]]]:
@@ -119,6 +122,26 @@ def a_recorded_position_stays_as_it_is(lab: Lab) -> None:
     world.write(world.run("w"), step("1", output="first"))
     answers = lab.perform(Advance("w", 1, (step("1", output="second"), step("2")), SUCCESS))
     assert (answers, world.positions(), world.status()) == ([Advanced(written=False)], ["1"], "running")
+
+
+def a_recorded_position_keeps_company_out(lab: Lab) -> None:
+    """A command that would write another thing there writes nothing else either."""
+    world = lab.world
+    world.write(world.run("w"), step("1", output="first"))
+    answers = lab.perform(Advance("w", 1, (step("1", output="second"), step("2"))))
+    assert (answers, world.positions()) == ([Advanced(written=False)], ["1"])
+
+
+def a_record_that_is_too_new_to_be_seen_wins(lab: Lab) -> None:
+    """It commits while the batch waits for its lock: newer than the batch's snapshot, so the batch is sent again."""
+    world = lab.world
+    guard = world.run("w")
+    with lab.transaction() as user:
+        user.execute(pyformat(SQL["record"]).encode(), record_parameters(guard, step("1", output="the user's")))
+        with lab.under_way(Advance("w", 1, (step("1"),)), stopped_by="transactionid") as finish:
+            user.commit()
+            answers = finish()
+    assert answers == [Advanced(written=False)]
 
 
 def no_outcome_without_its_record(lab: Lab) -> None:
@@ -201,6 +224,24 @@ MUTANTS: dict[str, tuple[Callable[[Lab], None], str, str]] = {
     ),
     "starts unsorted": (keys_are_inserted_in_one_order, 'order by id collate "C"\n    on conflict', "on conflict"),
 }
+RECORDS: dict[str, tuple[Callable[[Lab], None], str, str]] = {
+    "the lock is dropped": MUTANTS["the lock is dropped"],
+    "the fence is dropped": (
+        an_old_claim_writes_nothing,
+        "where (workflow_id, claim) not in (select id, claim from locked where status = 1)\n        or op in",
+        "where op in",
+    ),
+    "a position may be written twice": (
+        a_recorded_position_keeps_company_out,
+        *MUTANTS["a position may be written twice"][1:],
+    ),
+    "what is lacking is not told": (
+        a_record_that_is_too_new_to_be_seen_wins,
+        "union all select 'lacking', op, null, null from lacking\n",
+        "",
+    ),
+}
+"""Of the statement that only writes."""
 LAWS = [*dict.fromkeys(law for law, _, _ in MUTANTS.values()), a_branch_may_write_beside_another]
 
 
@@ -215,6 +256,24 @@ def test_law_needs_every_word(lab: Lab, mutant: str, monkeypatch: pytest.MonkeyP
     assert words in SQL["batch"]
     monkeypatch.setitem(SQL, "batch", SQL["batch"].replace(words, others))
     with pytest.raises((AssertionError, psycopg.errors.DeadlockDetected)):
+        law(lab)
+
+
+@pytest.mark.parametrize(
+    "law", [*(law for law, _, _ in RECORDS.values()), a_branch_may_write_beside_another], ids=lambda law: law.__name__
+)
+def test_law_holds_for_records(lab: Lab, law: Callable[[Lab], None]) -> None:
+    lab.writes_beside = True
+    law(lab)
+
+
+@pytest.mark.parametrize("mutant", RECORDS)
+def test_law_needs_every_word_for_records(lab: Lab, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    law, words, others = RECORDS[mutant]
+    assert words in SQL["records"]
+    monkeypatch.setitem(SQL, "records", SQL["records"].replace(words, others))
+    lab.writes_beside = True
+    with pytest.raises(AssertionError):
         law(lab)
 
 

@@ -72,6 +72,43 @@ def test_what_cannot_be_packed_is_refused_by_every_way() -> None:
 def test_columns_are_in_the_statements_order() -> None:
     expected = [f"{group}_{name}" for group, names in columns.GROUPS.items() for name in names]
     assert list(sql.parameters(SQL["batch"])) == ["ids", *expected]
+    of_entries = len(columns.GROUPS["entry"])
+    assert list(sql.parameters(SQL["records"])) == ["ids", *expected[:of_entries]]
+
+
+def test_records_are_written_in_the_words_of_the_batch() -> None:
+    """A rule that is changed in one of the two statements is changed in the other."""
+    batch = {part.partition(" as ")[0]: part for part in SQL["batch"].split("\n), ")}
+    parts = SQL["records"].partition("\n)\nselect")[0].split("\n), ")
+    names = [part.partition(" as ")[0] for part in parts]
+    assert names == ["with locked", "clock", "entry", "known", "refused", "written", "lacking"]
+    assert [part for name, part in zip(names, parts, strict=True) if name != "refused" and part != batch[name]] == []
+    assert {*SQL["records"].splitlines()} - {*SQL["batch"].splitlines()} == {
+        "    where (workflow_id, claim) not in (select id, claim from locked where status = 1)"
+    }
+
+
+@pytest.mark.parametrize(
+    ("commands", "only"),
+    [
+        ([Advance("a", 1, (step("1"),)), Advance("b", 1, (step("1"), step("2")))], True),
+        ([Advance("a", 1, (step("1"),)), Advance("b", 1)], False),
+        ([Advance("a", 1, (step("1"),), SUCCESS)], False),
+        ([Advance("a", 1, (step("1"),)), start("b")], False),
+        ([start("b")], False),
+    ],
+    ids=["entries", "bare", "end", "beside a start", "start"],
+)
+def test_what_only_writes_is_known(commands: list[LaneCommand], *, only: bool) -> None:
+    assert Columns(commands).only_entries == only
+
+
+def test_every_row_that_is_depended_on_is_locked() -> None:
+    commands = [Advance("a", 1, (step("1"),)), Advance("b", 1, (step("1"), step("2")))]
+    assert Columns(commands).ids() in {texts(["a", "b"]), texts(["b", "a"])}
+    assert Columns(commands[:1]).ids() == texts(["a"])
+    others: list[LaneCommand] = [start("c", parent=Guard("p", 1)), Advance("a", 1, (step("1"),), Park(None, ("x",)))]
+    assert len(Columns(others).ids()) == len(texts(["a", "x", "p"]))
 
 
 def test_entries_are_taken_apart_in_the_order_of_their_fields() -> None:

@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, Pack]] = {
 }  # fmt: skip
 """The statement's parameters: what comes of entries, of advances, and so on, each with how it is packed."""
 NOTHING = {name: [pack(()) for pack in columns.values()] for name, columns in GROUPS.items()}
+KEY = list(GROUPS["entry"]).index("workflow_id")
 AFTER = list(GROUPS["entry"]).index("after")
 in_order = itemgetter(*START)
 
@@ -70,6 +71,8 @@ class Columns:
                 self._entries += entries
             if command.end is not None:
                 self._end(owner, command.end)
+        self._alike = self._owners == self._ops
+        """Each advance has one entry: what is said of advances and of entries is the same."""
         columns = [*zip(*self._owners, strict=True), *zip(*map(astuple, self._entries), strict=True)]
         self.timed = bool(columns) and columns[AFTER].count(None) < len(self._entries)
         """Whether an entry records the store's clock."""
@@ -78,7 +81,7 @@ class Columns:
     @property
     def only_entries(self) -> bool:
         """Whether nothing is to be done but to write entries, one of each command at least."""
-        return not (self.starts or self.ends) and {*self._ops} == {*self._owners}
+        return not (self.starts or self.ends) and (self._alike or {*self._ops} == {*self._owners})
 
     def _end(self, owner: Owner, end: Outcome | Park) -> None:
         self.ends.append((*owner, *end_values(end)))
@@ -89,6 +92,8 @@ class Columns:
 
     def ids(self) -> bytes:
         """Pack the keys of all rows that the commands depend on."""
+        if self._alike and not (self.starts or self.awaits):
+            return self.entry[KEY]
         rows = {key for _, key, _ in self._ops}
         rows.update(row[2] for row in self.awaits)
         rows.update(row.parent.workflow_id for row in self.starts if row.parent)
@@ -96,8 +101,7 @@ class Columns:
 
     def all(self) -> list[bytes]:
         """Pack every group, in the statement's order."""
-        alike = self._ops == self._owners
-        op = self.entry[: len(OP)] if alike else packed("op", zip(*self._ops, strict=True))
+        op = self.entry[: len(OP)] if self._alike else packed("op", zip(*self._ops, strict=True))
         starts = [in_order(start_parameters(row)) for row in self.starts]
         groups = (
             self.entry,

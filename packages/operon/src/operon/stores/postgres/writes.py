@@ -128,6 +128,8 @@ def attempt(session: Session, commands: Sequence[LaneCommand], *, again: bool) -
 def send(session: Session, columns: Columns) -> PGresult:
     """Run the statement that suffices."""
     ids = columns.ids()
+    if columns.only_entries:
+        return session.run("records", [ids, *columns.entry], BINARY * (1 + len(columns.entry)))
     values = [ids, *columns.all()]
     if columns.awaits:
         return session.run_both(("lock_rows", [ids]), ("batch", values))
