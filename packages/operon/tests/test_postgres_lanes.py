@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 import psycopg
 import pytest
 
 from children import PATIENCE
 from conformance.world import SUCCESS, World, start, step, together
-from operon.core.commands import Advance, LaneCommand, Load
+from operon.core.commands import Advance, Command, LaneCommand, Load
 from operon.core.rows import Guard, Park, record_parameters, workflow_parameters
 from operon.core.sql import pyformat
 from operon.errors import StoreError, StoreUnavailable
 from operon.stores.postgres import PostgresStore, writes
+from operon.stores.postgres.lane import PostgresLane
+from operon.stores.postgres.lanes import Ticket
+from operon.stores.postgres.patience import Patience
 from operon.stores.postgres.session import Session
 from relaying import Relay
 
@@ -57,6 +61,32 @@ def test_a_park_that_awaits_is_one_round_trip(postgres_url: str) -> None:
             before = relay.trips
             world.end(Guard(key, 1), Park(None, ("child",)))
         assert relay.trips - before == 1
+
+
+def test_the_server_plans_no_statement_anew(world: World, postgres_url: str) -> None:
+    """Neither for small batches nor for large ones: to plan takes longer than to carry out."""
+    executor = world.enlist()
+    guards = [world.run(f"w{n}", executor=executor) for n in range(20)]
+    with closing(PostgresLane(postgres_url, postgres_url, Patience(PATIENCE))) as lane:
+        for turn in range(1, 9):
+            for some in (guards[:3], guards):
+                tickets = [Ticket(Advance(it.workflow_id, 1, (step(f"{turn}{len(some)}"),))) for it in some]
+                assert not lane.carry(tickets, lambda them, answers: [*map(Ticket.settle, them, answers)])
+                assert all(ticket.result(PATIENCE).written for ticket in tickets)
+        (planned,) = lane.session.connection.execute("select sum(custom_plans) as number from pg_prepared_statements")
+    assert planned["number"] == 0
+
+
+def test_what_is_submitted_at_once_is_answered_in_its_order(world: World) -> None:
+    """What may not ride in a lane goes its own way, and the rest with it."""
+    store = world.store
+    assert isinstance(store, PostgresStore)
+    executor = world.enlist()
+    starts = [start(f"w{n}", executor=executor) for n in range(3)]
+    assert [future.result(PATIENCE).created for future in store.submit_many(starts)] == [True] * 3
+    commands: list[Command[Any]] = [Advance("w0", 1, (step("1"),)), Load("w1"), Advance("w2", 2)]
+    written, loaded, refused = (future.result(PATIENCE) for future in store.submit_many(commands))
+    assert (written.written, loaded, refused.written) == (True, (), False)
 
 
 def test_branches_of_one_workflow_are_committed_together(world: World) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from operon.stores.postgres.writes import Answer
 
-Settle: TypeAlias = "Callable[[Sequence[Ticket], Sequence[Answer | StoreError]], None]"
+Settle: TypeAlias = "Callable[[Sequence[Ticket], Sequence[Answer | StoreError]], object]"
 """How a lane says what came of tickets; each part of a batch once, as soon as it is committed."""
 LARGEST = 256
 """Commands a commit: more would keep the others waiting."""
