@@ -15,6 +15,7 @@ from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+import counting
 from children import joined
 from databases import Databases
 from operon.core import host as hosts
@@ -22,7 +23,7 @@ from operon.embedded import Binaries, Postgres, discover
 from surroundings import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SOURCES = Path(__file__).parents[1] / "src"
 
@@ -58,11 +59,11 @@ def connect_faster(url: str) -> None:
         connection.execute(sql.SQL("alter role postgres password {}").format(password))
 
 
-def serve(binaries: Binaries | None, *, fsync: bool) -> Iterator[Postgres]:
+def serve(binaries: Binaries | None, *, fsync: bool, settings: Mapping[str, str] | None = None) -> Iterator[Postgres]:
     """Run a server in a directory that is removed afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="operon-postgres-"))
     try:
-        with Postgres(directory, binaries=binaries, fsync=fsync) as server:
+        with Postgres(directory, binaries=binaries, fsync=fsync, settings=settings) as server:
             if server.binaries.major >= 16:
                 connect_faster(server.url)
             yield server
@@ -98,6 +99,12 @@ def postgres() -> Iterator[Postgres]:
 def durable_postgres() -> Iterator[Postgres]:
     """A real server that syncs every commit to the disk, as in production."""
     yield from serve(chosen(), fsync=True)
+
+
+@pytest.fixture(scope="session")
+def counting_postgres() -> Iterator[Postgres]:
+    """A real server that logs every statement, and does nothing by itself."""
+    yield from serve(chosen(), fsync=False, settings=counting.SETTINGS)
 
 
 @pytest.fixture(scope="session")

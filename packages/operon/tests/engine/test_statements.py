@@ -1,11 +1,15 @@
-"""What the work costs on Postgres, counted from the server's own log."""
+"""What the work costs on Postgres, counted: statements, round trips, commits, and those of them that write.
+
+None of it depends on how fast the machine is. Who needs fewer writes it down here.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from itertools import count
+import threading
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -13,7 +17,8 @@ import pytest
 from msgspec.structs import replace
 
 import operon
-from children import eventually
+from children import PATIENCE, eventually
+from counting import Till
 from operon import Operon
 from operon.core.commands import KeepSchedule, Schedules
 from operon.core.timetable import Template
@@ -21,81 +26,78 @@ from operon.embedded import Postgres
 from operon.engine.executor import BEATS_A_LEASE
 from operon.engine.settings import Settings
 
-_marks = count()
-STATEMENT = re.compile(r"LOG:\s+(?:statement|execute [^:]*): (.*)")
-
-
-@pytest.fixture(scope="module")
-def logging_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A server that logs every statement it executes."""
-    directory = tmp_path_factory.mktemp("logged") / "data"
-    with Postgres(directory, settings={"log_statement": "all"}, fsync=False) as server:
-        yield server
-
-
-class Log:
-    """The statements that a server executed while something was done."""
-
-    def __init__(self, server: Postgres) -> None:
-        self._server = server
-        self._file = server.log
-        self.statements: list[str] = []
-
-    @contextmanager
-    def counted(self) -> Generator[None]:
-        start = self._mark("begin")
-        yield
-        end = self._mark("end")
-        text = self._file.read_text("utf-8").replace("\n\t", " ")
-        between = text[text.index(start) + len(start) : text.rindex("LOG:", 0, text.index(end))]
-        self.statements = [found[1] for found in STATEMENT.finditer(between) if "mark:" not in found[1]]
-
-    def _mark(self, name: str) -> str:
-        mark = f"mark:{name}:{next(_marks)}:"
-        with psycopg.connect(self._server.url, autocommit=True) as connection:
-            connection.execute(f"select '{mark}'".encode())
-        for _ in range(1000):
-            if self._file.exists() and mark in self._file.read_text("utf-8"):
-                return mark
-        raise AssertionError("the log never showed the mark")
+RARE = {"configure", "erase", "forget", "strip", "stripped", "prune_executors", "prune_admissions"}
+"""What a connection costs once, and what is swept once a minute."""
+WARM = 7
+"""After so many times a statement is prepared on its connection, which costs a round trip once."""
 
 
 @pytest.fixture
-def log(logging_postgres: Postgres) -> Log:
-    return Log(logging_postgres)
-
-
-@pytest.fixture
-def app(logging_postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[Operon]:
-    server = logging_postgres
-    name = re.sub(r"\W+", "_", request.node.name).lower()
-    made = Operon("app", database=server.create_database(name), lease=3600.0)
+def till(counting_postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[Till]:
+    made = Till(counting_postgres, re.sub(r"\W+", "_", request.node.name).lower()[:60])
     yield made
     made.close()
 
 
+@pytest.fixture
+def app(till: Till) -> Iterator[Operon]:
+    made = Operon("app", database=till.url, lease=3600.0, grace=0.05)
+    yield made
+    made.close()
+
+
+def steps_alone(steps: int) -> tuple[str, ...]:
+    return ("start", *["write"] * (steps - 1), "write_and_finish") if steps else ("start", "finish")
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
 @pytest.mark.parametrize("steps", [0, 1, 10])
-def test_a_workflow_of_n_steps_costs_n_plus_2_commits_at_most(app: Operon, log: Log, steps: int) -> None:
-    """Alone, a workflow of N plain steps is at most N + 2 statements and commits; a peer needs 8 + 10 N."""
+def test_a_workflow_of_n_steps_is_n_plus_1_commits(app: Operon, till: Till, steps: int, colour: str) -> None:
+    """Alone, each is one statement and one round trip; a peer needs 8 + 10 N statements. Without steps it is two."""
 
     @app.step
     def one(n: int) -> int:
+        return n
+
+    @app.step
+    async def aone(n: int) -> int:
         return n
 
     @app.workflow
     def flow() -> int:
         return sum(one(n) for n in range(steps))
 
+    @app.workflow
+    async def aflow() -> int:
+        return sum([await aone(n) for n in range(steps)])
+
+    def act() -> None:
+        till.ended(operon.start(flow if colour == "sync" else aflow).id)
+
     with app:
-        flow()
-        with log.counted():
-            flow()
-    assert len(log.statements) == max(2, steps + 1), log.statements
-    assert not [it for it in log.statements if it.lower().startswith(("begin", "commit"))]
+        act()
+        cost = till.least(act)
+    assert cost.statements == steps_alone(steps)
+    assert cost.sums == (len(steps_alone(steps)),) * 4
 
 
-def test_a_transaction_costs_one_statement_more_than_the_users(app: Operon, log: Log) -> None:
-    """In a workflow, and alone: begin, the user's statements, one of ours, commit."""
+def test_a_start_is_one_commit(app: Operon, till: Till) -> None:
+    gate = threading.Event()
+
+    @app.workflow
+    def flow() -> None:
+        assert gate.wait(PATIENCE)
+
+    with app:
+        operon.start(flow)
+        cost = till.least(lambda: operon.start(flow))
+        gate.set()
+    assert cost.statements == ("start",)
+    assert cost.sums == (1, 1, 1, 1)
+
+
+def test_a_transaction_costs_one_statement_more_than_the_users(app: Operon, till: Till) -> None:
+    """In a workflow, and alone: begin, the user's statements, one of ours, commit; alone it is one commit in all."""
 
     @app.transaction
     def add(tx: psycopg.Connection[Any]) -> int:
@@ -107,95 +109,214 @@ def test_a_transaction_costs_one_statement_more_than_the_users(app: Operon, log:
         return add() + add()
 
     with app:
-        add()
-        flow()
-        with log.counted():
-            add()
-        assert kinds(log) == ["begin", "users", "ours", "commit"], log.statements
-        with log.counted():
+        for _ in range(WARM):
             flow()
-    assert kinds(log) == ["ours", *["begin", "users", "ours", "commit"] * 2, "ours"], log.statements
+            add()
+        alone, within = till.least(add), till.least(flow)
+    assert kinds(*alone.statements) == ["begin", "users", "settle", "commit"]
+    assert alone.sums == (4, 4, 1, 1)
+    assert kinds(*within.statements) == ["start", *["begin", "users", "record", "commit"] * 2, "finish"]
+    assert within.sums == (10, 10, 4, 4)
 
 
-SLEEPER = {
-    "start": "with parent as",
-    "write": "insert into operon.steps",
-    "end": "update operon.workflows set status = $1",
-    "claim": "with picked as",
-    "load": "from operon.steps where workflow_id = any",
-}
+def kinds(*statements: str) -> list[str]:
+    return [
+        "users" if "users" in it else it.split(maxsplit=1)[0].rstrip(";") if it.startswith(("begin", "commit")) else it
+        for it in statements
+    ]
 
 
-def test_a_sleeper_costs_one_claim_and_its_journal_more(logging_postgres: Postgres, log: Log) -> None:
-    """Started, asleep, parked: three statements. Due: one claim, one journal, the end; no claim because it slept."""
-    server = logging_postgres
-    app = Operon("app", database=server.create_database("sleeper"), lease=3600.0, grace=0.05)
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_child_is_three_commits_more(app: Operon, till: Till, colour: str) -> None:
+    """Its start, its parent's note of it, its end; the note of what it returned rides with its parent's end.
+
+    Were the note of it in the commit of its start, there would be one less.
+    """
+
+    @app.workflow
+    def child() -> int:
+        return 1
+
+    @app.workflow
+    async def achild() -> int:
+        return 1
+
+    @app.workflow
+    def parent() -> int:
+        return child()
+
+    @app.workflow
+    async def aparent() -> int:
+        return await achild()
+
+    def act() -> None:
+        till.ended(operon.start(parent if colour == "sync" else aparent).id)
+
+    with app:
+        act()
+        cost = till.least(act)
+    assert cost.counts == Counter(start=2, write=1, finish=1, write_and_finish=1)
+    assert cost.sums == (5, 5, 5, 5)
+
+
+SLEEPERS = 5
+
+
+def test_a_sleeper_costs_one_claim_and_its_journal_more(app: Operon, till: Till) -> None:
+    """Started, asleep, parked: three commits. Due: one claim, one journal, the end; no claim because it slept.
+
+    And what the heartbeat finds that is sent when it is due, maybe before the claim: that it is, and that it runs.
+    """
 
     @app.workflow
     def flow() -> None:
-        operon.sleep(0.3)
+        operon.sleep(0.2)
+
+    def act() -> None:
+        for _ in range(SLEEPERS):
+            till.ended(operon.start(flow).id)
 
     with app:
-        operon.start(flow).result(20)
-        with log.counted():
-            operon.start(flow).result(20)
-    text = [re.sub(r"\s+", " ", it.lower()) for it in log.statements]
-    counted = {name: sum(mark in it for it in text) for name, mark in SLEEPER.items()}
-    assert counted.pop("claim") <= 2, "one by its own clock, and one because the heartbeat says that it is due"
-    assert counted == {"start": 1, "write": 1, "end": 2, "load": 1}, text
+        act()
+        counts = till.cost(act).counts
+    once = {"start": 1, "write": 1, "finish": 2, "load": 1}
+    looks = {"claim": 2, "beat": 1, "running": 1, "look": 1, "find": 1}
+    """The first of the claims by its own clock, the other because the heartbeat says that it is due."""
+    assert {name: counts[name] for name in once} == {name: SLEEPERS * each for name, each in once.items()}
+    assert all(counts[name] <= (SLEEPERS + 1) * most for name, most in looks.items()), counts
+    assert not counts.keys() - once.keys() - looks.keys() - RARE
 
 
-def kinds(log: Log) -> list[str]:
-    return [kind(statement.lower()) for statement in log.statements]
+ITEMS = 20
 
 
-def kind(statement: str) -> str:
-    if statement.startswith(("begin", "commit")):
-        return statement.split(maxsplit=1)[0].rstrip(";")
-    return "users" if "users" in statement else "ours"
+def test_an_item_of_a_queue_is_admitted_by_itself(app: Operon, till: Till) -> None:
+    """Two commits for the item, one for its admission; and looks at the queue, which write nothing.
 
-
-def test_an_idle_process_issues_one_statement_a_heartbeat(logging_postgres: Postgres, log: Log) -> None:
-    """Nothing to do costs nothing but the heartbeat, which is three seconds: with 20 queues and 20 schedules, too.
-
-    A schedule that is due, and that nobody here can fire, is among them.
+    It would be enough to look once: it is looked again when the item ends, and when its process hears its own word.
     """
-    server = logging_postgres
-    app = Operon("app", database=server.create_database("idle"), lease=1.0)
-    assert Settings().ttl / BEATS_A_LEASE >= 1
-    for n in range(20):
-        app.queue(f"queue {n}", concurrency=n + 1)
+    queue = app.queue("line", concurrency=5)
 
     @app.workflow
     def flow() -> int:
         return 1
 
-    for n in range(20):
-        app.schedule(f"{n} 0 1 1 *", name=f"schedule {n}")(flow)
+    def act() -> None:
+        for _ in range(ITEMS):
+            till.ended(operon.enqueue(queue, flow).id)
 
     with app:
+        act()
+        cost = till.least(act, 3)
+    looks = 3 * ITEMS + 3
+    assert (cost.counts["start"], cost.counts["finish"]) == (ITEMS, ITEMS)
+    assert cost.counts["shout"] <= ITEMS + 1
+    assert max(cost.counts[name] for name in ("claim", "admit", "opening")) <= looks, cost.counts
+    assert not cost.counts.keys() - {"start", "finish", "claim", "admit", "opening", "shout"} - RARE
+    assert cost.writes <= 3 * ITEMS + cost.counts["shout"] + 1
+
+
+def test_a_hundred_steps_at_once_are_few_commits(app: Operon, till: Till) -> None:
+    """The first result goes at once, the others together; a commit more for the end, unless it rides with them.
+
+    Where the commit of the first is faster than the others are, there is one more; two would be enough.
+    """
+
+    @app.step
+    async def one(n: int) -> int:
+        return n
+
+    @app.workflow
+    async def flow() -> int:
+        return sum(await asyncio.gather(*[one(n) for n in range(100)]))
+
+    def act() -> None:
+        till.ended(operon.start(flow).id)
+
+    with app:
+        act()
+        cost = till.least(act)
+    assert cost.counts["start"] == 1
+    assert len(cost.statements) <= 5, cost.statements
+    assert cost.sums == (len(cost.statements),) * 4
+
+
+# ── What goes on by itself ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def beating(till: Till) -> Iterator[Operon]:
+    made = Operon("app", database=till.url, lease=1.0)
+    yield made
+    made.close()
+
+
+def beats(till: Till) -> int:
+    return int(till.ask("select sum(beat) from operon.executors")[0])
+
+
+def beat_on(till: Till, number: int) -> int:
+    """Wait for so many heartbeats more."""
+    wanted = beats(till) + number
+    return int(eventually(lambda: (seen := beats(till)) >= wanted and seen, f"{number} heartbeats"))
+
+
+def test_a_heartbeat_is_three_seconds() -> None:
+    """So what a heartbeat costs, it costs 20 times a minute."""
+    assert Settings().ttl / BEATS_A_LEASE >= 3
+
+
+def test_an_idle_process_issues_one_statement_a_heartbeat(beating: Operon, till: Till) -> None:
+    """Nothing to do costs nothing but the heartbeat: with 20 queues and 20 schedules, too.
+
+    A schedule that is due, and that nobody here can fire, is among them.
+    """
+    for n in range(20):
+        beating.queue(f"queue {n}", concurrency=n + 1)
+
+    @beating.workflow
+    def flow() -> int:
+        return 1
+
+    for n in range(20):
+        beating.schedule(f"{n} 0 1 1 *", name=f"schedule {n}")(flow)
+
+    with beating:
         flow()
-        host = app.host
+        host = beating.host
         assert host is not None
         (row,) = host.store.ask(Schedules("schedule 7"))
         plan = replace(row.plan, name="of another app", call=Template("elsewhere", "{}"))
         assert host.store.ask(KeepSchedule(replace(row, plan=plan, next_at=1.0, turn=1)))
-        launched = _beats(server)
-        beats = eventually(lambda: (seen := _beats(server)) >= launched + 2 and seen, "what a launch leaves behind")
-        with log.counted():
-            eventually(lambda: _beats(server) >= beats + 5, "five heartbeats")
-        now = _beats(server)
-        own = [
-            it for it in log.statements if "operon.executors" in it and "beat" in it and "select sum(beat)" not in it
-        ]
-        rest = [it for it in log.statements if it not in own and "select sum(beat)" not in it]
-    assert not rest
-    assert len(own) <= now - beats + 1
-    assert operon.__name__ == "operon"
+        before = beat_on(till, 2)
+        cost = till.cost(lambda: beat_on(till, 5))
+        after = beats(till)
+    assert set(cost.statements) == {"beat"}
+    assert len(cost.statements) <= after - before + 1
+    assert cost.commits == cost.writes == len(cost.statements)
 
 
-def _beats(server: Postgres) -> int:
-    with psycopg.connect(server.database_url("idle"), autocommit=True) as connection:
-        row = connection.execute("select sum(beat) from operon.executors").fetchone()
-    assert row is not None
-    return int(row[0])
+def test_a_full_queue_with_a_line_is_looked_at_once_a_heartbeat(beating: Operon, till: Till) -> None:
+    """The heartbeat says that somebody stands in line, not that there is room: so it is looked, in three statements.
+
+    Of those one writes, for it locks the queue to count what runs: twice the commits of an idle process.
+    """
+    queue = beating.queue("line", concurrency=1)
+    gate, begun = threading.Event(), threading.Event()
+
+    @beating.workflow
+    def flow() -> None:
+        begun.set()
+        assert gate.wait(PATIENCE)
+
+    with beating:
+        for _ in range(10):
+            operon.enqueue(queue, flow)
+        assert begun.wait(PATIENCE)
+        before = beat_on(till, 2)
+        cost = till.cost(lambda: beat_on(till, 5))
+        most = beats(till) - before + 1
+        gate.set()
+    assert cost.counts.keys() == {"beat", "claim", "admit", "opening"}
+    assert max(cost.counts.values()) <= most, cost.counts
+    assert cost.writes <= 2 * most
