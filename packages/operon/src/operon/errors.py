@@ -137,7 +137,7 @@ class WorkflowCancelled(WorkflowFailure):
 
 
 class WorkflowHeld(WorkflowFailure):
-    """The workflow waits for a person to decide: resume, retry, fork or cancel it."""
+    """The workflow waits for a person to decide: to cancel it, or to delete it and start it again."""
 
 
 class WorkflowTimedOut(WorkflowFailure):

@@ -68,7 +68,7 @@ class WorkflowRecord:
     output: Any
     error: BaseException | None
     attempts: int
-    """How often it was claimed."""
+    """How often it was claimed: to begin, after each wait that left the process, and after each takeover."""
     executor: int | None
     """Who runs it, or ran it last when it ended; None while nobody does."""
     version: str
@@ -129,12 +129,14 @@ class StepRecord:
     status: Status
     """What goes on is running, or waiting: a sleep, or a step between two attempts."""
     output: Any
+    """What it gave; None for a child, whose own record has its result."""
     error: BaseException | None
     """Its error; while it goes on, that of the attempt before."""
     started_at: datetime | None
     ended_at: datetime | None
     """None while it goes on."""
     attempt: int
+    """Which try of a step this is, from 1 on."""
     child: str | None
     version: str
     ready_at: datetime | None = None
@@ -148,6 +150,7 @@ class Context:
     workflow_id: str | None
     step: str | None
     attempt: int
+    """Which try of a step this is, from 1 on; always 1 in a body, and in a transaction, however often that is run."""
     idempotency_key: str
     """The same at every attempt of a step: give it to the service that you call."""
     user: str | None

@@ -17,6 +17,7 @@ from children import PATIENCE, ran
 from engine.conftest import MakeApp
 from operon import Operon, Routes
 from operon.app.declarations import Workflow
+from operon.core.ids import checked
 from operon.errors import (
     BadValue,
     DeclarationError,
@@ -355,6 +356,11 @@ def test_options_of_a_call_are_refused_before_anything_is_recorded(app: Operon, 
         with pytest.raises(error, match=next(iter(options)).removesuffix("s")):
             flow.using(**options)
         assert operon.count() == 0
+
+
+def test_an_empty_key_is_said_to_be_empty() -> None:
+    with pytest.raises(InvalidId, match=r"^A key has 1 to 255 characters, and this one has none\.$"):
+        checked("")
 
 
 def test_options_of_a_step_are_checked(app: Operon) -> None:

@@ -15,7 +15,7 @@ from engine.stubborn import Stubborn
 from operon import Operon, aio
 from operon.core import context
 from operon.core.commands import Beat, Bury, Claim, Command, HandBack, Start
-from operon.errors import StoreUnavailable
+from operon.errors import StoreUnavailable, WorkflowHeld
 
 T = TypeVar("T")
 
@@ -295,7 +295,9 @@ def test_what_kills_its_processes_is_held_and_the_others_go_on(make: MakeApp, da
     app, body = program()
     with app:
         eventually(lambda: operon.describe("w").status == "held")
-        assert "taken over 1 times" in str(operon.describe("w").error)
+        assert "taken over once" in str(operon.describe("w").error)
+        with pytest.raises(WorkflowHeld, match=r"beside that\. Cancel it, or delete it and start it again\.$"):
+            operon.retrieve("w").result(PATIENCE)
         assert operon.start(body, deadly=False).result(PATIENCE) == "fine"
         go.set()
     assert len(begun) == 2

@@ -194,10 +194,10 @@ class Durable(Declaration, Generic[P, R_co]):
             delay: seconds until it may begin.
             priority: in a queue only: higher is sooner; a level is worth a minute of waiting.
             partition: in a queue only: whose share of it: partitions are served in turn.
-            dedupe: a key that is free again once the run has ended.
-            on_duplicate: when the key or the dedupe is taken: "join" that run if it is the same call (KeyConflict if
-                not), take "first" whatever is there, "reject" with Duplicate, or "replace" who has the dedupe: cancel
-                it and start anew, in one commit.
+            dedupe: a key that is free again once the run has ended; of one run in the database, whatever its function.
+            on_duplicate: when the key or the dedupe is taken; without either it means nothing. "join" that run if it is
+                the same call (KeyConflict if not), take "first" whatever is there, "reject" with Duplicate, or
+                "replace" who has the dedupe: cancel it and start anew, in one commit.
             attributes: labels to find it by; JSON values.
             user: on whose behalf; children inherit it.
             roles: the user's roles.

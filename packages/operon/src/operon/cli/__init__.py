@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "workflows": "Look at workflows, start and cancel them.",
     "queues": "Look at queues, pause and resume them, change their limits.",
     "schedules": "Look at schedules, pause and resume them, run them now or for a time gone by.",
-    "executors": "See the processes that run workflows.",
+    "executors": "See the processes that have launched an app; one whose lease is below zero is silent, or dead.",
     "postgres": "Run a real Postgres for development, in .operon/postgres.",
 }
 INTERRUPTED: Final = 130

@@ -1,4 +1,4 @@
-"""`operon executors`: the processes that run workflows."""
+"""`operon executors`: the processes that have launched an app, those that run nothing included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from operon.core.records import at
 
 
 def command(*, database: Database = None, app: App = None, json: bool = False) -> None:
-    """List the processes that run workflows, living ones first.
+    """List the processes that have launched an app, living ones first; a dead one lives until another takes its lease.
 
     Args:
         json: Print JSON.

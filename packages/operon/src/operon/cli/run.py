@@ -57,7 +57,7 @@ def command(
         http: With --no-http, only the engine runs.
         paused: Serve, start and wait, but run no workflow here.
         queues: Run only these queues, and what is in no queue.
-        drain: Seconds that what runs is given to come to a safe point; the process ends within two more.
+        drain: Seconds that what runs is given to come to a safe point; then the process ends, whatever keeps it.
     """
     if workers < 1:
         raise Complaint("--workers is at least 1.")

@@ -79,7 +79,9 @@ class Described(Struct, frozen=True):
 
 
 def steps(host: Host, workflow_id: str) -> Op[list[StepRecord]]:
-    """List a workflow's operations: those recorded, in the order in which they were completed, and what goes on.
+    """List a workflow's operations: those recorded, in the order in which they were completed, and what waits.
+
+    A step or transaction in its first attempt is not listed before it is recorded.
 
     Raises:
         NotFound: no workflow has this id; RecordDeleted, one of its kind: it had ended, and its record was deleted.

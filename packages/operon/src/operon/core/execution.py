@@ -138,7 +138,7 @@ def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
         run.die(
             Divergence(
                 f"{run.id}: the code ended before it asked for {leftover.kind} {leftover.name!r}, which the journal "
-                f"has at position {leftover.position}. Bring the old code back, or fork the workflow."
+                f"has at position {leftover.position}. Bring the old code back, or others will be held, too."
             )
         )
     if isinstance(run.dead, Divergence | NotDeserializable | NotInWorkflow | StoreError):

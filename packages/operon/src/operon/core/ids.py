@@ -26,7 +26,9 @@ def checked(key: str, what: str = "A key", error: type[OperonError] = InvalidId)
     """
     if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
         raise error(f"{what} is a text, and {shown(key)} is a {type(key).__name__}; write str(...).")
-    if not 0 < len(key) <= LONGEST:
+    if not key:
+        raise error(f"{what} has 1 to {LONGEST} characters, and this one has none.")
+    if len(key) > LONGEST:
         raise error(f"{what} has 1 to {LONGEST} characters, and this one has {len(key)}: {shown(key[:40])}…")
     for at, character in enumerate(key):
         if ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000:

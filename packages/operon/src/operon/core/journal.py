@@ -383,7 +383,7 @@ def _divergence(run: Run, entry: Entry, kind: Kind, name: str) -> Divergence:
     what = "other arguments" if (entry.kind, entry.name) == (kind, name) else f"{kind} {name!r}"
     return Divergence(
         f"{run.id}: at position {entry.position} the journal has {entry.kind} {entry.name!r}, and the code now asks "
-        f"for {what}. The workflow is held: bring the old code back, or fork it from before this position."
+        f"for {what}. The workflow is held; bring the old code back, or others that are as far will be, too."
     )
 
 

@@ -122,8 +122,8 @@ def rebuilt(
         return None, WorkflowCancelled(f"{workflow_id} was cancelled.", workflow_id)
     if outcome.status is not Status.HELD:
         return None, StillRunning(_still(workflow_id))
-    why = reason(host, outcome.error)
-    return None, WorkflowHeld(f"{workflow_id} is held: {why} Resume, retry, fork or cancel it.", workflow_id)
+    why = reason(host, outcome.error).removesuffix(".")
+    return None, WorkflowHeld(f"{workflow_id} is held: {why}. Cancel it, or delete it and start it again.", workflow_id)
 
 
 def reason(host: Host, error: str | None) -> str:
