@@ -34,9 +34,12 @@ union all (
     select
         nonce, status, output, error, name, digest, id,
         case when erased > 0 then extract(epoch from ended_at)::float8 end as erased
-    from operon.workflows
-    where (id = :id::text or (dedupe = :dedupe::text and status < 4)) and not exists (select from made)
-    order by id <> :id::text limit 1
+    from (
+        select 1 as place, * from operon.workflows where id = :id::text
+        union all select 2, * from operon.workflows where dedupe = :dedupe::text and status < 4
+    ) as there
+    where not exists (select from made)
+    order by place limit 1
 );
 
 -- started: what has this id, and whether its would-be parent still runs under its claim
@@ -48,9 +51,11 @@ select
     w.nonce, w.status, w.output, w.error, w.name, w.digest, w.id,
     case when w.erased > 0 then extract(epoch from w.ended_at)::float8 end as erased
 from (values (1)) as one left join lateral (
-    select * from operon.workflows
-    where id = :id::text or (dedupe = :dedupe::text and status < 4)
-    order by id <> :id::text limit 1
+    select * from (
+        select 1 as place, * from operon.workflows where id = :id::text
+        union all select 2, * from operon.workflows where dedupe = :dedupe::text and status < 4
+    ) as there
+    order by place limit 1
 ) as w on true;
 
 -- write: append one entry while the claim holds; no row when it does not, or the position is taken

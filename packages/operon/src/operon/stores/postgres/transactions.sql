@@ -71,6 +71,8 @@ returning id;
 
 -- joined: what has this id already, or else this dedupe
 select name, digest, status, id, case when erased > 0 then extract(epoch from ended_at)::float8 end as erased
-from operon.workflows
-where id = :id::text or (dedupe = :dedupe::text and status < 4)
-order by id <> :id::text limit 1;
+from (
+    select 1 as place, * from operon.workflows where id = :id::text
+    union all select 2, * from operon.workflows where dedupe = :dedupe::text and status < 4
+) as there
+order by place limit 1;
