@@ -249,6 +249,9 @@ class Parker:
     def now(self) -> float:
         return time.monotonic()
 
+    def executes(self, workflow_id: str) -> bool:
+        return workflow_id == "here"
+
     def quietly(self, run: Run, call: Any) -> None:
         del run
         call()

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
-from msgspec import json
+from msgspec import Struct, json
 from msgspec.structs import replace
 
 from operon.core import context
@@ -150,9 +150,7 @@ def result(
     handle: Handle[R_co],
     timeout: float | timedelta | None,
     begun: Begun | None = None,
-    *,
-    then: tuple[str, ...] = (),
-    fail_fast: bool = True,
+    following: Following | None = None,
 ) -> Op[R_co]:
     """Wait for a workflow; in another workflow this is an operation of its own, and leaves no record but its order.
 
@@ -161,14 +159,14 @@ def result(
         handle: of the workflow.
         timeout: seconds, or a timedelta; None waits for ever.
         begun: what was begun for the caller: it runs here, in the place of the caller.
-        then: which workflows the caller will wait for next, one after the other.
-        fail_fast: he will not, once one of them has failed.
+        following: what the caller will wait for next.
     """
     limit = None if timeout is None else seconds(timeout, "timeout")
     branch = context.current()
     if branch is None:
         until = None if limit is None else host.now() + limit
-        return handle.decode((yield from _known(begun)) or (yield from ended(host, Wait(None, until, (handle.id,)))))
+        wait = Wait(None, until, (handle.id,))
+        return handle.decode((yield from _known(begun)) or (yield from ended(host, wait, following)))
     run = branch.run
     run.check()
     until = None if limit is None else (yield from alarm(host, branch, "timeout", limit))
@@ -182,8 +180,9 @@ def result(
     blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
 
     def final() -> Op[Outcome]:
+        then, fail_fast = ((), True) if following is None else (following.ids, following.fail_fast)
         awaited = Wait(run, until, (handle.id,), then=then, fail_fast=fail_fast)
-        outcome = (yield from _known(begun)) or (yield from ended(host, awaited))
+        outcome = (yield from _known(begun)) or (yield from ended(host, awaited, following))
         if outcome.status is Status.HELD or outcome.erased is not None:
             handle.decode(outcome)
         return outcome
@@ -240,13 +239,38 @@ def erased(workflow_id: str, outcome: Outcome) -> RecordDeleted:
     )
 
 
-def ended(host: Host, wait: Wait) -> Op[Outcome]:
+class Following(Struct):
+    """What a caller will wait for next, one after the other: so as many are looked at at once."""
+
+    ids: tuple[str, ...]
+    fail_fast: bool
+    """He will not, once one of them has failed."""
+    over: dict[str, Outcome]
+    """Those that were seen to have ended."""
+    far: int = 8
+    """How many of them are looked at together: more where that paid the last time."""
+
+    def look(self, host: Host, workflow_id: str) -> Op[Outcome | None]:
+        """Look at a workflow, and at what follows that does not run here."""
+        if workflow_id not in self.over:
+            after = (it for it in self.ids[: self.far] if it not in self.over and not host.executes(it))
+            found: Mapping[str, Outcome] = yield from ask(Look(tuple(filter(possible, (workflow_id, *after)))))
+            own = found.get(workflow_id)
+            self.over.update((key, it) for key, it in found.items() if it.status.ended)
+            self.far = min(2 * self.far, AHEAD) if self.over.keys() - {workflow_id} else 1
+            if own is not None and not own.status.ended:
+                return own
+        return self.over.pop(workflow_id, None)
+
+
+def ended(host: Host, wait: Wait, following: Following | None = None) -> Op[Outcome]:
     """Wait until a workflow has ended or is held, and say how."""
     (workflow_id,) = wait.awaits
     while True:
         looked = host.clock()
         if not host.executes(workflow_id):
-            outcome = yield from look(workflow_id)
+            outcome = None if following is None else (yield from following.look(host, workflow_id))
+            outcome = outcome or (yield from look(workflow_id))
             if outcome.status.ended or outcome.status is Status.HELD:
                 return outcome
         if wait.until is not None and host.now() >= wait.until:
@@ -272,12 +296,13 @@ def gather(host: Host, *handles: Handle[Any], errors: Literal["raise", "return"]
         raise BadValue(f'gather(errors={errors!r}): write errors="raise" or errors="return".')
     results: list[Any] = []
     ids = tuple(handle.id for handle in handles)
+    following = Following((), errors == "raise", {})
     for place, handle in enumerate(handles, 1):
-        then = ids[place : place + AHEAD]
+        following.ids = ids[place : place + AHEAD]
         try:
-            results.append((yield from result(host, handle, None, then=then, fail_fast=errors == "raise")))
+            results.append((yield from result(host, handle, None, following=following)))
         except Exception as error:
-            if errors == "raise" or ((branch := context.branch.get()) is not None and branch.run.dead is not None):
+            if errors == "raise" or ((branch := context.branch()) is not None and branch.run.dead is not None):
                 raise
             results.append(error)
     return tuple(results)

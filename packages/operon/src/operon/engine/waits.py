@@ -44,6 +44,10 @@ class Parker(Protocol):
         """Estimate the store's clock."""
         ...
 
+    def executes(self, workflow_id: str) -> bool:
+        """Whether it runs in this process, and so tells its end here."""
+        ...
+
 
 @dataclass(eq=False, slots=True)
 class Waiting:
@@ -181,8 +185,11 @@ class Waits:
                 if not waiting.over:
                     self._look_later(waiting, min(seconds * 2, SLOWEST_LOOK))
 
-        if waits:
-            self._ask(waits).add_done_callback(looked)
+        here = self._parker.executes
+        if elsewhere := [it for it in waits if not all(map(here, it.wait.awaits))]:  # what ends here is told here
+            self._ask(elsewhere).add_done_callback(looked)
+        else:
+            looked(None)
 
     def _ask(self, waits: Sequence[Waiting]) -> Future[Mapping[str, Outcome]]:
         """Ask the store where those stand that are awaited, and tell who waits for what is over."""
@@ -215,7 +222,8 @@ class Waits:
         """Note that it has done it."""
         with self._lock:
             run.busy -= 1
-        self.stir(run)
+        if run.waits:  # who waits later stirs it then
+            self.stir(run)
 
     def stir(self, run: Run) -> None:
         """Note that a run did something; if all it does now is to wait, it rests from here on."""
