@@ -15,6 +15,7 @@ import pytest
 
 from engine.conftest import MakeApp
 from operon import Operon, aio, describe, sleep, start, steps
+from operon.errors import WorkflowTimedOut
 
 TABLES = (
     "create table owner (id int primary key)",
@@ -192,3 +193,37 @@ def test_what_committed_is_told_although_the_time_is_over(make: MakeApp, databas
         there = {row[0] for row in connection.execute("select id from owner where id < 1000").fetchall()}
     assert all(len(set(each)) == 1 for each in told.values())
     assert there == {n for n, each in told.items() if each[0] == "told"}
+
+
+def test_the_key_of_a_transaction_counts_in_a_body_too(make: MakeApp) -> None:
+    """With options of its own it is a workflow there as well, and not a step that leaves them out."""
+    app = make()
+
+    @app.transaction
+    def pay(tx: psycopg.Connection[Any], cents: int) -> int:
+        tx.execute("insert into taken values (%s)", [cents])
+        found = tx.execute("select count(*) from taken").fetchone()
+        assert found is not None
+        return int(found[0])
+
+    @app.workflow
+    def payday() -> int:
+        return pay.using(key="payslip-7")(500)
+
+    with app:
+        assert [payday(), payday(), pay.using(key="payslip-7")(500)] == [1, 1, 1]
+        assert describe("payslip-7").name == pay.name
+
+
+def test_the_time_of_a_transaction_counts_where_it_is_called_directly(make: MakeApp) -> None:
+    app = make()
+
+    @app.transaction
+    def nap(tx: psycopg.Connection[Any]) -> None:
+        tx.execute("insert into taken values (1)")
+        tx.execute("select pg_sleep(60)")
+
+    with app:
+        with pytest.raises(WorkflowTimedOut):
+            nap.using(key="slow", timeout=0.2)()
+        assert describe("slow").status == "failed"

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from operon.core import context
 from operon.core.commands import Describe, Invoke, Load, Op, Pause, ask
-from operon.core.function import Declared, Function, Home
+from operon.core.function import Declared, Function, Home, Using
 from operon.core.host import Host
 from operon.core.journal import Branch, Run, Turn, interrupted, note, recall, settle
 from operon.core.ledger import Adopted, Done, Statement, Work
@@ -29,16 +29,20 @@ from operon.errors import NotInWorkflow, NotLaunched, StoreUnavailable, Suspende
 
 
 def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
-    """Run a transaction: in a workflow as a step of it, elsewhere as a workflow of one commit."""
+    """Run a transaction: in a workflow as a step of it, elsewhere as a workflow of one commit.
+
+    With options of its own, a key or a timeout, it is a workflow in any case, for these are options of one.
+    """
     function = declared.function
     branch = context.current()
     cleaning = branch is not None and branch.cleaning(host.clock())
     if branch is not None and not cleaning:
-        branch.run.check()
+        if declared.options != Using():
+            return (yield from call(host, declared, args, kwargs))
         function.admit(branch.run.row.user, branch.run.row.roles)
         return (yield from in_workflow(host, branch, function, _bound(declared, args, kwargs), (args, kwargs)))
     options = declared.options
-    if context.transaction.get() is not None:
+    if context.transaction() is not None:
         raise NotInWorkflow(
             f"{function.name} was called inside a transaction, of which it would be no part, for it commits by itself: "
             "call it before or after, or make it a plain function that is given the connection."
@@ -54,6 +58,7 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
             return (yield from _of(function).transact(function, work, None)).value
     if (
         options.delay
+        or options.timeout is not None
         or options.queue
         or options.dedupe
         or function.rules.read_only
