@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from children import eventually
 from engine.conftest import MakeApp, crash
 from operon import Operon, aio
 from operon.core.commands import Beat, Bury, Cleaned, CleanUp, Command, Executors
+from operon.engine.cleaning import Cleaning
 from operon.errors import Cancelled, StepTimedOut, StoreUnavailable, WorkflowCancelled, WorkflowTimedOut
 
 Overdue = Callable[[Operon, str], None]
@@ -191,9 +193,12 @@ class Undoing:
     def __init__(self, app: Operon, seen: list[str], *, asleep: bool, sticks: bool) -> None:
         self.app = app
         self.inside, self.go, self.stuck, self.free = (threading.Event() for _ in range(4))
+        self.keys: dict[str, str] = {}
+        """Of the steps, each as it was done last."""
 
         @app.step(name="undo")
         def undo() -> None:
+            self.keys["undo"] = str(operon.context().idempotency_key)
             seen.append("undo")
             if sticks:
                 self.stuck.set()
@@ -201,6 +206,7 @@ class Undoing:
 
         @app.step(name="hold")
         def hold() -> None:
+            self.keys["hold"] = str(operon.context().idempotency_key)
             self.inside.set()
             assert self.go.wait(60)
 
@@ -243,11 +249,33 @@ def test_a_clean_up_whose_process_dies_is_begun_anew(make: MakeApp, colour: str,
     assert it.stuck.wait(30)
     crash(app)
     other = make(lease=0.3)
-    Undoing(other, seen, asleep=asleep, sticks=False)
+    again = Undoing(other, seen, asleep=asleep, sticks=False)
     with other:
         eventually(lambda: seen[:3] == ["undo", "undo", "undone"])
         it.free.set()
         assert operon.describe("w").status == ("cancelled" if "cancelled" in how else "failed")
+    assert again.keys["undo"] == it.keys["undo"] != it.keys.get("hold"), "wherever it hears"
+
+
+def test_a_clean_up_elsewhere_has_no_key_of_what_was_under_way(make: MakeApp, colour: str) -> None:
+    """What was begun and not recorded may have reached who knows it by its key; what undoes it is something else."""
+    seen: list[str] = []
+    app = make(lease=0.3)
+    it = Undoing(app, seen, asleep=False, sticks=False)
+    app.launch()
+    operon.start(it.flows[colour].using(key="w"))
+    assert it.inside.wait(30)
+    crash(app)
+    quiet = make(lease=60)
+    quiet.launch(run=False)
+    operon.cancel("w")
+    quiet.close()
+    other = make(lease=60)
+    again = Undoing(other, seen, asleep=False, sticks=False)
+    with other:
+        eventually(lambda: seen == ["undo", "undone"])
+    it.go.set()
+    assert again.keys["undo"] != it.keys["hold"]
 
 
 @pytest.mark.parametrize("how", ["cancelled asleep", "cancelled running", "late asleep", "late running"])
@@ -327,6 +355,24 @@ def test_who_could_not_say_so_where_it_ran_cleans_up_once(
         eventually(lambda: not failures and not engine.here() and not engine.cleaning)
         eventually(lambda: not engine.store.ask(Beat(engine.executor, 1.0)).untidy)
         assert seen == ["undo", "undone"]
+
+
+def test_a_clean_up_that_is_noted_by_a_former_name_is_noted_again() -> None:
+    """A process that was taken for dead goes on as another executor, and has taken its own clean-ups over as that."""
+    engine = SimpleNamespace(
+        executor=1,
+        service=SimpleNamespace(alive=True),
+        program=SimpleNamespace(functions={}),
+        places=SimpleNamespace(free=lambda **_colour: 0),
+    )
+    cleaning = Cleaning(cast("Any", engine))
+    noting = cleaning.done("w")
+    assert next(noting) == Cleaned(1, "w")
+    engine.executor = 2
+    with pytest.raises(StopIteration):
+        noting.send(None)
+    assert list(cleaning.begin()) == [Cleaned(2, "w")]
+    assert list(cleaning.begin()) == []
 
 
 def test_a_replay_that_goes_on_is_told_where_it_was(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from operon.core.commands import Cleaned, CleanUp, Op, ask
@@ -60,7 +59,7 @@ class Cleaning:
         for asynchronous in (False, True):
             functions = engine.program.functions.items()
             names = tuple(name for name, it in functions if it.asynchronous is asynchronous and it.kind == "workflow")
-            free = engine.free(asynchronous=asynchronous)
+            free = engine.places.free(asynchronous=asynchronous)
             if names and free > 0:
                 instances = engine.program.instances()
                 here = tuple(sorted(self._here()))
@@ -86,7 +85,7 @@ class Cleaning:
         self._runs[run] = None
         life = self._life(run, function)
         if function.asynchronous:
-            engine.loop.spawn(lambda: drivers.adrive(engine, life), Future())
+            engine.loop.spawn(lambda: drivers.adrive(engine, life))
         else:
             around = engine.program.around
             context = contextvars.Context()
@@ -115,8 +114,11 @@ class Cleaning:
         if not self._engine.service.alive:
             self._unnoted[workflow_id] = None
             return
+        executor = self._engine.executor
         try:
-            yield from ask(Cleaned(self._engine.executor, workflow_id))
+            yield from ask(Cleaned(executor, workflow_id))
+            if self._engine.executor != executor:  # it may be this process's by its new name, and was not asked for so
+                self._unnoted[workflow_id] = None
         except StoreError as error:
             self._unnoted[workflow_id] = None
             log.warning("That %s has cleaned up could not be noted (%s); trying again.", workflow_id, error)
@@ -127,6 +129,7 @@ class Cleaning:
         task = asyncio.current_task() if function.asynchronous else None
         if task is not None:
             run.tasks[task] = run.root
+            run.root.task = task
         engine.waits.enter(run)  # so that it is never parked
         try:
             what = "was cancelled" if run.row.status is Status.CANCELLED else "passed its deadline"
