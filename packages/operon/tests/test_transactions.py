@@ -273,7 +273,7 @@ def test_the_transaction_is_ambient_in_its_body_and_nowhere_else(place: Bench, w
     told: list[str] = []
 
     def script(sql: Sql) -> Op[int]:
-        tx = context.transaction.get()
+        tx = context.transaction()
         tx.after_commit(lambda: told.append("committed"))
         yield from sql(lambda handle: seen.append(handle is tx.handle))
         seen.append(tx)
@@ -283,7 +283,7 @@ def test_the_transaction_is_ambient_in_its_body_and_nowhere_else(place: Bench, w
     place.run(way, script)
     assert seen[0]
     assert told == ["committed"]
-    assert context.transaction.get() is None
+    assert context.transaction() is None
     with pytest.raises(TransactionEnded):
         seen[1].execute("join", {})
 

@@ -201,7 +201,7 @@ def test_a_start_inside_a_transaction_of_ours_joins_it(
     from operon.core import context
 
     def script(sql: Sql) -> Op[int]:
-        tx = context.transaction.get()
+        tx = context.transaction()
         rows = yield from sql(lambda _: place.source.within(tx).execute("join", row))
         assert len(rows) == 1
         assert place.store.ask(Describe("child")) is None

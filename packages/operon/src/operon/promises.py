@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from threading import Event
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -50,11 +50,18 @@ class Promise(Future[T], Generic[T]):
 
     def set_result(self, result: T) -> None:
         """Complete it."""
-        self._complete(result, None)
+        if self._over:
+            raise InvalidStateError(f"{self!r} is completed already.")
+        self._value = result
+        self._over = True
+        if self._calls:
+            self._call()
 
     def set_exception(self, exception: BaseException | None) -> None:
         """Complete it with an error."""
-        self._complete(None, exception)
+        if not self._over:
+            self._error = exception
+        self.set_result(cast("T", None))
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Call this once it is completed, on the thread that does so; now, if it is."""
@@ -88,14 +95,6 @@ class Promise(Future[T], Generic[T]):
         if not self._over:
             self._wait(timeout)
         return self._error
-
-    def _complete(self, value: Any, error: BaseException | None) -> None:
-        if self._over:
-            raise InvalidStateError(f"{self!r} is completed already.")
-        self._value, self._error = value, error
-        self._over = True
-        if self._calls:
-            self._call()
 
     def _call(self) -> None:
         calls = self._calls

@@ -46,7 +46,7 @@ class Marks:
     def step(self, made: list[str]) -> str:
         """Mark that a step's body ends here, what it was given, and its output, unlike any other."""
         self.seen(made)
-        token, step = uuid4().hex, here.step.get()
+        token, step = uuid4().hex, here.step()
         assert step is not None
         run = self._run()
         done = Effect("step", run.id, run.guard.claim, step.position, step.attempt, token, step.idempotency_key)
@@ -56,7 +56,7 @@ class Marks:
     def move(self, made: list[str]) -> str:
         """Mark that a transaction's body ends here, and what it was given; if it commits, its output is recorded."""
         token = uuid4().hex
-        if here.branch.get() is not None:
+        if here.branch() is not None:
             self.seen(made)
             run = self._run()
             self.effects.append(Effect("move", run.id, run.guard.claim, token=token))
@@ -64,12 +64,12 @@ class Marks:
 
     def seen(self, made: list[str]) -> None:
         """Mark what an operation was given by those before it: they must be recorded, now that it has begun."""
-        if here.branch.get() is not None:
+        if here.branch() is not None:
             run = self._run()
             self.effects.append(Effect("seen", run.id, run.guard.claim, seen=tuple(made)))
 
     def _run(self) -> Any:
-        branch = here.branch.get()
+        branch = here.branch()
         assert branch is not None
         return branch.run
 

@@ -82,7 +82,7 @@ def crash(app: Operon) -> None:
     assert engine is not None
     app._engine = app.host = None
     hosts.launched.remove(engine)
-    engine._accepting = False
+    engine.places.open = False
     for run in tuple(engine.runs.values()):
         engine.kill(run, Suspended("crashed"))
     engine.service.stop()

@@ -236,7 +236,7 @@ def test_a_run_that_is_taken_up_again_here_is_left(make: MakeApp, database: Stub
 
     @app.workflow(name="flow")
     async def flow() -> None:
-        run: Any = context.branch.get()
+        run: Any = context.branch()
         try:
             await aio.sleep(25)
         finally:

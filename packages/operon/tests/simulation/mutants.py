@@ -365,10 +365,11 @@ def a_step_is_answered_before_its_commit(patch: pytest.MonkeyPatch) -> None:
     launch = Pen._launch
 
     def early(self: Pen, trip: Any, it: c.Advance) -> None:
-        launch(self, trip, it)
-        if it.end is None and not any(entry.after is not None for entry in it.entries) and not trip.landed.done():
-            trip.landed.set_result(Advanced(written=True))
-            trip.landed = type(trip.landed)()
+        if it.end is not None or any(entry.after is not None for entry in it.entries):
+            launch(self, trip, it)
+        else:
+            launch(self, type(trip)(), it)
+            trip.set_result(Advanced(written=True))
 
     patch.setattr(Pen, "_launch", early)
 
@@ -518,7 +519,7 @@ def the_firing_of_a_timer_is_not_recorded(patch: pytest.MonkeyPatch) -> None:
 def a_start_on_its_way_looks_lost(patch: pytest.MonkeyPatch) -> None:
     def reserve(self: Engine, function: Any, nonce: int, *, inline: bool = False) -> int | None:
         executor = right(self, function, nonce, inline=inline)
-        self.starting.clear()
+        self.places.starting.clear()
         return executor
 
     right = Engine.reserve

@@ -50,10 +50,10 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     with own_threads():
         thread.start()
     try:
-        await arrived(done)
-    except BaseException:
+        return await arrived(done)
+    except BaseException as error:
+        its_own = Future[R].done(done) and not done.cancelled() and Future[R].exception(done) is error
         done.cancel()
+        if its_own and here is not None and isinstance(error, Cancelled):
+            await told_in_turn(here)
         raise
-    if isinstance(Future[R].exception(done), Cancelled):
-        await told_in_turn(here)
-    return done.result()

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from operon.app.versions import spelled
+from operon.asynchronous import on_loop
 from operon.core import context
 from operon.core.codec.hints import signature_of
 from operon.core.commands import Op
@@ -126,14 +127,11 @@ class Awaitable:
 
     def __get__(self, declared: Declaration | None, owner: type) -> Callable[..., Any]:
         """Give the method."""
-        if declared is not None and context.current() is not None:
-            from asyncio import _get_running_loop
-
-            if _get_running_loop() is None:
-                raise WrongColour(
-                    f"{declared.name} is async and was called in a blocking workflow; make that one async, too, "
-                    "or start() it and wait for its result()."
-                )
+        if declared is not None and context.current() is not None and not on_loop():
+            raise WrongColour(
+                f"{declared.name} is async and was called in a blocking workflow; make that one async, too, "
+                "or start() it and wait for its result()."
+            )
         method: Callable[..., Any] = self._method.__get__(declared, owner)
         return method
 

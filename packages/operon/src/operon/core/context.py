@@ -27,26 +27,6 @@ class Step(Struct, frozen=True):
     roles: tuple[str, ...] = ()
 
 
-class Here:
-    """In which branch the code is, by its context and its thread."""
-
-    def __init__(self) -> None:
-        self.known: ContextVar[Branch | None] = ContextVar("operon_branch", default=None)
-
-    def get(self) -> Branch | None:
-        """Give the branch; a context may have been taken along to a thread that has a branch of its own."""
-        known = self.known.get()
-        return known if known is None or known.stand_in is None else known.stand_in(known)
-
-    def set(self, here: Branch | None) -> Token[Branch | None]:
-        """Be in this branch from here on, in this context."""
-        return self.known.set(here)
-
-    def reset(self, token: Token[Branch | None]) -> None:
-        """Be where one was before."""
-        self.known.reset(token)
-
-
 class Stray(Struct, frozen=True):
     """Code that the body of a workflow sent where nothing of it can be recorded."""
 
@@ -55,19 +35,42 @@ class Stray(Struct, frozen=True):
     """Whose body it was, unless this is another process."""
 
 
-branch = Here()
+class Place(Struct, frozen=True):
+    """Where code is, in one look: all of it changes together, and none of it is inherited but by a copied context."""
+
+    branch: Branch | None = None
+    step: Step | None = None
+    transaction: Any = None
+    """The open transaction of the user, as its datasource made it."""
+    driving: bool = False
+    """Whether a verb of the branch is under way, so that what its thread does is not the body's code."""
+
+
+place: ContextVar[Place] = ContextVar("operon_place", default=Place())  # noqa: B039 - it is frozen
 stray: ContextVar[Stray | None] = ContextVar("operon_stray", default=None)
-driving: ContextVar[bool] = ContextVar("operon_driving", default=False)
-"""Whether a verb of the branch is under way, so that what its thread does is not the body's code."""
-step: ContextVar[Step | None] = ContextVar("operon_step", default=None)
-transaction: ContextVar[Any] = ContextVar("operon_transaction", default=None)
-"""The open transaction of the user, as its datasource made it."""
+
+
+def branch() -> Branch | None:
+    """Give the branch that this is done for; a context may be taken along to a thread that has one of its own."""
+    here = place.get().branch
+    return here if here is None or here.stand_in is None else here.stand_in(here)
+
+
+def step() -> Step | None:
+    """Give the step whose function is running."""
+    return place.get().step
+
+
+def transaction() -> Any:
+    """Give the transaction that is open."""
+    return place.get().transaction
 
 
 def current() -> Branch | None:
     """Give the branch whose body is running; None outside a workflow and inside a step or transaction."""
-    here = branch.known.get()
-    if here is None or step.get() is not None or transaction.get() is not None:
+    now = place.get()
+    here = now.branch
+    if here is None or now.step is not None or now.transaction is not None:
         return None
     return here if here.stand_in is None else here.stand_in(here)
 
@@ -75,7 +78,7 @@ def current() -> Branch | None:
 def body() -> Branch | None:
     """Give the branch whose own code this is; None in a verb that it called, too."""
     here = current()
-    return None if here is None or driving.get() else here
+    return None if here is None or place.get().driving else here
 
 
 def admit() -> None:
@@ -85,7 +88,7 @@ def admit() -> None:
         NotInWorkflow: this is such a place.
     """
     here = stray.get()
-    if here is not None and branch.get() is None and step.get() is None:
+    if here is not None and branch() is None and step() is None:
         refuse(here)
 
 
@@ -110,33 +113,59 @@ def within_workflow(verb: str) -> Branch:
     """
     here = current()
     if here is None:
-        where = "inside a step or transaction" if branch.get() is not None else "outside a workflow"
+        where = "inside a step or transaction" if branch() is not None else "outside a workflow"
         raise NotInWorkflow(f"{verb}() was called {where}; call it in the body of a workflow.")
     here.run.check()
     return here
 
 
-class doing:  # noqa: N801 - it reads as what is done: `with doing(what):`
-    """The function of a step, or of a transaction, runs."""
+class at:  # noqa: N801 - it reads as where something is done: `with at(place):`
+    """What is done here is done at another place."""
 
-    __slots__ = ("_token", "_what")
+    __slots__ = ("_place", "_token")
 
-    def __init__(self, what: Step) -> None:
-        self._what = what
+    def __init__(self, there: Place) -> None:
+        self._place = there
 
     def __enter__(self) -> None:
         """Begin."""
-        self._token = step.set(self._what)
+        self._token = place.set(self._place)
 
     def __exit__(self, *_failure: object) -> None:
         """End."""
-        step.reset(self._token)
+        back(self._token)
+
+
+def back(token: Token[Place]) -> None:
+    """Be where one was before; whoever closes a coroutine that was left has a context of its own, and is nowhere."""
+    try:
+        place.reset(token)
+    except ValueError:
+        return
+
+
+def doing(what: Step) -> at:
+    """The function of a step, or of a transaction, runs."""
+    here = place.get()
+    return at(Place(here.branch, what, here.transaction, here.driving))
+
+
+def transacting(what: object) -> at:
+    """A transaction is open."""
+    here = place.get()
+    return at(Place(here.branch, here.step, what, here.driving))
+
+
+def within(line: Branch | None) -> at:
+    """What is done is done for this branch."""
+    here = place.get()
+    return at(Place(line, here.step, here.transaction, here.driving))
 
 
 @contextmanager
 def outside(name: str, key: str) -> Generator[None]:
     """Run a step that no workflow is around: once, unrecorded, under a key that is nobody else's."""
-    if step.get() is not None or branch.get() is not None:
+    if step() is not None or branch() is not None:
         yield
         return
     with doing(Step(name, "", 1, key)):
@@ -156,7 +185,7 @@ def snapshot() -> Where:
     Raises:
         NotInWorkflow: this is neither a workflow nor a step or a transaction.
     """
-    here, now = branch.get(), step.get()
+    here, now = branch(), step()
     row = None if here is None else here.run.row
     if now is None:
         if row is None:

@@ -8,6 +8,7 @@ from operon.core import context
 from operon.core.batches import ItemFunction, item, shared
 from operon.core.codec.failures import replaced
 from operon.core.commands import Invoke, Op
+from operon.core.context import Place
 from operon.core.function import Function
 from operon.core.host import Host
 from operon.core.journal import Run, write
@@ -40,13 +41,8 @@ def clean_up(run: Run, function: Function) -> Op[None]:
     """
     if isinstance(function, ItemFunction) or run.row.damage is not None:
         return
-    line, driving = context.branch.set(run.root), context.driving.set(True)
-    try:
-        with suppress(Suspended, Cancelled):
-            yield _body(run, function)
-    finally:
-        context.branch.reset(line)
-        context.driving.reset(driving)
+    with context.at(Place(run.root, driving=True)), suppress(Suspended, Cancelled):
+        yield _body(run, function)
 
 
 def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
@@ -54,8 +50,7 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
 
     Must be driven in a context of its own.
     """
-    context.branch.set(run.root)
-    context.driving.set(True)  # but in the body
+    context.place.set(Place(run.root, driving=True))
     try:
         untidy = _untidy(run, function)
         outcome = timed_out(host, run, ANYBODY) if untidy else (yield from _outcome(host, run, function))
@@ -69,8 +64,7 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     except (Suspended, Cancelled):  # the end came too late: it is not the caller's who waits inline for it
         return None
     finally:
-        context.branch.set(None)  # what is asked from here on is not asked for the body
-        context.driving.set(False)
+        context.place.set(Place())  # what is asked from here on is not asked for the body
     return outcome
 
 

@@ -149,8 +149,7 @@ class Function:
 
     def round_trip(self, value: object) -> tuple[str, Any]:
         """Give the recorded form of a result, and what a replay will make of it."""
-        text = self.signature.encode_result(value)
-        return text, self.signature.decode_result(text)
+        return self.signature.round_trip(value)
 
     def round_trip_error(self, error: BaseException) -> tuple[str, BaseException]:
         """Give the recorded form of an error, and what a replay will raise."""

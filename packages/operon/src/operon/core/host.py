@@ -98,6 +98,10 @@ class Host(Protocol):
         """Find what is declared under a recorded name."""
         ...
 
+    def linger(self, run: Run) -> None:
+        """See that what a run has pending is written within a few milliseconds, whatever its body does."""
+        ...
+
     def kill(self, run: Run, cause: BaseException) -> BaseException:
         """End a run from outside: all its verbs raise the first cause given, which is answered."""
         ...
@@ -149,7 +153,7 @@ def locate(owner: object = None) -> Host:
         WrongDatabase: it is the body of a workflow, and the owner is of an app on another database.
     """
     host: Host | None = getattr(owner, "host", None)
-    here = context.branch.get()
+    here = context.branch()
     if here is not None and (mine := here.run.host) is not None:
         if host is None or _same(host.store, mine.store):
             return mine

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from operon.core.given import shown
 from operon.errors import BadValue, InvalidId, OperonError
 
 LONGEST = 255
+UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of one."""
 
 
 def possible(workflow_id: str) -> bool:
@@ -30,9 +33,10 @@ def checked(key: str, what: str = "A key", error: type[OperonError] = InvalidId)
         raise error(f"{what} has 1 to {LONGEST} characters, and this one has none.")
     if len(key) > LONGEST:
         raise error(f"{what} has 1 to {LONGEST} characters, and this one has {len(key)}: {shown(key[:40])}…")
-    for at, character in enumerate(key):
-        if ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000:
-            raise error(f"{what} has no control characters, and character {at} of {key[:40]!r} is {character!r}.")
+    if found := UNWRITABLE.search(key):
+        raise error(
+            f"{what} has no control characters, and character {found.start()} of {key[:40]!r} is {found.group()!r}."
+        )
     return key
 
 

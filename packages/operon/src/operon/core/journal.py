@@ -83,6 +83,13 @@ class Wait(Command[dict[str, Outcome]], frozen=True):
 class Run:
     """One claim's execution of a workflow."""
 
+    __slots__ = (
+        "__weakref__", "_first", "_latecomers", "_moment", "_news", "_recorded", "beyond", "busy", "cancelled",
+        "children", "cleaning_until", "dead", "failure", "failures", "forked", "guard", "host", "id", "instants",
+        "journal", "late", "lines", "monitor", "ordinal", "outstanding", "parking", "pending", "reach", "riding",
+        "root", "row", "settling", "stirred", "stops", "tasks", "timed", "timers", "turns", "waits", "writing",
+    )  # fmt: skip
+
     def __init__(
         self, host: Host | None, row: WorkflowRow, entries: Iterable[Entry] = (), monitor: Monitor | None = None
     ) -> None:
@@ -94,7 +101,7 @@ class Run:
         self.journal: dict[str, Entry] = {}
         self.failures: dict[str, list[Entry]] = {}
         self.reach: dict[str, int] = {}
-        self.outstanding: set[int] = set()
+        self.outstanding: dict[int, None] = {}
         self.turns: dict[int, Callable[[], None]] = {}
         self.tasks: dict[Any, Branch] = {}
         """The branch of each, in the order in which they began, so that a run can be repeated in all that it does."""
@@ -111,7 +118,7 @@ class Run:
         self.riding: dict[str, Entry] = {}
         """Written with whatever is written next, and lost without harm."""
         self.instants: dict[str, float] = {}
-        self.children: set[str] = set()
+        self.children: dict[str, None] = {}
         """What it has started, as far as the code has come: their records are kept as long as its own."""
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
@@ -131,7 +138,7 @@ class Run:
         self.root = Branch(self, "")
         self.forked = False
         self.ordinal = 0
-        self.cancelled: list[Entry] = []
+        self.cancelled: tuple[Entry, ...] = ()
         self._first = 1
         """No smaller ordinal is outstanding."""
         for entry in entries:
@@ -139,7 +146,7 @@ class Run:
         self._recorded = self.ordinal
         self._moment = 0.0
         self._news = True
-        self._latecomers: list[Callable[[], object]] = []
+        self._latecomers: tuple[Callable[[], object], ...] = ()
 
     def _remember(self, entry: Entry) -> None:
         self.ordinal = max(self.ordinal, entry.ordinal)
@@ -149,9 +156,9 @@ class Run:
         self.journal[entry.position] = entry
         if entry.kind is Kind.TIMER:
             return
-        self.outstanding.add(entry.ordinal)
+        self.outstanding[entry.ordinal] = None
         if entry.kind is Kind.CANCELLED:
-            self.cancelled.append(entry)
+            self.cancelled = (*self.cancelled, entry)
         if entry.position.endswith(WAKE):
             return
         path, _, number = entry.position.rpartition("/")
@@ -175,13 +182,19 @@ class Run:
         """Take the next ordinal; it is outstanding until its result is given to the code."""
         with self.monitor:
             self.ordinal += 1
-            self.outstanding.add(self.ordinal)
+            self.outstanding[self.ordinal] = None
             return self.ordinal
 
     @property
     def concurrent(self) -> bool:
         """Whether more than one thing can come next: another branch, or a timer."""
         return self.forked or bool(self.timers)
+
+    @property
+    def alone(self) -> bool:
+        """Whether its code is one line that has been given all that is recorded: then nothing can come in between."""
+        single = not (self.forked or self.timers or self.lines.threaded or self.turns)
+        return single and self._first > self._recorded and self.beyond is None
 
     def behind(self) -> bool:
         """Whether something is recorded that the code has not been given yet."""
@@ -191,7 +204,7 @@ class Run:
         """Call this when all that is recorded has been given."""
         with self.monitor:
             if self.behind():
-                self._latecomers.append(call)
+                self._latecomers = (*self._latecomers, call)
                 return
         call()
 
@@ -212,16 +225,21 @@ class Run:
         """Note that the code has the result with this ordinal, or never will; call whoever waits for its turn now."""
         calls: list[Callable[[], object]] = []
         with self.monitor:
-            self.outstanding.discard(ordinal)
+            self.outstanding.pop(ordinal, None)
             self._news = True
             if self.turns and (turn := self.turns.pop(self.first(), None)) is not None:
                 calls.append(turn)
             if self._latecomers and not self.behind():
                 calls += self._latecomers
-                self._latecomers = []
+                self._latecomers = ()
             self.monitor.notify_all()
         for call in calls:
             call()
+
+    def given_alone(self, ordinal: int) -> None:
+        """Note it where nobody waits for a turn, and nobody can come to: while the run is `alone`."""
+        self.outstanding.pop(ordinal, None)
+        self._news = True
 
     def aside(self, entry: Entry) -> None:
         """Have something written with whatever is written next, of which nobody waits to be told."""
@@ -258,27 +276,42 @@ class Run:
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
 
-    __slots__ = ("_forks", "_moment", "_reads", "_steps", "_timers", "begins", "path", "run", "stand_in", "told")
+    __slots__ = (
+        "_forks", "_moment", "_reads", "_steps", "_timers", "_undone",
+        "begins", "path", "run", "stand_in", "task", "told",
+    )  # fmt: skip
 
     def __init__(self, run: Run, path: str) -> None:
         self.run = run
         self.path = path
         self.stand_in: Callable[[Branch], Branch] | None = None
         """Says which branch is meant on the thread that asks: one that works for this has one of its own."""
+        self.task: Any = None
+        """The task that follows it, if one does."""
         self.begins = False
         """Its task is being made, and may run before anybody has it."""
         self.told = False
         """It has been told that its run is cancelled."""
         self._steps = 0
         self._forks = 0
+        self._undone = 0
         self._timers = 0
         self._reads = 0
         self._moment = 0.0
 
     def advance(self) -> str:
-        """Claim the next position of this branch."""
+        """Claim the next position of this branch; in a clean-up one that nothing else has, wherever it hears.
+
+        So a clean-up that is done twice, and hears elsewhere the second time, has the same keys both times.
+        """
+        if self.told:
+            return self._undo()
         self._steps += 1
         return f"{self.path}{self._steps}"
+
+    def _undo(self) -> str:
+        self._undone += 1
+        return f"{self.path}x{self._undone}"
 
     def timer(self) -> str:
         """Claim the position of the next timer that this branch sets."""
@@ -307,9 +340,13 @@ class Branch:
 
     def fork(self) -> Branch:
         """Open the branch of a task that is being created here."""
-        self._forks += 1
         self.run.forked = True
-        branch = Branch(self.run, f"{self.path}{self._forks}/")
+        if self.told:
+            path = f"{self._undo()}/"
+        else:
+            self._forks += 1
+            path = f"{self.path}{self._forks}/"
+        branch = Branch(self.run, path)
         branch.told = self.told
         return branch
 
@@ -319,7 +356,7 @@ class Branch:
 
     def ended(self, task: object) -> None:
         """Note that this branch asks for nothing more: it may be cancelled before it comes to where it was then."""
-        run = self.run
+        run, self.task = self.run, None
         run.tasks.pop(task, None)
         for entry in run.cancelled:
             if entry.position.startswith(self.path):
@@ -402,10 +439,10 @@ def read(run: Run, entry: Entry, decode: Callable[[], T]) -> T:
 
 def settle(run: Run) -> Op[None]:
     """Make what is recorded so far durable: nothing begins before, nor in a run that was left meanwhile."""
-    run.check()
     if run.pending or run.writing:
-        yield from write(run)
         run.check()
+        yield Flush(run)
+    run.check()
 
 
 def write(run: Run, *entries: Entry, end: Outcome | Park | None = None) -> Op[Advanced]:
@@ -420,6 +457,10 @@ def note(run: Run, entry: Entry) -> Op[None]:
     Its value is handed to the code in the turn of its ordinal.
     """
     run.pending.append(entry)
+    if run.alone and run.host is not None:
+        run.host.linger(run)
+        run.given_alone(entry.ordinal)
+        return
     try:
         yield Turn(run, entry.ordinal)
     finally:

@@ -64,36 +64,36 @@ class Lines:
         """Something was given to a pool."""
         self.pieces: dict[Any, None] = {}
         """What was, and has not ended; in the order in which it was given."""
-        self.endings: list[Callable[[], None]] = []
+        self.endings: tuple[Callable[[], None], ...] = ()
         """To be called when all have ended."""
-        self._awake: set[Branch] = set()
+        self._awake: dict[Branch, None] = {}
         """Whose code a thread is executing, not waiting in a verb or for another thread."""
-        self._restless: set[Branch] = set()
+        self._restless: dict[Branch, None] = {}
         """Those of them that are no longer waited for."""
-        self._attendants: list[Callable[[], None]] = []
+        self._attendants: tuple[Callable[[], None], ...] = ()
 
     def wakes(self, *lines: Branch) -> None:
         """Note that threads execute the code of these branches."""
         with self._monitor:
-            self._awake.update(lines)
+            self._awake.update(dict.fromkeys(lines))
 
     def sleeps(self, line: Branch) -> None:
         """Note that none does: it waits in a verb or for another thread, or has ended."""
         with self._monitor:
-            self._awake.discard(line)
-            self._restless.discard(line)
+            self._awake.pop(line, None)
+            self._restless.pop(line, None)
             calls = self._rested()
         for call in calls:
             call()
 
     def at_rest(self) -> bool:
         """Whether no thread is executing code of the body, of those that are waited for."""
-        return self._awake <= self._restless
+        return not self._awake or self._awake.keys() <= self._restless.keys()
 
     def overlook(self) -> None:
         """Wait no longer for the threads that are awake, until they come to a verb."""
         with self._monitor:
-            self._restless |= self._awake
+            self._restless.update(self._awake)
             calls = self._rested()
         for call in calls:
             call()
@@ -102,12 +102,12 @@ class Lines:
         """Call this when no thread executes code of the body."""
         with self._monitor:
             if not self.at_rest():
-                self._attendants.append(call)
+                self._attendants = (*self._attendants, call)
                 return
         call()
 
-    def _rested(self) -> list[Callable[[], None]]:
-        calls: list[Callable[[], None]] = []
+    def _rested(self) -> tuple[Callable[[], None], ...]:
+        calls: tuple[Callable[[], None], ...] = ()
         if self.at_rest():
             calls, self._attendants = self._attendants, calls
         self._monitor.notify_all()

@@ -54,7 +54,7 @@ def once(host: Host, verb: str, digest: str, answers: type[T], work: Callable[[s
         NotInWorkflow: a transaction is open, which this could be no part of.
         Divergence: the journal has something else here.
     """
-    if context.transaction.get() is not None:
+    if context.transaction() is not None:
         raise NotInWorkflow(f"{verb}() was called inside a transaction, of which it cannot be a part: call it outside.")
     branch = context.current()
     if branch is None:

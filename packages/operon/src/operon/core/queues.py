@@ -109,7 +109,7 @@ def enqueue_many(
     plain = [(queued(declared, queue), args, kwargs) for declared, args, kwargs in calls]
     if any(declared.options.on_duplicate == "replace" for declared, _, _ in plain):
         raise BadValue('on_duplicate="replace" is for enqueue(), one at a time.')
-    around = context.current() is not None or context.transaction.get() is not None
+    around = context.current() is not None or context.transaction() is not None
     if around or any(declared.options.within is not None for declared, _, _ in plain):
         handles: list[Handle[Any]] = []
         for declared, args, kwargs in plain:

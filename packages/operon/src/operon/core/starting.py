@@ -70,7 +70,7 @@ def begin(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[st
         NotSerializable: an argument cannot be recorded.
         Forbidden: the user has none of the function's roles.
     """
-    transaction = context.transaction.get() if declared.options.within is None else declared.options.within
+    transaction = context.transaction() if declared.options.within is None else declared.options.within
     branch = context.current()
     if transaction is not None:
         return (yield from _join(host, declared, args, kwargs, transaction))
@@ -92,7 +92,7 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
             f"{option}= orders the workflows of a queue, and this call of {function.name} goes through none."
         )
     text = function.signature.encode(args, kwargs)
-    around = context.branch.get()
+    around = context.branch()
     parent = around.run.row if around is not None else None
     user = using.user if using.user is not None else (parent.user if parent else None)
     roles = using.roles if using.roles is not None else (parent.roles if parent else ())
@@ -206,7 +206,7 @@ def _child(
     output = JOINED if begun.joined else None
     yield from placed(begun, note(run, replace(blank, ordinal=run.number(), child=begun.id, output=output)))
     if not begun.joined:
-        run.children.add(begun.id)
+        run.children[begun.id] = None
     return begun
 
 
@@ -214,7 +214,7 @@ def _known(run: Run, started: Entry) -> Begun:
     """Give the child that a record names."""
     begun = Begun(started.child or "", joined=started.output == JOINED)
     if not begun.joined:
-        run.children.add(begun.id)
+        run.children[begun.id] = None
     return begun
 
 

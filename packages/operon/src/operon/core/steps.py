@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
@@ -22,30 +22,25 @@ def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str
     function, using = declared.function, declared.options
     fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
     branch = context.current() or context.within_workflow("step")
-    cleaning = branch.cleaning(host.clock())
+    run = branch.run
+    cleaning = run.dead is not None and branch.cleaning(host.clock())
     if not cleaning:
-        branch.run.check()
+        run.check()
     name = using.name or function.name
     position = branch.advance()
-    text = function.signature.encode(args, kwargs)
-    digest = function.signature.digest(text)
+    text, digest = function.signature.recorded(args, kwargs)
     rules = function.rules
     retry = rules.retry if using.retries is None else replace(rules.retry, retries=using.retries)
     timeout = rules.timeout if using.timeout is None else using.timeout
-    attempts = Attempts(
-        host, branch, function, Entry(position, 0, Kind.STEP, name, digest, version=host.version), retry
-    )
-
-    def call() -> Invoke[Any]:
-        return Invoke(fn, *function.signature.fresh(text, args, kwargs), timeout)
-
+    attempts = Attempts(host, branch, function, (position, name, digest), retry, (fn, text, (args, kwargs), timeout))
     if cleaning:
-        return (yield from attempts.unrecorded(call))
-    recorded = yield from recall(branch, position, Kind.STEP, name, digest)
-    if recorded is not None:
-        return replay(branch.run, function, recorded)
-    yield from settle(branch.run)
-    return (yield from attempts.until_done(call))
+        return (yield from attempts.unrecorded())
+    if not run.alone:
+        recorded = yield from recall(branch, position, Kind.STEP, name, digest)
+        if recorded is not None:
+            return replay(run, function, recorded)
+    yield from settle(run)
+    return (yield from attempts.until_done())
 
 
 def replay(run: Run, function: Function, entry: Entry) -> Any:
@@ -55,50 +50,71 @@ def replay(run: Run, function: Function, entry: Entry) -> Any:
     return read(run, entry, lambda: function.signature.decode_result(entry.output or "null"))
 
 
+Call: TypeAlias = tuple[Callable[..., Any], str, tuple[tuple[Any, ...], dict[str, Any]], float | None]
+"""A function, the record of its arguments, these themselves, and how many seconds it may take."""
+
+
 class Attempts:
     """The attempts of one step at one position; those that failed survive a crash."""
 
-    def __init__(self, host: Host, branch: Branch, function: Function, blank: Entry, retry: Retry) -> None:
+    __slots__ = ("_call", "branch", "digest", "function", "host", "name", "position", "retry", "run")
+
+    def __init__(
+        self, host: Host, branch: Branch, function: Function, what: tuple[str, str, str], retry: Retry, call: Call
+    ) -> None:
         self.host = host
         self.branch = branch
         self.run: Run = branch.run
         self.function = function
-        self.blank = blank
+        self.position, self.name, self.digest = what
         self.retry = retry
-        self.position = blank.position
+        self._call = call
 
-    def until_done(self, call: Callable[[], Invoke[Any]]) -> Op[Any]:
-        """Try until the step succeeds or its retries are used up; either is recorded. Each attempt makes its call."""
-        failures = self.run.failures.get(self.position, ())
+    def _invoke(self) -> Invoke[Any]:
+        """Call it with arguments of this attempt's own, made of their record where one can be changed."""
+        fn, text, given, timeout = self._call
+        return Invoke(fn, *self.function.signature.fresh(text, *given), timeout)
+
+    def until_done(self) -> Op[Any]:
+        """Try until the step succeeds or its retries are used up; either is recorded."""
+        run, clock = self.run, self.host.clock
+        failures = run.failures.get(self.position, ())
         attempt = len(failures) + 1
         if failures:
-            yield from self._pause(attempt - 1, read(self.run, failures[-1], lambda: float(failures[-1].output or 0)))
+            yield from self._pause(attempt - 1, read(run, failures[-1], lambda: float(failures[-1].output or 0)))
         while True:
-            begun = self.host.clock()
+            begun = clock()
             try:
-                value = yield from self._once(call(), attempt)
-                output, value = self.function.round_trip(value)
+                run.check()
+                with context.doing(self._doing(attempt)):
+                    value = yield self._invoke()
+                run.check()
+                output, value = self.function.signature.round_trip(value)
             except Exception as error:
-                self.run.check()
-                elapsed = self.host.clock() - begun
+                run.check()
+                elapsed = clock() - begun
                 final = self._final(attempt, error)
                 text, told = self.function.round_trip_error(error if final is None else final)
+            except BaseException as error:
+                run.check()
+                interrupted(run, self._entry(attempt, 0.0, kind=Kind.CANCELLED), error)
+                raise
             else:
-                yield from note(self.run, self._entry(attempt, self.host.clock() - begun, output=output))
+                yield from note(run, self._entry(attempt, clock() - begun, output=output))
                 return value
             if final is not None:
-                yield from note(self.run, self._entry(attempt, elapsed, error=text))
+                yield from note(run, self._entry(attempt, elapsed, error=text))
                 raise told
             yield from self._record_failure(attempt, elapsed, text)
             attempt += 1
 
-    def unrecorded(self, call: Callable[[], Invoke[Any]]) -> Op[Any]:
+    def unrecorded(self) -> Op[Any]:
         """Try likewise in a clean-up, of which nothing is recorded, for as long as it has time."""
         attempt = 1
         while True:
             try:
                 with context.doing(self._doing(attempt)):
-                    return (yield call())
+                    return (yield self._invoke())
             except Exception as error:
                 final = self._final(attempt, error)
                 if final is error or not self.branch.cleaning(self.host.clock()):
@@ -109,7 +125,7 @@ class Attempts:
             attempt += 1
 
     def _doing(self, attempt: int) -> context.Step:
-        return context.Step(self.blank.name, self.position, attempt, f"{self.run.id}:{self.position}")
+        return context.Step(self.name, self.position, attempt, f"{self.run.id}:{self.position}")
 
     def _final(self, attempt: int, error: Exception) -> Exception | None:
         """Give the error that the step ends with; None if it is tried again. That `retry_on` fails ends it, too."""
@@ -118,19 +134,6 @@ class Attempts:
         except Exception as broken:
             return broken
         return None if again and not isinstance(error, NotSerializable) else error
-
-    def _once(self, invoke: Invoke[Any], attempt: int) -> Op[Any]:
-        self.run.check()
-        try:
-            with context.doing(self._doing(attempt)):
-                value = yield invoke
-        except BaseException as error:
-            self.run.check()
-            if not isinstance(error, Exception):
-                interrupted(self.run, replace(self._entry(attempt, 0.0), kind=Kind.CANCELLED), error)
-            raise
-        self.run.check()
-        return value
 
     def _record_failure(self, attempt: int, elapsed: float, text: str) -> Op[None]:
         delay = self.retry.delay(attempt, self.host.random)
@@ -143,6 +146,16 @@ class Attempts:
     def _pause(self, attempt: int, until: float) -> Op[None]:
         yield from rest(self.run, f"{self.position}#{attempt}", until)
 
-    def _entry(self, attempt: int, elapsed: float, output: str | None = None, error: str | None = None) -> Entry:
-        ordinal = self.run.number()
-        return replace(self.blank, ordinal=ordinal, attempt=attempt, elapsed=elapsed, output=output, error=error)
+    def _entry(
+        self,
+        attempt: int,
+        elapsed: float,
+        *,
+        output: str | None = None,
+        error: str | None = None,
+        kind: Kind = Kind.STEP,
+    ) -> Entry:
+        return Entry(
+            self.position, self.run.number(), kind, self.name, self.digest,
+            output=output, error=error, elapsed=elapsed, attempt=attempt, version=self.host.version,
+        )  # fmt: skip

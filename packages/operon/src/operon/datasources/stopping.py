@@ -54,7 +54,7 @@ class Stop:
 @contextmanager
 def stoppable(tx: Transaction) -> Generator[None]:
     """Have the statements of a transaction cancelled once its run is over; not those of a clean-up."""
-    here = context.branch.get()
+    here = context.branch()
     if here is None or here.told or not tx.stoppable:
         yield
         return

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import IntEnum
 from inspect import isawaitable
 from random import Random
@@ -51,7 +50,7 @@ def transact(
     while True:
         attempt = Attempt(adapter, work, ledger, queries, humble=humble)
         try:
-            with transacting(attempt):
+            with context.transacting(attempt):
                 return (yield from attempt.make())
         except Exception as error:
             why = attempt.diagnose(error, sqlstate(error, beside))
@@ -137,7 +136,7 @@ class Attempt:
             yield from self._put(tx, statement)
         self.stage = Stage.BODY
         with stoppable(tx):
-            with transacting(tx):
+            with context.transacting(tx):
                 result = yield Invoke(lambda: self._body(tx))
             output, value = self.work.encode(result)
             yield from tx.check()
@@ -197,20 +196,10 @@ class Attempt:
         return Fault.CONFLICT
 
 
-@contextmanager
-def transacting(what: object) -> Generator[None]:
-    """Let `start` and `send` find the transaction; what the driver does meanwhile is no branch of the workflow."""
-    token = context.transaction.set(what)
-    try:
-        yield
-    finally:
-        context.transaction.reset(token)
-
-
 def _tell(work: Work, tries: int, cause: Exception) -> None:
     """Say who waits for a database that is out of reach; ever less often, the longer it lasts."""
     if tries.bit_count() == 1:
-        here = context.step.get()
+        here = context.step()
         whose = f"{work.name} ({here.idempotency_key})" if here else work.name
         said = str(cause).strip().partition("\n")[0] or type(cause).__name__
         log.warning("%s waits for its database, which is out of reach; it is tried again: %s", whose, said)

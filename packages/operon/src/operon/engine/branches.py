@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from operon.core import context
 from operon.core.journal import Branch
 from operon.engine.interrupting import Hearing
@@ -61,11 +63,12 @@ class BranchingFactory:
         _refuse_disorder()
         around = around.copy()
         branch = here.fork()
-        around.run(context.branch.set, branch)
+        around.run(context.place.set, replace(around.run(context.place.get), branch=branch))
         branch.begins = True
         task = self._create(loop, Hearing.of(coro, branch), branch, context=around, **options)
         branch.begins = False
         here.run.tasks[task] = branch
+        branch.task = task
         task.add_done_callback(partial(_ended, branch))
         return task
 

@@ -7,22 +7,26 @@ import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from contextvars import Token
 from functools import partial
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec.structs import replace
 
 from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
-from operon.core.host import elsewhere
+from operon.core.context import Place
 from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine import interrupting, strays, turns
 from operon.engine.bell import Rest
-from operon.engine.exits import Busy, left_by_its_loop
+from operon.engine.exits import Busy, left_by_its_loop, told
 from operon.engine.interrupting import Hearing
-from operon.engine.landing import arrived, cancel_later, settled
+from operon.engine.landing import Landing, arrived, cancel_later
 from operon.engine.repose import Repose
 from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
 
@@ -32,8 +36,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def drive(engine: Engine, op: Op[T]) -> T:
+def drive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
     """Run an operation on this thread, blocking it.
+
+    Args:
+        engine: answers it.
+        op: the operation.
+        line: the branch that it is a verb of, if it is one of a body.
 
     Raises:
         WrongColour: this thread runs an event loop, which must not be blocked.
@@ -44,113 +53,89 @@ def drive(engine: Engine, op: Op[T]) -> T:
             "A blocking verb, step or workflow was called on a running event loop. Await its twin from operon.aio, "
             "or `await aio.call(function, ...)`, which runs it on a thread."
         )
-    return _driven(engine, op)
+    return _driven(engine, op, line)
 
 
 def serve(engine: Engine, op: Op[T]) -> T:
     """Run an operation of the engine's own on this thread, outside of any workflow, even if a loop runs here."""
-    return contextvars.Context().run(_driven, engine, op)
+    return contextvars.Context().run(_driven, engine, op, None)
 
 
-def _driven(engine: Engine, op: Op[T]) -> T:
+def _driven(engine: Engine, op: Op[T], line: Branch | None) -> T:
     answer: Any = None
     failure: BaseException | None = None
-    with Verb(engine, op) as line:
-        try:
-            while True:
-                command = op.send(answer) if failure is None else op.throw(failure)
-                if line is not None and line.run.lines.threaded:
-                    line.run.lines.sleeps(line)
-                try:
-                    answer, failure = blocking(command)(engine, command), None
-                except BaseException as error:
-                    failure = error  # thrown outside of this block, which would be the context of what is raised then
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        finally:
-            failure = None  # whose traceback has this frame
+    token = None if line is None else _begin()
+    try:
+        while True:
+            command = op.send(answer) if failure is None else op.throw(failure)
             if line is not None and line.run.lines.threaded:
-                line.run.lines.wakes(line)
-
-
-def _reset(token: contextvars.Token[bool]) -> None:
-    try:
-        context.driving.reset(token)
-    except ValueError:  # whoever closes a coroutine that was left has a context of its own
-        return
-
-
-@contextmanager
-def own_code() -> Generator[None]:
-    """Run a body, whose code is its own, though it is called by what drives its life."""
-    token = context.driving.set(False)
-    try:
-        yield
+                line.run.lines.sleeps(line)
+            try:
+                answers: Callable[[Engine, Any], Any] = BLOCKING.get(type(command), _ask)
+                answer, failure = answers(engine, command), None
+            except BaseException as error:
+                failure = error  # thrown outside of this block, which would be the context of what is raised then
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    except Cancelled:
+        if line is not None:
+            interrupting.told(line)
+        raise
     finally:
-        _reset(token)
+        failure = None  # whose traceback has this frame
+        if line is not None and line.run.lines.threaded:
+            line.run.lines.wakes(line)
+        if token is not None:
+            context.back(token)
 
 
-class Verb:
-    """What is not the body's own code, though it is done in its name: gives the branch that it is done for.
-
-    Raises:
-        WrongDatabase: it is a verb of a client, or of an app on another database, which this workflow cannot record.
-    """
-
-    __slots__ = ("_line", "_token")
-
-    def __init__(self, engine: Engine, op: Op[Any]) -> None:
-        self._line = context.current()
-        if self._line is not None and self._line.run.host is not engine:
-            op.close()
-            raise elsewhere(self._line.run)
-
-    def __enter__(self) -> Branch | None:
-        """Begin."""
-        if self._line is not None:
-            self._token = context.driving.set(True)
-        return self._line
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _at: object) -> None:
-        """End; whoever hears here that it is cancelled has been told."""
-        if self._line is not None:
-            if isinstance(error, Cancelled):
-                interrupting.told(self._line)
-            _reset(self._token)
-
-
-async def adrive(engine: Engine, op: Op[T]) -> T:
-    """Run an operation on this event loop, yielding to it."""
+async def adrive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
+    """Run an operation on this event loop, yielding to it; see `drive`."""
     answer: Any = None
     failure: BaseException | None = None
-    with Verb(engine, op) as line:
-        strays.admit_task(line)
-        try:
-            while True:
-                command = op.send(answer) if failure is None else op.throw(failure)
-                try:
-                    answer, failure = await awaited(command)(engine, command), None
-                except BaseException as error:
-                    failure = error  # likewise
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        except Cancelled:
+    token = None if line is None else _begin()
+    try:
+        if line is not None:
+            strays.admit_task(line)
+        while True:
+            command = op.send(answer) if failure is None else op.throw(failure)
+            try:
+                if isinstance(command, Flush):  # the most frequent by far; the others are in the table
+                    run = command.run
+                    engine.waits.enter(run)  # once a record is written its branch goes on, and would do a step in vain
+                    try:
+                        answer = await Landing(engine.pens.of(run).submit(command.end), firm=True)
+                    finally:
+                        engine.waits.leave(run)
+                else:
+                    answers: Callable[[Engine, Any], Awaitable[Any]] = AWAITED.get(type(command), _submit)
+                    answer = await answers(engine, command)
+                failure = None
+            except BaseException as error:
+                failure = error  # likewise
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    except Cancelled:
+        if line is not None:
             await interrupting.told_in_turn(line)
-            raise
-        finally:
-            failure = None
+            interrupting.told(line)
+        raise
+    finally:
+        failure = None
+        if token is not None:
+            context.back(token)
 
 
-def blocking(command: Command[Any]) -> Callable[[Engine, Any], Any]:
-    """Choose what answers a command on a thread; the store, if nobody else does."""
-    return BLOCKING.get(type(command), _ask)
+def _begin() -> Token[Place]:
+    """What is done from here on is not the body's own code, though it is done in its name."""
+    return context.place.set(Place(context.place.get().branch, driving=True))
 
 
-def awaited(command: Command[Any]) -> Callable[[Engine, Any], Awaitable[Any]]:
-    """Choose what answers a command on a loop; the store, if nobody else does."""
-    return AWAITED.get(type(command), _submit)
+def own_code() -> context.at:
+    """Run a body, whose code is its own, though it is called by what drives its life."""
+    return context.at(replace(context.place.get(), driving=False))
 
 
 def out_of_reach(engine: Engine, error: StoreError) -> BaseException:
@@ -172,15 +157,15 @@ def _ask(engine: Engine, command: Command[Any]) -> Any:
 
 
 def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with Busy(engine):
+    with Busy(engine, context.branch()):
         if invoke.timeout is not None:
             return _limited(engine, invoke)
         if invoke.body:
             with own_code():
-                value = turns.whole(engine, context.branch.get(), lambda: invoke.fn(*invoke.args, **invoke.kwargs))
+                value = turns.whole(engine, context.branch(), lambda: invoke.fn(*invoke.args, **invoke.kwargs))
         else:
             value = invoke.fn(*invoke.args, **invoke.kwargs)
-    if inspect.isawaitable(value):
+    if _awaitable(value):
         if inspect.iscoroutine(value):
             value.close()
         raise WrongColour(
@@ -210,6 +195,12 @@ def _limited(engine: Engine, invoke: Invoke[Any]) -> Any:
         raise StepTimedOut(_too_long(invoke)) from None
 
 
+def _awaitable(value: object) -> bool:
+    """Whether a function gave what is to be awaited, as `inspect.isawaitable` says of few things and slowly."""
+    kind = value.__class__
+    return hasattr(kind, "__await__") or (kind is GeneratorType and inspect.isawaitable(value))
+
+
 def _named(invoke: Invoke[Any]) -> str:
     return str(getattr(invoke.fn, "__qualname__", invoke.fn))
 
@@ -232,7 +223,7 @@ def _turn(engine: Engine, command: Turn) -> None:
         engine.pens.linger(run)
     if run.lines.threaded or not run.its_turn(command.ordinal):
         _unless_alone(run, command.ordinal)
-        turns.take(engine, run, command.ordinal, context.branch.get())
+        turns.take(engine, run, command.ordinal, context.branch())
 
 
 def _unless_alone(run: Run, ordinal: int) -> None:
@@ -309,32 +300,51 @@ BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
 
 async def _submit(engine: Engine, command: Command[Any]) -> Any:
     try:
-        return await settled(engine.store.submit(command))
+        return await Landing(engine.store.submit(command), firm=True)
     except StoreError as error:
         raise out_of_reach(engine, error) from error
 
 
 async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with Busy(engine, waits=invoke.body, task=asyncio.current_task()):
-        if invoke.body:
-            with left_by_its_loop(engine), own_code():
-                value = invoke.fn(*invoke.args, **invoke.kwargs)
-                return await _awhole(value) if inspect.isawaitable(value) else value
+    if invoke.body:
+        return await _abody(engine, invoke)
+    line, waits = context.branch(), engine.waits
+    task, run = (asyncio.current_task(), None) if line is None else (line.task, line.run)
+    if run is not None:
+        waits.enter(run)
+    try:
         value = invoke.fn(*invoke.args, **invoke.kwargs)
-        if not inspect.isawaitable(value):
+        if not _awaitable(value):
             return value
         return await (value if invoke.timeout is None else _alimited(invoke, value))
+    except BaseException as error:
+        if (instead := told(run, error, task)) is error:
+            raise
+        raise instead from error
+    finally:
+        if run is not None:
+            waits.leave(run)
 
 
-async def _awhole(value: Awaitable[Any]) -> Any:
+async def _abody(engine: Engine, invoke: Invoke[Any]) -> Any:
     """Run a body to its end, and to that of what it gave to threads; nobody waits for these if it fails."""
-    here = context.branch.get()
-    result = await (value if here is None else Hearing.of(value, here))
-    if here is not None and here.run.lines.pieces:
-        future: Future[None] = Future()
-        turns.once_done(here.run, lambda: _come(future))
-        await arrived(future)
-    return result
+    line, task = context.branch(), asyncio.current_task()
+    try:
+        with own_code():
+            value = invoke.fn(*invoke.args, **invoke.kwargs)
+            if _awaitable(value):
+                value = await (value if line is None else Hearing.of(value, line))
+            if line is not None and line.run.lines.pieces:
+                future: Future[None] = Future()
+                turns.once_done(line.run, lambda: _come(future))
+                await arrived(future)
+            return value
+    except BaseException as error:
+        if line is not None:
+            left_by_its_loop(engine, line.run, task, error)
+        if (instead := told(None if line is None else line.run, error, task)) is error:
+            raise
+        raise instead from error
 
 
 async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
@@ -346,14 +356,6 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
         if limit.expired():
             raise StepTimedOut(_too_long(invoke)) from None
         raise
-
-
-async def _aflush(engine: Engine, command: Flush) -> Any:
-    engine.waits.enter(command.run)  # likewise
-    try:
-        return await settled(engine.pens.of(command.run).submit(command.end))
-    finally:
-        engine.waits.leave(command.run)
 
 
 async def _aturn(engine: Engine, command: Turn) -> None:
@@ -401,7 +403,6 @@ async def _before_long(engine: Engine, future: Future[None]) -> None:
     limit = engine.clockwork.after(turns.STUCK, lambda: _come(future, TimeoutError()))
     try:
         await arrived(future)
-        future.result()
     finally:
         limit.cancel()
 
@@ -447,8 +448,7 @@ async def _astall(engine: Engine, command: Stall) -> None:
 async def _await(engine: Engine, command: Wait) -> Any:
     waiting = engine.waits.begin(command, on_loop=True)
     try:
-        await arrived(waiting.future)
-        return waiting.future.result()
+        return await arrived(waiting.future)
     finally:
         engine.waits.end(waiting, {})
 
@@ -473,7 +473,6 @@ async def _arest(engine: Engine, command: Rest) -> None:
 
 AWAITED: dict[type[Command[Any]], Callable[[Engine, Any], Awaitable[Any]]] = {
     Invoke: _ainvoke,
-    Flush: _aflush,
     Turn: _aturn,
     CatchUp: _acatch_up,
     Stall: _astall,

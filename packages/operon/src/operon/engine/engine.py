@@ -19,8 +19,8 @@ from operon.core import host as hosts
 from operon.core.commands import Op, Seed
 from operon.core.execution import execute
 from operon.core.function import Function
-from operon.core.host import Opened
-from operon.core.journal import Run
+from operon.core.host import Opened, elsewhere
+from operon.core.journal import Branch, Run
 from operon.core.rows import Advanced, Claimed, Guard, Outcome, Park, WorkflowRow, first_row
 from operon.core.schedules import declare
 from operon.core.starting import Execute
@@ -37,6 +37,7 @@ from operon.engine.loops import Loop
 from operon.engine.machine import Machine
 from operon.engine.monitor import Monitor
 from operon.engine.pen import Pens
+from operon.engine.places import Places
 from operon.engine.program import Program
 from operon.engine.repose import at_rest
 from operon.engine.settings import Settings
@@ -52,6 +53,7 @@ from operon.errors import (
     Suspended,
     WrongColour,
 )
+from operon.promises import Promise
 from operon.threads import Threads
 
 T = TypeVar("T")
@@ -84,27 +86,25 @@ class Engine:
         """The claims that are run here, or will be as soon as a thread or the loop is free."""
         self.revoked: dict[str, int] = {}
         """The claims that were cancelled last, by id: neither they nor those before them begin any more."""
-        self.starting: set[int] = set()
-        """The nonces of what is being started or claimed to run here: its row may be there before its answer is."""
         self.queues: set[str] = set()
         self.cleaning = Cleaning(self)
         self._deadlines: dict[str, Timer] = {}
-        self._reserved = {False: 0, True: 0}
         self._abandoned: set[Future[Any]] = set()
         self._idle = threading.Condition(self.lock)
-        self._accepting = False
         self.forked = False
         """This is a child of the process that launched: nothing works here any more."""
         self._nested = threading.local()
         self.clockwork = self.machine.timers()
         self.clock = self.machine.clock.monotonic
         self.pens = Pens(store, self.clockwork, self.kill)
+        self.linger = self.pens.linger
         self.waits = Waits(self.clockwork, store, self, settings.grace)
         self.ids = self.machine.ids()
         self.threads = Threads(settings.threads, f"operon-{program.name}")
         self.requests = Threads(settings.threads, f"operon-request-{program.name}")
         """For blocking work that a client waits for: it never waits behind what runs in the background."""
         self.loop = Loop(BodyTimers(self))
+        self.places = Places(settings, self.loop, self.lock)
         self.service = Executor(self)
         self.weights = Weights(self.clockwork, self.service.lighter)
 
@@ -120,11 +120,11 @@ class Engine:
             self.program.enter(self.loop.running() if self.program.awaits else None)
             self._seed()
             drivers.serve(self, declare(self, self.program.timetable))
-            self._accepting = True
+            self.places.open = True
             self.store.listen(self.heard)
             self.service.start()
         except BaseException:
-            self._accepting = False
+            self.places.open = False
             try:
                 self.program.leave(CLOSING)
             finally:
@@ -150,11 +150,11 @@ class Engine:
         """Let verbs work and run nothing: this process is no executor, and no other learns of it."""
         self.service.look()
         self.clockwork.start()
-        self._accepting = True
+        self.places.open = True
 
     def disconnect(self) -> None:
         """End what `connect` began."""
-        self._accepting = False
+        self.places.open = False
         self.waits.close()
         self.clockwork.stop()
         self.threads.close()
@@ -162,7 +162,7 @@ class Engine:
     def stop(self, drain: float) -> None:
         """Stop claiming, let what runs end for so many seconds, and leave the rest."""
         with self.lock:
-            self._accepting = False
+            self.places.open = False
         if self in hosts.launched:
             hosts.launched.remove(self)
         self.service.stop_claiming()
@@ -228,20 +228,17 @@ class Engine:
 
     def drive(self, op: Op[T]) -> T:
         """Run an operation on this thread."""
-        self._alive()
-        return drivers.drive(self, op)
+        return drivers.drive(self, op, self._admitted())
 
     def adrive(self, op: Op[T]) -> Coroutine[Any, Any, T]:
         """Run an operation on this loop."""
-        self._alive()
-        here = context.current()
-        if here is not None and here.run.host is self and not self.loop.here():
-            op.close()
+        line = self._admitted()
+        if line is not None and not self.loop.here():
             raise WrongColour(
                 "A workflow's body awaits on an event loop of its own, where tasks are not numbered and a replay would "
                 "find others: make the workflow async instead of calling asyncio.run() in it, or do it all in one step."
             )
-        return drivers.adrive(self, op)
+        return drivers.adrive(self, op, line)
 
     def unforked(self) -> None:
         """Refuse to work in a child of the process that launched.
@@ -256,39 +253,37 @@ class Engine:
                 "leave it to the ASGI lifespan of uvicorn's workers; with preload_app = True, import the app only."
             )
 
-    def _alive(self) -> None:
-        self.unforked()
-        strays.admit()
-        if not self._accepting and context.branch.get() is None:  # what runs while the app drains may go on
+    def _admitted(self) -> Branch | None:
+        """Let a verb in, and give the branch of the body whose verb it is.
+
+        Raises:
+            NotInWorkflow: it is asked where a body sent its code, and nothing of it can be recorded.
+            NotLaunched: the app is closed.
+            WrongDatabase: it is of a client, or of an app on another database, which the workflow cannot record.
+        """
+        if self.forked:
+            self.unforked()
+        line = context.current()
+        strays.admit(line)
+        if line is not None:
+            if line.run.host is not self:
+                raise elsewhere(line.run)
+        elif not self.places.open and context.branch() is None:  # what runs while the app drains may go on
             raise NotLaunched(f"{self.name} is closed.")
+        return line
 
     # ── Places ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def free(self, *, asynchronous: bool) -> int:
-        """How many more bodies of a colour can run here."""
-        if not self._accepting or not self.settings.run:
-            return 0
-        if asynchronous and not self.loop.alive:
-            return 0
-        limit = self.settings.tasks if asynchronous else self.settings.threads
-        return max(0, limit - self._reserved[asynchronous])
 
     def reserve(self, function: Function, nonce: int, *, inline: bool = False) -> int | None:
         """Take a place for a body, if this process runs it and has one free; inline, the caller's thread is it."""
         if not (self.settings.run and self.service.alive) or self.function(function.name) is None:
             return None
-        with self.lock:
-            if not inline and self.free(asynchronous=function.asynchronous) <= 0:
-                return None
-            self._reserved[function.asynchronous] += 1
-            self.starting.add(nonce)
-        return self.executor
+        taken = self.places.take(nonce, asynchronous=function.asynchronous, inline=inline)
+        return self.executor if taken else None
 
     def release(self, function: Function, nonce: int) -> None:
         """Give a place back."""
-        with self.lock:
-            self._reserved[function.asynchronous] -= 1
-            self.starting.discard(nonce)
+        self.places.give_back(nonce, asynchronous=function.asynchronous)
         if function.asynchronous in self.service.backlog:
             self.service.nudge(colours=frozenset({function.asynchronous}))
 
@@ -324,8 +319,9 @@ class Engine:
         return self._nest(it, function)
 
     def executes(self, workflow_id: str) -> bool:
-        """Whether it runs here: then whoever waits for it is told of its end."""
-        return workflow_id in self._lives
+        """Whether it runs here, and has not ended otherwise meanwhile: then whoever waits for it is told of its end."""
+        run = self.runs.get(workflow_id)
+        return workflow_id in self._lives and (run is None or (run.dead is None and run.beyond is None))
 
     def here(self) -> frozenset[tuple[str, int]]:
         """What runs here: ids and claims."""
@@ -337,7 +333,7 @@ class Engine:
         self._begin(it.row)
         depth = getattr(self._nested, "depth", 0)
         if depth >= NESTED:
-            done: Future[Outcome | None] = Future()
+            done: Promise[Outcome | None] = Promise()
             work = partial(self._threaded, it, function, done, inline=True)
             threading.Thread(target=work, name="operon-nested", daemon=True).start()
             return done.result()
@@ -350,26 +346,28 @@ class Engine:
     def _begin(self, row: WorkflowRow) -> None:
         with self.lock:
             self._lives[row.id] = row.claim
-            self.starting.discard(row.nonce)
+            self.places.starting.discard(row.nonce)
 
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
         future = self.spawn(Claimed(first_row(command.row, self.now())), command.function, inline=command.inline)
         if not command.inline:
             return None
-        await arrived(future)
-        return future.result()
+        return await arrived(future)
 
     def spawn(self, it: Claimed, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
-        done: Future[Outcome | None] = Future()
+        done: Promise[Outcome | None] = Promise()
         self._begin(it.row)
         self.weights.add(it)
         if function.asynchronous:
-            self.loop.spawn(lambda: drivers.adrive(self, self._life(it, function, inline=inline)), done)
+            self.loop.spawn(partial(self._awaited, it, function, inline=inline), done)
         else:
-            self.threads.submit(lambda: self._threaded(it, function, done))
+            self.threads.submit(partial(self._threaded, it, function, done))
         return done
+
+    def _awaited(self, it: Claimed, function: Function, *, inline: bool) -> Coroutine[Any, Any, Outcome | None]:
+        return drivers.adrive(self, self._life(it, function, inline=inline))
 
     def _threaded(self, it: Claimed, function: Function, done: Future[Outcome | None], *, inline: bool = False) -> None:
         try:
@@ -401,6 +399,7 @@ class Engine:
             if run is not None:
                 if task is not None:
                     run.tasks[task] = run.root
+                    run.root.task = task
                 outcome = yield from execute(self, run, function)
                 if isinstance(run.dead, Cancelled):
                     self.cleaning.report(run)
@@ -417,6 +416,7 @@ class Engine:
         finally:
             if run is not None:
                 run.tasks.pop(task, None)  # it ends by itself
+                run.root.task = None
             self._leave(row, run, function, outcome)
             if run is None:
                 self.service.doubt()  # it may have something to clean up from before

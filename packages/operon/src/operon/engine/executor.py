@@ -270,7 +270,7 @@ class Executor:
         names = tuple(name for name, it in functions.items() if it.asynchronous is asynchronous and it.kind != "step")
         claimed = 0
         while names:
-            free = self._engine.free(asynchronous=asynchronous)
+            free = self._engine.places.free(asynchronous=asynchronous)
             room = JOURNALS - self._engine.weights.total
             if free <= 0 or room <= 0:
                 if asynchronous in self.backlog:
@@ -406,7 +406,7 @@ class Executor:
         if pulse.running == len(here) and not self._strays:
             return
         found = yield from ask(Running(self.id))
-        rows = frozenset((row.id, row.claim) for row in found if row.nonce not in self._engine.starting)
+        rows = frozenset((row.id, row.claim) for row in found if row.nonce not in self._engine.places.starting)
         here &= self._engine.here()
         strays = rows ^ here
         lasting = strays & self._strays

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from operon.core import context
 from operon.core.codec.failures import replaced
-from operon.core.journal import Run
+from operon.core.journal import Branch, Run
 from operon.errors import Cancelled, StepFailed, Suspended
 
 if TYPE_CHECKING:
@@ -45,43 +42,32 @@ def told(run: Run | None, error: BaseException, task: asyncio.Task[object] | Non
 
 
 class Busy:
-    """Something of the user's runs for a workflow, which is kept from being parked unless that only `waits`."""
+    """Something of the user's runs for a workflow, which is kept from being parked meanwhile."""
 
-    __slots__ = ("_engine", "_run", "_task", "_waits")
+    __slots__ = ("_run", "_waits")
 
-    def __init__(self, engine: Engine, *, waits: bool = False, task: asyncio.Task[object] | None = None) -> None:
-        here = context.branch.get()
-        self._engine = engine
-        self._run = None if here is None else here.run
-        self._waits = waits
-        self._task = task
+    def __init__(self, engine: Engine, line: Branch | None) -> None:
+        self._waits = engine.waits
+        self._run = None if line is None else line.run
 
     def __enter__(self) -> None:
         """Begin."""
-        if self._run is not None and not self._waits:
-            self._engine.waits.enter(self._run)
+        if self._run is not None:
+            self._waits.enter(self._run)
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _at: object) -> None:
         """End; what cannot be recorded is raised as a failure that can."""
-        try:
-            if error is not None and (instead := told(self._run, error, self._task)) is not error:
-                raise instead from error
-        finally:
-            if self._run is not None and not self._waits:
-                self._engine.waits.leave(self._run)
+        if self._run is not None:
+            self._waits.leave(self._run)
+        if error is not None and (instead := told(self._run, error)) is not error:
+            raise instead from error
 
 
-@contextmanager
-def left_by_its_loop(engine: Engine) -> Generator[None]:
+def left_by_its_loop(engine: Engine, run: Run, task: asyncio.Task[object] | None, error: BaseException) -> None:
     """Leave a run whose body is cancelled from outside, as by a loop that goes down: that is not the body's failure."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        task, here = asyncio.current_task(), context.branch.get()
-        outside = task is not None and task.cancelling()
-        if outside and here is not None and here.run.dead is None and engine.loop.went_down(here.run):
-            engine.kill(here.run, Suspended(f"{here.run.id} was left: its task was cancelled."))
-        raise
+    outside = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+    if outside and run.dead is None and engine.loop.went_down(run):
+        engine.kill(run, Suspended(f"{run.id} was left: its task was cancelled."))
 
 
 def interrupts(error: BaseException) -> bool:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+"""Ten bits each."""
 
 
 class Ids:
@@ -26,4 +28,4 @@ class Ids:
             else:
                 self._last += 1
             number = self._last
-        return "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+        return "".join([PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

@@ -134,9 +134,9 @@ def told(branch: Branch) -> None:
             task.uncancel()
 
 
-async def told_in_turn(branch: Branch | None) -> None:
+async def told_in_turn(branch: Branch) -> None:
     """Let whoever awaits the task of a branch be told first: a task group would cancel the clean-up of its tasks."""
-    if branch is None or branch.told or branch is branch.run.root:
+    if branch.told or branch is branch.run.root:
         return
     task = current_task()
     if isinstance(branch.run.dead, Cancelled) and task is not None and not task.cancelling():
@@ -185,6 +185,6 @@ class Hearing:
         dead = self._branch.run.dead
         if self._branch.told or not isinstance(dead, Cancelled):
             return error
-        if not context.driving.get():  # a verb may have something to finish first
+        if not context.place.get().driving:  # a verb may have something to finish first
             told(self._branch)
         return dead

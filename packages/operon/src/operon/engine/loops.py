@@ -7,14 +7,16 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from operon.core.journal import Branch, Run
 from operon.engine.branches import BranchingFactory
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched
+from operon.promises import Promise
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -74,28 +76,29 @@ class Loop:
         running = asyncio._get_running_loop()  # noqa: SLF001 - the cheap spelling of get_running_loop
         return running is self._loop or running is None or self._closed
 
-    def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Future[T]) -> None:
-        """Run a body as a task in a context of its own; from any thread."""
+    def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Promise[T] | None = None) -> None:
+        """Run a body as a task in a context of its own, and tell who waits for its end; from any thread."""
         loop = self.running()
-
-        def begin() -> None:
-            task = loop.create_task(body(), context=contextvars.Context())
-            self._tasks.add(task)
-            task.add_done_callback(finish)
-
-        def finish(task: asyncio.Task[T]) -> None:
-            self._tasks.discard(task)
-            if task.cancelled():
-                done.cancel()
-            elif (error := task.exception()) is not None:
-                done.set_exception(error)
-            else:
-                done.set_result(task.result())
-
         if asyncio._get_running_loop() is loop:  # noqa: SLF001 - the cheap spelling of get_running_loop
-            begin()
+            self._begin(loop, body, done)
         else:
-            loop.call_soon_threadsafe(begin)
+            loop.call_soon_threadsafe(self._begin, loop, body, done)
+
+    def _begin(
+        self, loop: asyncio.AbstractEventLoop, body: Callable[[], Coroutine[Any, Any, T]], done: Promise[T] | None
+    ) -> None:
+        task = loop.create_task(body(), context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard if done is None else partial(self._finish, done))
+
+    def _finish(self, done: Promise[T], task: asyncio.Task[T]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            done.set_exception(CancelledError())
+        elif (error := task.exception()) is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(task.result())
 
     def between(self, call: Callable[[], None]) -> None:
         """Call this on the loop, so while none of its tasks is executing; never, where there is no loop any more."""

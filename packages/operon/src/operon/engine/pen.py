@@ -6,10 +6,9 @@ What is noted while a commit is under way rides in the next one. Must not know w
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from functools import partial
 
 from operon.core.commands import Advance, Look
 from operon.core.journal import Run
@@ -26,12 +25,10 @@ LINGER = 0.003
 NOTHING = Advanced(written=True)
 
 
-@dataclass(eq=False, slots=True)
-class Trip:
+class Trip(Promise[Advanced]):
     """A commit that somebody waits for, and the end that it carries."""
 
     end: End = None
-    landed: Promise[Advanced] = field(default_factory=Promise[Advanced])
 
 
 class Pens:
@@ -48,7 +45,7 @@ class Pens:
     def open(self, run: Run) -> None:
         """Let a run write."""
         with self._lock:
-            self._pens[run] = Pen(self._store, run, lambda cause: self._leave(run, cause))
+            self._pens[run] = Pen(self._store, run, self._leave)
 
     def close(self, run: Run) -> None:
         """Let a run write no more: it has left."""
@@ -64,6 +61,8 @@ class Pens:
 
     def linger(self, run: Run) -> None:
         """See that what is pending is written within a few milliseconds, whatever the body does."""
+        if run in self._lingering:  # or was, this moment: then what is pending is seen by now
+            return
         with self._lock:
             first = not self._lingering
             self._lingering[run] = None
@@ -81,13 +80,15 @@ class Pens:
 class Pen:
     """Writes what a run has noted, and its end; `leave` is told why a run must be left, and answers the first cause."""
 
-    def __init__(self, store: Store, run: Run, leave: Callable[[BaseException], BaseException] | None = None) -> None:
+    __slots__ = ("_flight", "_leave", "_lock", "_run", "_store", "_waiting")
+
+    def __init__(self, store: Store, run: Run, leave: Callable[[Run, BaseException], BaseException] = Run.die) -> None:
         self._store = store
         self._run = run
-        self._leave = leave or run.die
+        self._leave = leave
         self._lock = threading.Lock()
         self._flight: Trip | None = None
-        self._waiting: deque[Trip] = deque()
+        self._waiting: tuple[Trip, ...] = ()
 
     def flush(self, end: End = None) -> Advanced:
         """Write everything, on this thread if no commit is under way."""
@@ -99,24 +100,25 @@ class Pen:
                 self._fail(trip, error)
                 if not isinstance(error, Exception):
                     raise
-        return trip.landed.result()
+        return trip.result()
 
     def submit(self, end: End = None) -> Future[Advanced]:
         """Write everything soon; never blocks, never raises."""
         trip, command = self._begin(end)
         if command is not None:
             self._launch(trip, command)
-        return trip.landed
+        return trip
 
     def _begin(self, end: End) -> tuple[Trip, Advance | None]:
         with self._lock:
             if self._flight is not None:
                 return self._board(self._flight, end), None
-            trip = Trip(end)
-            if not self._run.pending and end is None:
-                trip.landed.set_result(NOTHING)
-                return trip, None
-            return trip, self._take(trip)
+            trip = Trip()
+            trip.end = end
+            if end is not None or self._run.pending:
+                return trip, self._take(trip)
+        trip.set_result(NOTHING)
+        return trip, None
 
     def _board(self, flight: Trip, end: End) -> Trip:
         """Find the commit that takes what is pending; every end has one of its own, so that the first one decides."""
@@ -125,47 +127,50 @@ class Pen:
             return last or flight
         if last is None or last.end is not None:
             last = Trip()
-            self._waiting.append(last)
+            self._waiting = (*self._waiting, last)
         last.end = end
         return last
 
     def _take(self, trip: Trip) -> Advance:
-        self._flight, self._run.writing = trip, True
-        pending = self._run.pending
-        riding, self._run.riding = self._run.riding, {}
-        last = isinstance(trip.end, Outcome) and trip.end.status.ended  # nothing of it is replayed any more
-        aside = () if last else tuple(riding.values())
-        entries = (*pending, *aside)
-        del pending[: len(entries) - len(aside)]
-        return Advance(self._run.id, self._run.guard.claim, entries, trip.end)
+        run, end = self._run, trip.end
+        self._flight, run.writing = trip, True
+        entries = tuple(run.pending)
+        del run.pending[: len(entries)]
+        if run.riding:
+            riding, run.riding = run.riding, {}
+            if not (isinstance(end, Outcome) and end.status.ended):  # of what has ended nothing is replayed any more
+                entries = (*entries, *riding.values())
+        return Advance(run.id, run.guard.claim, entries, end)
 
     def _launch(self, trip: Trip, command: Advance) -> None:
-        def landed(answer: Future[Advanced]) -> None:
-            try:
-                self._land(trip, command, answer.result())
-            except BaseException as error:
-                self._fail(trip, error)
-
         try:
-            self._store.submit(command).add_done_callback(landed)
+            self._store.submit(command).add_done_callback(partial(self._landed, trip, command))
         except StoreError as error:
+            self._fail(trip, error)
+
+    def _landed(self, trip: Trip, command: Advance, answer: Future[Advanced]) -> None:
+        try:
+            self._land(trip, command, answer.result())
+        except BaseException as error:
             self._fail(trip, error)
 
     def _land(self, trip: Trip, command: Advance, answer: Advanced) -> None:
         if not answer.written:
             self._store.submit(Look((self._run.id,))).add_done_callback(lambda it: self._fail(trip, self._why(it)))
             return
-        timed = (entry.position for entry in command.entries if entry.after is not None)
-        self._run.instants.update(zip(timed, answer.instants, strict=True))
+        if answer.instants:
+            timed = (entry.position for entry in command.entries if entry.after is not None)
+            self._run.instants.update(zip(timed, answer.instants, strict=True))
         self._go_on()
-        trip.landed.set_result(answer)
+        trip.set_result(answer)
 
     def _go_on(self) -> None:
         with self._lock:
             self._flight, self._run.writing = None, False
             if not self._waiting:
                 return
-            trip = self._waiting.popleft()
+            trip, *waiting = self._waiting
+            self._waiting = tuple(waiting)
             command = self._take(trip)
         self._launch(trip, command)
 
@@ -178,11 +183,11 @@ class Pen:
 
     def _fail(self, trip: Trip, error: BaseException) -> None:
         final = isinstance(error, Suspended | Cancelled) or (isinstance(error, StoreError) and not error.transient)
-        cause = self._leave(error if final else Suspended(f"{self._run.id} was left: {error!r}"))
+        cause = self._leave(self._run, error if final else Suspended(f"{self._run.id} was left: {error!r}"))
         with self._lock:
             lost = [trip, *self._waiting]
             self._flight, self._run.writing = None, False
-            self._waiting.clear()
+            self._waiting = ()
         for each in lost:
-            if not each.landed.done():
-                each.landed.set_exception(cause)
+            if not each.done():
+                each.set_exception(cause)

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError, Future, _base
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from operon.asynchronous import on_loop
 from operon.core import context
 from operon.core.context import Stray
 from operon.core.journal import WAKE, Branch, Run
@@ -52,7 +53,7 @@ class Piece(Generic[R]):
             self.branch = parent.fork()
             parent.stand_in = _stand_in
             run.lines.threaded = True
-            if not _on_loop():
+            if not on_loop():
                 run.lines.wakes(parent)
             run.lines.pieces[self] = None
 
@@ -111,7 +112,7 @@ class Piece(Generic[R]):
             self._begun = not self.abandoned
         if not self._begun:
             raise CancelledError
-        with _standing(self.parent, self.branch), Busy(self.engine):
+        with _standing(self.parent, self.branch), Busy(self.engine, self.branch):
             run.lines.wakes(self.branch)
             try:
                 return self.fn()
@@ -152,7 +153,7 @@ class Piece(Generic[R]):
         with run.monitor:
             run.lines.pieces.pop(self, None)
             run.monitor.notify_all()
-            calls, run.lines.endings = ([], run.lines.endings) if run.lines.pieces else (run.lines.endings, [])
+            calls, run.lines.endings = ((), run.lines.endings) if run.lines.pieces else (run.lines.endings, ())
         if ordinal:
             run.given(ordinal)
         for call in calls:
@@ -310,21 +311,14 @@ def _standing(parent: Branch, branch: Branch) -> Generator[None]:
     """Be in a branch on this thread, also where the context of its parent was taken along."""
     before: dict[Branch, Branch] = getattr(_local, "stands", {})
     _local.stands = {**before, parent: branch}
-    token = context.branch.set(branch)
     try:
-        yield
+        with context.within(branch):
+            yield
     finally:
-        context.branch.reset(token)
         _local.stands = before
-
-
-def _on_loop() -> bool:
-    from asyncio import _get_running_loop
-
-    return _get_running_loop() is not None
 
 
 def line() -> Branch | None:
     """The branch whose code this thread executes; None on a loop, where others have their turns meanwhile."""
     here = context.body()
-    return None if here is None or not here.run.lines.threaded or _on_loop() else here
+    return None if here is None or not here.run.lines.threaded or on_loop() else here

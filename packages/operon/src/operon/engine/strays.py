@@ -15,33 +15,49 @@ from operon.core.journal import Branch
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_local = threading.local()
 
 
-def admit() -> None:
+class OfThread(threading.local):
+    """What is known of a thread, whatever context was taken along to it."""
+
+    stray: Stray | None = None
+    own = False
+    """What it starts is not the body's, though it is the body that has it started."""
+    initialized = False
+    """But the body has it initialized."""
+
+
+_local = OfThread()
+
+
+def admit(line: Branch | None) -> None:
     """Refuse verbs where a workflow's body sent its code and nothing of it can be recorded.
+
+    Args:
+        line: the branch whose body this is, if it is one.
 
     Raises:
         NotInWorkflow: this is such a place, whatever context was taken along.
     """
-    context.admit()
-    stray: Stray | None = getattr(_local, "stray", None)
-    if stray is not None and context.step.get() is None:
-        context.refuse(stray)
+    if line is None:
+        context.admit()
+    if _local.stray is not None and (line is not None or context.step() is None):
+        context.refuse(_local.stray)
 
 
-def admit_task(here: Branch | None) -> None:
+def admit_task(here: Branch) -> None:
     """Refuse what a body does in a task that it made past the loop's factory: it has no place in the history.
 
     Raises:
         NotInWorkflow: this is such a task.
     """
-    task = None if here is None or here.run.dead is not None else current_task()
-    if here is None or task is None or task in here.run.tasks:
+    task = None if here.run.dead is not None else current_task()
+    if task is None or task is here.task or task in here.run.tasks:
         return
     if not here.begins:
         context.refuse(Stray("in a task that asyncio.create_task() did not make", here.run))
     here.run.tasks[task] = here
+    here.task = task
 
 
 class Elsewhere(Generic[R]):
@@ -57,12 +73,12 @@ class Elsewhere(Generic[R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:
         """Run it."""
-        here, stray = context.branch.set(None), context.stray.set(self._stray)
+        stray = context.stray.set(self._stray)
         try:
-            return self._fn(*args, **kwargs)
+            with context.within(None):
+                return self._fn(*args, **kwargs)
         finally:
             context.stray.reset(stray)
-            context.branch.reset(here)
 
 
 class StrayFuture(Future[R]):
@@ -78,7 +94,7 @@ class StrayFuture(Future[R]):
 @contextmanager
 def own_threads(*, initialized: bool = False) -> Generator[None]:
     """Start threads that are not the body's, though it is the body that has them started; but `initialized` by it."""
-    before = getattr(_local, "own", False), getattr(_local, "initialized", False)
+    before = _local.own, _local.initialized
     _local.own, _local.initialized = True, initialized
     try:
         yield
@@ -103,11 +119,11 @@ def about_to_start(thread: threading.Thread) -> None:
     """Look at a thread that is being started: if a body starts it, or another stray, verbs are refused on it."""
     if thread.name.startswith("operon-"):  # ours, begun when first needed, by whoever that is
         return
-    here, stray = context.body(), context.stray.get() or getattr(_local, "stray", None)
+    here, stray = context.body(), context.stray.get() or _local.stray
     if here is not None:
         stray = Stray("on a thread that its body started", here.run)
-    own = getattr(_local, "own", False)
-    initialized = own and getattr(_local, "initialized", False)
+    own = _local.own
+    initialized = own and _local.initialized
     # anyio's threads are for everybody, and work in the context and in the place of the task that waits for them.
     if stray is not None and (initialized or not own) and not type(thread).__module__.startswith("anyio."):
         _lead_astray(thread, stray, whole=not initialized)

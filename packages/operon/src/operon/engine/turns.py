@@ -139,6 +139,6 @@ def once_done(run: Run, call: Callable[[], None]) -> None:
     """Call this when everything that the body gave to threads has ended."""
     with run.monitor:
         if run.lines.pieces:
-            run.lines.endings.append(call)
+            run.lines.endings = (*run.lines.endings, call)
             return
     call()

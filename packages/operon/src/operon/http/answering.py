@@ -222,8 +222,7 @@ async def _threaded(host: object, work: Callable[[], T], seconds: float) -> T:
     except asyncio.CancelledError:
         begun.cancel()
         raise
-    await arrived(done)
-    return done.result()
+    return await arrived(done)
 
 
 def _ended(workflow_id: str, until: float, looked: float) -> Op[Outcome | None]:

@@ -27,14 +27,13 @@ Types: TypeAlias = frozenset[type[Any]]
 _LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
 
 
-def faithful(hint: Any) -> Test:
-    """Return the test for one annotation."""
+def rule_of(hint: Any) -> Rule:
+    """Return the rule for one annotation."""
     try:
         info = inspect.type_info(Any if hint in ANYTHING else hint)
     except Exception:  # msgspec has no form for it, or a name in it cannot be resolved, which may fail in any way
-        return _never
-    rule = _Compiler().rule(info)
-    return _never if rule is None else rule.test()
+        return Rule()
+    return _Compiler().rule(info) or Rule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +190,8 @@ def _size(cls: Any) -> int:
     return len(getattr(cls, "__struct_fields__", getattr(cls, "_fields", ()))) or -1
 
 
-def _never(_: object) -> bool:
-    return False
-
-
 def _is_finite(value: object) -> bool:
     return type(value) is float and math.isfinite(value)
-
-
-def _is_plain(value: object) -> bool:
-    return type(value) in {NoneType, bool, int, str} or _is_finite(value)
 
 
 def _is_simple_instant(value: object) -> bool:
@@ -208,7 +199,7 @@ def _is_simple_instant(value: object) -> bool:
 
 
 _COMPILE: Mapping[type[inspect.Type], _Compile] = {
-    inspect.AnyType: _always(_tested(_is_plain)),
+    inspect.AnyType: _always(Rule(frozenset({NoneType, bool, int, str}), (_is_finite,))),
     inspect.NoneType: _exactly(NoneType),
     inspect.BoolType: _exactly(bool),
     inspect.IntType: _exactly(int),

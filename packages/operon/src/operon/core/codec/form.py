@@ -26,9 +26,14 @@ from operon.errors import NotDeserializable, NotSerializable, PayloadTooLarge
 from operon.types import Context, ScheduleRecord, Status, StepRecord, Unreadable, User, WorkflowRecord
 
 if TYPE_CHECKING:
+    from operon.core.codec.exact import Rule
     from operon.core.codec.secret import Cipher
 
+SCALARS: frozenset[type] = frozenset({type(None), bool, int, str})
+"""Types that JSON has in one form only, and whose values nobody can change."""
 _SHOWN_STEPS = 8
+QUICK = frozenset({type(None), bool, int, float})
+"""Types whose values JSON has, in one form only, and that no encoder refuses."""
 _PUBLIC = (Status, User, Unreadable, WorkflowRecord, ScheduleRecord, StepRecord, Context)
 _OURS: dict[str, type] = {class_name(cls): cls for cls in _PUBLIC}
 """What the verbs give, so that a step or a workflow may return it."""
@@ -82,7 +87,10 @@ class Form:
         self._unpacker = Unpacker(self._trust, policy.cipher)
         self._is_any = hint in ANYTHING
         self._decoder = None if self._is_any else self._decoder_for(hint)
-        self._is_faithful = _faithful(hint) if self._is_any or self._decoder else _never
+        rule = _rule(hint) if self._is_any or self._decoder else None
+        self._is_faithful: Callable[[Any], bool] = rule.test() if rule else _never
+        self.plain: frozenset[type] = rule.types & SCALARS if rule else frozenset()
+        """Types whose values are recorded as JSON has them, whatever they are; but text has to be Unicode."""
         has_sets = any(issubclass(cls, AbstractSet) for cls in types)
         self._encode = json.Encoder(enc_hook=self._simplify, order="deterministic" if has_sets else None).encode
 
@@ -198,10 +206,10 @@ def _name(hint: Any) -> str:
     return "any value" if hint in ANYTHING else getattr(hint, "__qualname__", None) or str(hint)
 
 
-def _faithful(hint: Any) -> Callable[[Any], bool]:
-    from operon.core.codec.exact import faithful  # not before the first value: msgspec's inspection is slow to import
+def _rule(hint: Any) -> Rule:
+    from operon.core.codec.exact import rule_of  # not before the first value: msgspec's inspection is slow to import
 
-    return faithful(hint)
+    return rule_of(hint)
 
 
 def _never(_: object) -> bool:

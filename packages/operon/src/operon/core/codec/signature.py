@@ -49,6 +49,7 @@ class Signature:
         self._codec = codec
         self._name: str = getattr(fn, "__qualname__", type(fn).__qualname__)
         self._home: str = getattr(fn, "__module__", "")
+        self._of_result = f"the result of {self._name}()"
         self._ignore = frozenset(ignore)
         self._parameters = dict([*_parameters(fn).items()][skip:])
         self._signature = inspect.Signature([*self._parameters.values()])
@@ -100,7 +101,7 @@ class Signature:
 
         So a function that changes its arguments changes nothing of its caller's, who would not see that in a replay.
         """
-        if ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
+        if ATOMS.issuperset(map(type, args)) and (not kwargs or ATOMS.issuperset(map(type, kwargs.values()))):
             return args, dict(kwargs)
         record = _read_record(text)
         given = self._bind(args, kwargs)
@@ -121,13 +122,39 @@ class Signature:
         """
         return digest(call if isinstance(call, str) else self.encode(*call))
 
+    def recorded(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[str, str]:
+        """Return the record of a call and its digest: both at once, for both are needed wherever one is.
+
+        Raises:
+            TypeError: the function cannot be called like this.
+            NotSerializable: an argument cannot be recorded.
+        """
+        if not kwargs and self._simple.required <= len(args) <= self._simple.most and (found := self._plainly(args)):
+            return found
+        text = self.encode(args, kwargs)
+        return text, digest(text)
+
     def encode_result(self, value: object) -> str:
         """Return the record of what the function returned (an async one: of what it gave when awaited).
 
         Raises:
             NotSerializable: it cannot be recorded.
         """
-        return self._result.encode(value, f"the result of {self._name}()")
+        return self._result.encode(value, self._of_result)
+
+    def round_trip(self, value: object) -> tuple[str, Any]:
+        """Return the record of a result, and what a replay will make of it: scalars come back as what they are.
+
+        Raises:
+            NotSerializable: it cannot be recorded.
+        """
+        form = self._result
+        if type(value) in form.plain and type(value) is not str:
+            data = json.encode(value)
+            if len(data) <= self._codec.policy.max_payload:
+                return data.decode(), value
+        text = form.encode(value, self._of_result)
+        return text, value if type(value) in form.plain else form.decode(text)
 
     def decode_result(self, text: str) -> Any:
         """Return the result of a record.
@@ -155,6 +182,22 @@ class Signature:
     @cached_property
     def _where(self) -> dict[str, str]:
         return {name: f"the argument {name!r} of {self._name}()" for name in self._parameters}
+
+    def _plainly(self, args: tuple[object, ...]) -> tuple[str, str] | None:
+        """Return the record and the digest of scalars by position: JSON as it is; None if these are no such."""
+        forms, record = self._forms, dict[str, object]()
+        for name, value in zip(self._simple.names, args, strict=False):
+            if type(value) not in forms[name].plain or name in self._ignore:
+                return None
+            record[name] = value
+        try:
+            data = json.encode(record)
+        except Exception:  # text that is no Unicode
+            return None
+        if len(data) > self._codec.policy.max_payload:
+            return None
+        canonical = data if self._simple.sorted else _write_sorted(record)
+        return data.decode(), hashlib.blake2b(canonical, digest_size=_DIGEST_SIZE).hexdigest()
 
     def _bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Mapping[str, object]:
         if not kwargs and self._simple.required <= len(args) <= len(self._simple.names):
@@ -208,6 +251,9 @@ class _Simple(msgspec.Struct, frozen=True):
 
     names: tuple[str, ...]
     required: int
+    most: int
+    sorted: bool
+    """They are in the order in which a digest sees them."""
 
 
 _POSITIONAL = frozenset({Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD})
@@ -231,7 +277,8 @@ def _parameters(fn: Callable[..., object]) -> Mapping[str, Parameter]:
 def _simple(parameters: Mapping[str, Parameter]) -> _Simple:
     names = tuple(name for name, parameter in parameters.items() if parameter.kind in _POSITIONAL)
     required = [name for name, parameter in parameters.items() if _is_required(parameter)]
-    return _Simple(names, len(required) if set(required) <= set(names) else len(parameters) + 1)
+    fewest = len(required) if set(required) <= set(names) else len(parameters) + 1
+    return _Simple(names, fewest, len(names), sorted=[*names] == sorted(names))
 
 
 def _is_required(parameter: Parameter) -> bool:

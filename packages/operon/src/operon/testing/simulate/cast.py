@@ -77,7 +77,7 @@ class Cast:
 
     def run(self) -> Run:
         """The run that this code is in."""
-        here = context.branch.get()
+        here = context.branch()
         assert here is not None
         return here.run
 
@@ -121,7 +121,7 @@ class Play:
         @cast.app.step(name="flaky", retries=3, backoff=0.5)
         async def flaky(failures: int) -> str:
             value = await self._effect()
-            doing = context.step.get()
+            doing = context.step()
             if doing is not None and doing.attempt <= failures:
                 raise Flaky(value)
             return value
@@ -134,7 +134,7 @@ class Play:
         self._work, self._flaky, self._note = work, flaky, note
 
     async def _effect(self) -> str:
-        doing = context.step.get()
+        doing = context.step()
         assert doing is not None
         value = self.cast.on.begins(self.cast.run(), doing.position)
         await asyncio.sleep(self.cast.on.chance(self.cast.run()))
@@ -154,7 +154,7 @@ class Play:
 
     def transacts(self, key: str) -> str:
         """See a transaction's code run; gives what it is to return."""
-        here = context.branch.get()
+        here = context.branch()
         return self.cast.on.transacts(None if here is None else here.run, key)
 
     async def noted(self, what: str) -> str:

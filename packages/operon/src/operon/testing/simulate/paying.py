@@ -45,7 +45,7 @@ def transactions(app: Operon, play: Play) -> Sequence[Any]:
     """Declare one in the journal's database, one in another, and one that only looks."""
 
     async def spend(tx: Connection, purse: str, habit: str) -> str:
-        doing = context.step.get()
+        doing = context.step()
         assert doing is not None
         key = doing.idempotency_key
         value = play.transacts(key)
