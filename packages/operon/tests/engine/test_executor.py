@@ -301,3 +301,17 @@ def test_what_kills_its_processes_is_held_and_the_others_go_on(make: MakeApp, da
         assert operon.start(body, deadly=False).result(PATIENCE) == "fine"
         go.set()
     assert len(begun) == 2
+
+
+def test_sleepers_that_are_due_close_together_wake_at_their_times(make: MakeApp) -> None:
+    """And not at the next heartbeat, which here is twenty minutes away."""
+    app = make(lease=3600, grace=0.01)
+
+    @app.workflow
+    def flow(n: int) -> int:
+        operon.sleep(0.3 + n * 0.007)
+        return n
+
+    with app:
+        handles = [operon.start(flow, n) for n in range(20)]
+        assert [handle.result(PATIENCE) for handle in handles] == list(range(20))

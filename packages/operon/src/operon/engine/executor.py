@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from operon.core.commands import (
@@ -75,10 +76,14 @@ class Executor:
         self._doubted = False
         self._weight = 0.0
         """How long the texts of a journal were, on the average, of what was claimed last."""
-        self._own_due: float | None = None
-        """When the first of what was parked or delayed here will be ready; no heartbeat older than that can hide it."""
+        self._own_dues: list[float] = []
+        """When what was parked or delayed here will be ready, the first one first; no heartbeat can hide them."""
         self._next_due: float | None = None
         """When the next of all will be ready, as of the last heartbeat."""
+        self._comes_due = False
+        """Something is due by now, as far as is known here; what comes after it is not known."""
+        self._was_due = False
+        """Likewise, by what the last heartbeat saw; but it may be nothing that can run here."""
         self._felt: Pulse | None = None
         self._claiming = engine.settings.run
         self._stopped = False
@@ -124,9 +129,9 @@ class Executor:
                 self._nudged |= colours
             else:
                 due = self._clock.monotonic() + delay
-                if self._own_due is not None and self._own_due <= due:
+                heappush(self._own_dues, due)
+                if self._own_dues[0] < due:
                     return
-                self._own_due = due
         self._bell.ring()
 
     def lighter(self) -> None:
@@ -227,16 +232,18 @@ class Executor:
         self._engine.nudge()
 
     def _first_due(self) -> float | None:
-        dues = (self._own_due, self._next_due, self._calendar.at)
+        dues = (*self._own_dues[:1], self._next_due, self._calendar.at)
         return min((due for due in dues if due is not None), default=None)
 
     def _ready(self) -> frozenset[bool]:
         with self._lock:
             now = self._clock.monotonic()
-            if any(due is not None and due <= now for due in (self._own_due, self._next_due)):
-                self._own_due, self._next_due = _to_come(self._own_due, now), _to_come(self._next_due, now)
+            if any(due is not None and due <= now for due in (*self._own_dues[:1], self._next_due)):
+                while self._own_dues and self._own_dues[0] <= now:
+                    heappop(self._own_dues)
+                self._next_due = None if self._next_due is None or self._next_due <= now else self._next_due
                 self._nudged = COLOURS
-                self._heart.hurry()  # to learn of the one after it
+                self._comes_due = True
             if self._calendar.due:
                 self._nudged = COLOURS
             nudged, self._nudged = self._nudged, frozenset()
@@ -249,6 +256,9 @@ class Executor:
         yield from self._attempt(self._ripen())
         for asynchronous in sorted(colours):
             claimed += (yield from self._attempt(self._claim_colour(asynchronous=asynchronous))) or 0
+        if self._comes_due or (self._was_due and claimed):
+            self._heart.hurry()  # to learn when the next one is due, now that this one is not any more
+        self._comes_due = self._was_due = False
         queues = self._queues()
         if queues and not self.backlog:
             opening = yield from self._attempt(ask(Opening(queues)))
@@ -345,6 +355,7 @@ class Executor:
     def _await_due(self, pulse: Pulse) -> None:
         ready = pulse.due is not None and pulse.due <= 0
         self._next_due = None if pulse.due is None or ready else self._clock.monotonic() + pulse.due
+        self._was_due = self._was_due or ready
         if ready or (pulse.lined and self._queues()):
             self.nudge(colours=COLOURS - self.backlog)
 
@@ -436,7 +447,3 @@ class Executor:
 
 def _over(outcome: Outcome) -> bool:
     return outcome.status is Status.CANCELLED
-
-
-def _to_come(due: float | None, now: float) -> float | None:
-    return due if due is not None and due > now else None
