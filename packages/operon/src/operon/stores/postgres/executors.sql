@@ -76,7 +76,6 @@ update operon.executors e set alive = false from dead where e.id = dead.id retur
 with orphan as materialized (
     select id from operon.workflows
     where status = 1 and executor not in (select id from operon.executors where alive)
-    order by id
     limit :limit::int
     for no key update skip locked
 ), counted as (

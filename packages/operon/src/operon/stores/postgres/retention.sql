@@ -104,7 +104,7 @@ with recursive tree as (
 )
 select w.id, w.status, w.id in (select id from tree) as below
 from operon.workflows w
-where w.id in (select id from tree) or w.id = (select parent from operon.workflows where id = :id::text)
+where w.id = any(array(select id from tree union all select parent from operon.workflows where id = :id::text))
 order by w.id <> :id::text, w.id;
 
 -- keep_still: let nobody change some workflows, nor start a child of one, until the transaction ends

@@ -48,6 +48,7 @@ where erased = 0
     and (:since::float8 is null or created_at >= to_timestamp(:since::float8))
     and (:until::float8 is null or created_at < to_timestamp(:until::float8))
     and (:labels::text is null or operon.has_labels(attributes, :labels::text))
+    and (:after_at::float8 is null or created_at <= to_timestamp(:after_at::float8))  -- a bound for the index
     and (
         :after_at::float8 is null or created_at < to_timestamp(:after_at::float8)
         or created_at = to_timestamp(:after_at::float8) and id < :after_id::text
