@@ -357,13 +357,19 @@ def test_who_could_not_say_so_where_it_ran_cleans_up_once(
         assert seen == ["undo", "undone"]
 
 
+def nothing(*, asynchronous: bool) -> int:
+    """Have no place free."""
+    del asynchronous
+    return 0
+
+
 def test_a_clean_up_that_is_noted_by_a_former_name_is_noted_again() -> None:
     """A process that was taken for dead goes on as another executor, and has taken its own clean-ups over as that."""
     engine = SimpleNamespace(
         executor=1,
         service=SimpleNamespace(alive=True),
         program=SimpleNamespace(functions={}),
-        places=SimpleNamespace(free=lambda **_colour: 0),
+        places=SimpleNamespace(free=nothing),
     )
     cleaning = Cleaning(cast("Any", engine))
     noting = cleaning.done("w")

@@ -286,3 +286,30 @@ def test_a_parked_deadline_is_kept(make: MakeApp) -> None:
 
     asyncio.run(main())
     assert left[-1] <= LONG - LATE
+
+
+def test_a_timer_that_fires_during_a_sleep_is_told_before_its_end(make: MakeApp) -> None:
+    """Whether what comes next is recorded is decided where the sleep begins, as a replay does."""
+    app = make()
+    runs: list[int] = []
+
+    @app.step
+    async def note(what: str) -> str:
+        return what
+
+    @app.workflow
+    async def flow() -> str:
+        runs.append(1)
+        asyncio.get_running_loop().call_later(0.001, lambda: None)
+        await aio.sleep(0.02)
+        said = await note("done")
+        await aio.sleep(0.2)  # beyond the grace: the body is replayed
+        return said
+
+    async def main() -> None:
+        async with app:
+            handle = await aio.start(flow)
+            assert await handle.wait(30) == "done"
+
+    asyncio.run(main())
+    assert len(runs) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from children import eventually
+import operon
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp
 from operon import (
     Operon,
+    aio,
     cancel,
     context,
     count,
@@ -506,3 +509,55 @@ def test_what_its_caller_handles_is_no_error_of_a_transaction(make: MakeApp) -> 
 def _engine(app: Operon) -> Any:
     assert app._engine is not None
     return app._engine
+
+
+def test_a_child_and_a_sleep_beside_it_are_told_in_their_order(make: MakeApp) -> None:
+    """A child's own row has its outcome: the replay looks there, and no other branch overtakes it meanwhile."""
+    app = make()
+    runs: list[list[str]] = []
+
+    @app.workflow
+    async def child() -> int:
+        return 1
+
+    @app.step
+    async def tell(seen: list[str]) -> list[str]:
+        return seen
+
+    @app.workflow
+    async def flow() -> list[str]:
+        seen: list[str] = []
+        runs.append(seen)
+
+        async def first() -> None:
+            await child()
+            seen.append("child")
+
+        async def second() -> None:
+            await aio.sleep(0.1)
+            seen.append("sleep")
+
+        await asyncio.gather(first(), second())
+        told = await tell(seen)
+        await aio.sleep(0.2)  # beyond the grace: the body is replayed
+        return told
+
+    with app:
+        assert operon.start(flow).result(PATIENCE) == ["child", "sleep"]
+    assert len(runs) > 1
+    assert runs[-1] == ["child", "sleep"]
+
+
+def test_a_number_that_json_does_not_write_is_a_result(make: MakeApp) -> None:
+    app = make()
+
+    @app.step
+    def huge() -> int:
+        return 10**5000
+
+    @app.workflow
+    def flow() -> bool:
+        return huge() == 10**5000
+
+    with app:
+        assert operon.start(flow).result(PATIENCE)

@@ -106,9 +106,8 @@ class Run:
         self.tasks: dict[Any, Branch] = {}
         """The branch of each, in the order in which they began, so that a run can be repeated in all that it does."""
         self.waits: dict[Any, None] = {}
-        """Likewise."""
         self.timers: dict[Any, None] = {}
-        """Likewise: those of the loop that the body has set, and that are neither fired nor cancelled."""
+        """Likewise, as the waits: those of the loop that the body has set, and that are neither fired nor cancelled."""
         self.timed = False
         """It has set one."""
         self.lines = Lines(self.monitor)
@@ -257,10 +256,6 @@ class Run:
             self.told_at(now)
         return self._moment
 
-    def knows(self, path: str) -> bool:
-        """Whether anything of this branch, or of one below, is recorded."""
-        return any(position.startswith(path) for position in self.journal)
-
     def skip(self, path: str) -> None:
         """Note that nothing of this branch will be asked for any more."""
         for entry in self.journal.values():
@@ -298,6 +293,10 @@ class Branch:
         self._timers = 0
         self._reads = 0
         self._moment = 0.0
+
+    def coming(self) -> Entry | None:
+        """The record of what this branch does next, if there is one."""
+        return self.run.journal.get(f"{self.path}{self._steps + 1}")
 
     def advance(self) -> str:
         """Claim the next position of this branch; in a clean-up one that nothing else has, wherever it hears.
@@ -486,7 +485,8 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
     if woken is not None:
         yield from _hand_out(run, woken)
         return {}
-    if run.concurrent:
+    concurrent = run.concurrent
+    if concurrent:
         yield from _catch_up(run, Entry(mark, 0, Kind.CANCELLED, "wake"), strict=True)
     try:
         seen = yield from ask(Wait(run, until, awaits))
@@ -494,6 +494,6 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
         if run.dead is None:
             interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
         raise
-    if run.concurrent:
+    if concurrent or run.concurrent:  # a timer may have fired meanwhile: a replay asks at the beginning
         yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))
     return seen

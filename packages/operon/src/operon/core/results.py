@@ -15,7 +15,7 @@ from operon.core.function import Declared, Function
 from operon.core.given import seconds
 from operon.core.host import Host
 from operon.core.ids import possible
-from operon.core.journal import Run, Wait, interrupted, note, read, recall, settle, write
+from operon.core.journal import Branch, Run, Wait, interrupted, note, read, recall, settle, write
 from operon.core.once import failed, trying
 from operon.core.records import at, read_error
 from operon.core.rows import Entry, Kind, Outcome
@@ -170,12 +170,13 @@ def result(
     run = branch.run
     run.check()
     until = None if limit is None else (yield from alarm(host, branch, "timeout", limit))
+    kept = yield from _kept(branch, handle.id)
     position = branch.advance()
     recorded = yield from recall(branch, position, Kind.RESULT, "result", handle.id, strict=True)
     if recorded is not None:
         failed(host, run, recorded)
         seen = read(run, recorded, lambda: json.decode(recorded.output or "null", type=Outcome | None))
-        return _within(run, recorded, handle, seen or (yield from look(handle.id)))
+        return _within(run, recorded, handle, kept or seen or (yield from look(handle.id)))
     yield from settle(run)
     blank = Entry(position, 0, Kind.RESULT, "result", handle.id, child=handle.id, version=host.version)
 
@@ -200,6 +201,14 @@ def result(
     if outcome.status is Status.CANCELLED:
         yield from write(run)  # who was cancelled with it hears of that, and not of its child's
     return _within(run, blank, handle, outcome)
+
+
+def _kept(branch: Branch, workflow_id: str) -> Op[Outcome | None]:
+    """Look at a child whose own row has the outcome that comes next: before its turn, so that no other overtakes it."""
+    there = branch.coming()
+    if there is None or there.kind is not Kind.RESULT or there.digest != workflow_id or there.error is not None:
+        return None
+    return (yield from look(workflow_id)) if there.output in {None, "null"} else None
 
 
 def _known(begun: Begun | None) -> Op[Outcome | None]:

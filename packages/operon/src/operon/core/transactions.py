@@ -37,7 +37,8 @@ def transaction(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: d
     branch = context.current()
     cleaning = branch is not None and branch.cleaning(host.clock())
     if branch is not None and not cleaning:
-        if declared.options != Using():
+        there = branch.coming()  # before 0022 it was a step of the workflow even so
+        if declared.options != Using() and (there is None or there.kind is not Kind.TRANSACTION):
             return (yield from call(host, declared, args, kwargs))
         function.admit(branch.run.row.user, branch.run.row.roles)
         return (yield from in_workflow(host, branch, function, _bound(declared, args, kwargs), (args, kwargs)))

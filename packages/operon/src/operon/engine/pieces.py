@@ -124,8 +124,12 @@ class Piece(Generic[R]):
         run, clock = self.run, self.engine.clock
         until = clock() + turns.PATIENCE
         with run.monitor:
-            while run.behind() and not self.abandoned and not run.knows(self.branch.path) and clock() < until:
+            while run.behind() and not self.abandoned and not self._known() and clock() < until:
                 run.monitor.wait(until - clock())
+
+    def _known(self) -> bool:
+        """Whether anything of its branch, or of one below, is recorded."""
+        return any(position.startswith(self.branch.path) for position in self.run.journal)
 
     def end(self) -> int:
         """Wait for the turn of its end, and answer the ordinal of that; 0, if the run has ended before."""

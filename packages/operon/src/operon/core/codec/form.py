@@ -101,7 +101,7 @@ class Form:
             NotSerializable: it cannot be recorded; the message says which part, and why.
             PayloadTooLarge: it is larger than the limit.
         """
-        data = self._written(value) if self._is_faithful(value) else None
+        data = self._written(value) if type(value) in self.plain or self._is_faithful(value) else None
         return self._policy.check_size(data or self._proved(value, where), where)
 
     def decode(self, text: str) -> Any:

@@ -148,13 +148,8 @@ class Signature:
         Raises:
             NotSerializable: it cannot be recorded.
         """
-        form = self._result
-        if type(value) in form.plain and type(value) is not str:
-            data = json.encode(value)
-            if len(data) <= self._codec.policy.max_payload:
-                return data.decode(), value
-        text = form.encode(value, self._of_result)
-        return text, value if type(value) in form.plain else form.decode(text)
+        text = self._result.encode(value, self._of_result)
+        return text, value if type(value) in self._result.plain else self._result.decode(text)
 
     def decode_result(self, text: str) -> Any:
         """Return the result of a record.

@@ -48,6 +48,8 @@ class Laws:
         """Starts that a client was told of."""
         self.whole: set[int] = set()
         """The nonces of those whose body came to its own end in some run."""
+        self._tidy: set[int] = set()
+        """Whose body has heard that it is cancelled, and come to its end."""
         self._told: set[tuple[object, int]] = set()
         """In which engine a body has heard of the end of its workflow and come to its own, by its nonce."""
 
@@ -232,6 +234,8 @@ class Laws:
     def ended(self, run: Run) -> None:
         """See a body come to its own end; a clean-up that was its process's to do, that does not do again."""
         self.whole.add(run.row.nonce)
+        if isinstance(run.dead, Cancelled):
+            self._tidy.add(run.row.nonce)
         cleanup = self._store.workflows[run.id].cleanup if self._there(run) else None
         executor = None if run.host is None else run.host.executor
         if isinstance(run.dead, Cancelled) and cleanup is not None and cleanup.cleaner == executor:
@@ -311,7 +315,7 @@ class Laws:
     def once(self, command: Command[Any], answer: Any) -> None:
         """See a clean-up taken, where nothing dies nor is lost: its body has not cleaned up already."""
         for it in answer if isinstance(command, CleanUp) else ():
-            if it.row.nonce in self.whole and it.row.name in WHOLE:
+            if it.row.nonce in self._tidy and it.row.name in WHOLE:
                 raise LawBroken(f"{it.row.id} has cleaned up, and is to do so again.")
 
     def stranded(self) -> tuple[str, ...]:
