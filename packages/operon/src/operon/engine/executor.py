@@ -402,8 +402,8 @@ class Executor:
     def _take_over(self) -> Op[None]:
         most = self._settings.poison
         reason = WorkflowHeld(
-            f"it was taken over {'once' if most == 1 else f'{most} times'} from executors that died, and recorded "
-            "nothing in between: it may be what kills them, or have run beside that."
+            f"it was taken over {'once' if most == 1 else f'{most} times'} from executors that died: it may be what "
+            "kills them, or ran beside that."
         )
         error = self._engine.codec.encode_error(reason, home="operon", where="a held workflow")
         taken = SWEEP
