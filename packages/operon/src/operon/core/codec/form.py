@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 SCALARS: frozenset[type] = frozenset({type(None), bool, int, str})
 """Types that JSON has in one form only, and whose values nobody can change."""
 _SHOWN_STEPS = 8
-QUICK = frozenset({type(None), bool, int, float})
-"""Types whose values JSON has, in one form only, and that no encoder refuses."""
 _PUBLIC = (Status, User, Unreadable, WorkflowRecord, ScheduleRecord, StepRecord, Context)
 _OURS: dict[str, type] = {class_name(cls): cls for cls in _PUBLIC}
 """What the verbs give, so that a step or a workflow may return it."""
