@@ -162,7 +162,7 @@ def test_a_transaction_elsewhere_is_not_committed_after_its_workflow_was_cancell
         assert inside.wait(PATIENCE)
         operon.cancel("w")
         go.set()
-        eventually(lambda: not cast("Any", app._engine).here())
+        eventually(lambda: not cast("Any", app._engine).runs.claims())
         assert account.write("update account set money = money + 10;") == [(110,)]
 
 

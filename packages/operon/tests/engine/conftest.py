@@ -83,7 +83,7 @@ def crash(app: Operon) -> None:
     app._engine = app.host = None
     hosts.launched.remove(engine)
     engine.places.open = False
-    for run in tuple(engine.runs.values()):
+    for run in tuple(engine.runs.all()):
         engine.kill(run, Suspended("crashed"))
     engine.service.stop()
     engine.clockwork.stop()

@@ -205,7 +205,7 @@ class TestWaiting:
         with app:
             engine: Any = app._engine
             handle = operon.start(flow)
-            eventually(lambda: any(run.waits for run in engine.runs.values()))
+            eventually(lambda: any(run.waits for run in engine.runs.all()))
             operon.cancel(handle.id)
             with pytest.raises(WorkflowCancelled):
                 handle.result(20)

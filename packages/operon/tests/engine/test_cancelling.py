@@ -255,7 +255,7 @@ class Late(MemoryStore):
 def app_runs(app: Operon) -> Any:
     """What runs in an app."""
     engine: Any = app._engine
-    return engine.here()
+    return engine.runs.claims()
 
 
 class TestAwaits:

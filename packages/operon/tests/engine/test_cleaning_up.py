@@ -288,7 +288,7 @@ def test_a_body_that_has_cleaned_up_is_done(make: MakeApp, colour: str, how: str
         it.stopped(colour, how, overdue)
         eventually(lambda: seen == ["undo", "undone"])
         engine: Any = app._engine
-        eventually(lambda: not engine.here() and not engine.cleaning)
+        eventually(lambda: not engine.runs.claims() and not engine.cleaning)
         engine.service.stop()
         store = engine.store
         store.ask(Bury(tuple((peer.id, peer.beat) for peer in store.ask(Executors())), proven=True))
@@ -309,11 +309,11 @@ def test_who_begins_while_clean_ups_are_taken_cleans_up_once(
         taking = engine.cleaning.begin()
         command = next(taking)
         it.stopped(colour, "cancelled running", overdue)
-        assert it.stuck.wait(30) if sticks else eventually(lambda: not engine.here())
+        assert it.stuck.wait(30) if sticks else eventually(lambda: not engine.runs.claims())
         while isinstance(command, CleanUp):
             command = _sent(taking, engine.store.ask(command))
         it.free.set()
-        eventually(lambda: not engine.here() and not engine.cleaning)
+        eventually(lambda: not engine.runs.claims() and not engine.cleaning)
         assert seen == ["undo", "undone"]
         assert not engine.store.ask(Beat(engine.executor, 1.0)).untidy
 
@@ -352,7 +352,7 @@ def test_who_could_not_say_so_where_it_ran_cleans_up_once(
         monkeypatch.setattr(engine.store, "ask", failing(engine.store.ask))
         monkeypatch.setattr(engine.store, "submit", failing(engine.store.submit))
         it.stopped(colour, "cancelled running", overdue)
-        eventually(lambda: not failures and not engine.here() and not engine.cleaning)
+        eventually(lambda: not failures and not engine.runs.claims() and not engine.cleaning)
         eventually(lambda: not engine.store.ask(Beat(engine.executor, 1.0)).untidy)
         assert seen == ["undo", "undone"]
 
@@ -597,6 +597,6 @@ def test_a_clean_up_that_takes_too_long_is_over(make: MakeApp, *, asleep: bool) 
         eventually(lambda: operon.describe("w").status == "waiting" if asleep else seen == ["in"])
         operon.cancel("w")
         eventually(lambda: "undo" in seen)
-        eventually(lambda: not engine.here() and not engine.cleaning)
+        eventually(lambda: not engine.runs.claims() and not engine.cleaning)
         assert not engine.store.ask(Beat(engine.executor, 1.0)).untidy
         assert seen.count("undo") == 1

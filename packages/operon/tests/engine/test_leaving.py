@@ -269,7 +269,7 @@ def test_sleepers_leave_nothing_in_memory(sqlite_path: Path, colour: str, monkey
         asleep = operon.count(status="waiting")
         for _ in range(count):
             operon.start(flow if colour == "sync" else aflow)
-        eventually(lambda: operon.count(status="waiting") == asleep + count and not _engine(app).here())
+        eventually(lambda: operon.count(status="waiting") == asleep + count and not _engine(app).runs.claims())
 
     with app:
         put_to_sleep(100)

@@ -63,7 +63,7 @@ def tidy(app: Operon) -> bool:
     """Whether all that was cancelled has cleaned up."""
     engine = app._engine
     assert engine is not None
-    return not (engine.here() or engine.cleaning or engine.store.ask(Beat(engine.executor, 1.0)).untidy)
+    return not (engine.runs.claims() or engine.cleaning or engine.store.ask(Beat(engine.executor, 1.0)).untidy)
 
 
 def kept() -> set[str]:
@@ -440,7 +440,7 @@ def test_a_deletion_that_was_cut_off_is_not_an_error_the_second_time(
         handle = start(janitor)
         engine = app._engine
         assert engine is not None
-        eventually(lambda: bool(cut) and not engine.here())
+        eventually(lambda: bool(cut) and not engine.runs.claims())
         row = engine.store.ask(Describe(handle.id))
         assert row is not None
         engine.drive(engine.service.hand_back(Guard(row.id, row.claim)))

@@ -408,7 +408,7 @@ def test_a_distant_deadline_keeps_no_run_alive(make: MakeApp) -> None:
     @app.workflow
     def flow() -> None:
         engine: Any = app._engine
-        seen.append(weakref.ref(next(iter(engine.runs.values()))))
+        seen.append(weakref.ref(next(iter(engine.runs.all()))))
 
     with app:
         for _ in range(3):

@@ -413,7 +413,7 @@ def what_runs_is_handed_back(patch: pytest.MonkeyPatch) -> None:
     def reconcile(self: Executor, pulse: Pulse) -> Op[None]:
         rows = yield from ask(c.Running(self.id))
         if rows:
-            yield from self._engine.service.hand_back(*(Guard(row.id, row.claim) for row in rows))
+            yield from self.hand_back(*(Guard(row.id, row.claim) for row in rows))
 
     patch.setattr(Executor, "_reconcile", reconcile)
 

@@ -25,7 +25,7 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """
     from concurrent.futures import Future
 
-    from operon.engine.interrupting import told_in_turn
+    from operon.engine.hearing import told_in_turn
     from operon.engine.landing import arrived
     from operon.engine.pieces import Piece
     from operon.engine.strays import own_threads

@@ -13,17 +13,15 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, _base
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from operon.core import context
 from operon.core.context import Stray
 from operon.engine import turns
 from operon.engine.branches import in_order
 from operon.engine.pieces import Adopted, Piece, Waited, line
+from operon.engine.runtime import Runtime
 from operon.engine.strays import Elsewhere, StrayFuture, about_to_start, ordinary, own_threads
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
 
 
 class Patches:
@@ -113,7 +111,7 @@ def _shutdown(original: Callable[..., None]) -> Callable[..., None]:
         if here is None or not wait:
             original(pool, wait, **options)
             return
-        with turns.resting(cast("Engine", here.run.host), here):
+        with turns.resting(cast("Runtime", here.run.host), here):
             original(pool, wait, **options)
 
     return shutdown

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from operon.core import context
 from operon.core.journal import Branch
-from operon.engine.interrupting import Hearing
+from operon.engine.hearing import Hearing
 from operon.errors import BadValue, Cancelled, Suspended
 
 AnyCoroutine = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]

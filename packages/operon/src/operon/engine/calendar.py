@@ -6,15 +6,16 @@ Which instants are fired, and as what, is the core's affair.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from operon.core.commands import Due, Fires, Op, Schedules, ask
 from operon.core.firing import fire, rewound
+from operon.core.host import Host
+from operon.core.rows import Pulse
+from operon.engine.clock import Clock
+from operon.engine.program import Program
+from operon.engine.settings import Settings
 from operon.errors import RowLocked, StoreError
-
-if TYPE_CHECKING:
-    from operon.core.rows import Pulse
-    from operon.engine.engine import Engine
 
 log = logging.getLogger("operon")
 MOST = 100
@@ -22,12 +23,25 @@ MOST = 100
 
 
 class Calendar:
-    """Fires what is due; of the executor's service, which wakes it at the instant."""
+    """Fires what is due; of the executor's service, which wakes it at the instant.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._clock = engine.machine.clock
-        self._open = engine.settings.run
+    Args:
+        host: what a firing is started by.
+        program: declares schedules, and the functions that others are made for.
+        settings: say whether anything runs here.
+        clock: tells when an instant has come.
+        replan: has the next instant learned.
+    """
+
+    def __init__(
+        self, host: Host, program: Program, settings: Settings, clock: Clock, replan: Callable[[], None]
+    ) -> None:
+        self._host = host
+        self._program = program
+        self._settings = settings
+        self._clock = clock
+        self._replan = replan
+        self._open = settings.run
         self.at: float | None = None
         """When the next instant of all comes, by the clock that only goes forward."""
 
@@ -40,7 +54,7 @@ class Calendar:
         """Say which schedules this process fires: what its code declares, and what was made for its functions."""
         if not self._open:
             return Fires()
-        program = self._engine.program
+        program = self._program
         functions = tuple(name for name, it in program.functions.items() if it.kind != "step")
         return Fires(tuple(each.name for each in program.timetable), functions)
 
@@ -77,7 +91,7 @@ class Calendar:
         stuck = 0
         for row in agenda.rows:
             try:
-                yield from fire(self._engine, row, agenda.now, self._engine.settings.ttl)
+                yield from fire(self._host, row, agenda.now, self._settings.ttl)
             except RowLocked:
                 log.info("The schedule %s is locked by a transaction elsewhere; it is tried again.", row.plan.name)
                 stuck += 1
@@ -87,4 +101,4 @@ class Calendar:
                 log.exception("The schedule %s cannot be fired here; it is tried again.", row.plan.name)
                 stuck += 1
         if stuck == 0 or stuck < len(agenda.rows):
-            self._engine.service.beat()
+            self._replan()

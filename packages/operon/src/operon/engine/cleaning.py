@@ -9,29 +9,45 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from operon.core.commands import Cleaned, CleanUp, Op, ask
 from operon.core.execution import clean_up
 from operon.core.journal import Run
 from operon.core.states import Status
-from operon.engine import drivers
+from operon.engine.drivers import adrive, drive
 from operon.engine.exits import interrupts
 from operon.engine.monitor import Monitor
+from operon.engine.places import Places
+from operon.engine.program import Program
+from operon.engine.runtime import DrivingRuntime
 from operon.errors import Cancelled, StepFailed, StoreError, Suspended
+from operon.threads import Threads
 
 if TYPE_CHECKING:
     from operon.core.function import Function
     from operon.core.rows import Claimed, WorkflowRow
-    from operon.engine.engine import Engine
 
 log = logging.getLogger("operon")
+
+
+class CleaningRuntime(DrivingRuntime, Protocol):
+    """An engine as what runs bodies sees it."""
+
+    program: Program
+    places: Places
+    threads: Threads
+
+    @property
+    def alive(self) -> bool:
+        """False while others may run what is here."""
+        ...
 
 
 class Cleaning:
     """The clean-ups that are under way in this process."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: CleaningRuntime) -> None:
         self._engine = engine
         self._runs: dict[Run, None] = {}
         self._over: set[str] | None = None
@@ -70,7 +86,7 @@ class Cleaning:
 
     def _here(self) -> set[str]:
         """Whose body is at it in this process, or has been."""
-        return {key for key, _ in self._engine.here()} | {run.id for run in tuple(self._runs)} | {*self._unnoted}
+        return {key for key, _ in self._engine.runs.claims()} | {run.id for run in tuple(self._runs)} | {*self._unnoted}
 
     def leave(self) -> None:
         """Leave those that have not come to where they hear of it: whoever is next begins them anew."""
@@ -85,11 +101,11 @@ class Cleaning:
         self._runs[run] = None
         life = self._life(run, function)
         if function.asynchronous:
-            engine.loop.spawn(lambda: drivers.adrive(engine, life))
+            engine.loop.spawn(lambda: adrive(engine, life))
         else:
             around = engine.program.around
             context = contextvars.Context()
-            engine.threads.submit(lambda: context.run(around, lambda: drivers.drive(engine, life)))
+            engine.threads.submit(lambda: context.run(around, lambda: drive(engine, life)))
 
     def _life(self, run: Run, function: Function) -> Op[None]:
         try:
@@ -111,7 +127,7 @@ class Cleaning:
         """Note that a body which heard of its end here has come to its own; where that fails, again in a while."""
         if self._over is not None:
             self._over.add(workflow_id)
-        if not self._engine.service.alive:
+        if not self._engine.alive:
             self._unnoted[workflow_id] = None
             return
         executor = self._engine.executor

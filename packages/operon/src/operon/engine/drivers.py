@@ -13,7 +13,7 @@ from contextlib import suppress
 from contextvars import Token
 from functools import partial
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -22,21 +22,19 @@ from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.context import Place
 from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
-from operon.engine import interrupting, strays, turns
+from operon.engine import hearing, strays, turns
 from operon.engine.bell import Rest
-from operon.engine.exits import Busy, left_by_its_loop, told
-from operon.engine.interrupting import Hearing
+from operon.engine.exits import Busy, told
+from operon.engine.hearing import Hearing
 from operon.engine.landing import Landing, arrived, cancel_later
 from operon.engine.repose import Repose
+from operon.engine.runtime import DrivingRuntime, Runtime
 from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
 
 T = TypeVar("T")
 
 
-def drive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
+def drive(engine: DrivingRuntime, op: Op[T], line: Branch | None = None) -> T:
     """Run an operation on this thread, blocking it.
 
     Args:
@@ -56,12 +54,12 @@ def drive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
     return _driven(engine, op, line)
 
 
-def serve(engine: Engine, op: Op[T]) -> T:
+def serve(engine: DrivingRuntime, op: Op[T]) -> T:
     """Run an operation of the engine's own on this thread, outside of any workflow, even if a loop runs here."""
     return contextvars.Context().run(_driven, engine, op, None)
 
 
-def _driven(engine: Engine, op: Op[T], line: Branch | None) -> T:
+def _driven(engine: DrivingRuntime, op: Op[T], line: Branch | None) -> T:
     answer: Any = None
     failure: BaseException | None = None
     token = None if line is None else _begin()
@@ -71,7 +69,7 @@ def _driven(engine: Engine, op: Op[T], line: Branch | None) -> T:
             if line is not None and line.run.lines.threaded:
                 line.run.lines.sleeps(line)
             try:
-                answers: Callable[[Engine, Any], Any] = BLOCKING.get(type(command), _ask)
+                answers: Callable[[DrivingRuntime, Any], Any] = BLOCKING.get(type(command), _ask)
                 answer, failure = answers(engine, command), None
             except BaseException as error:
                 failure = error  # thrown outside of this block, which would be the context of what is raised then
@@ -80,7 +78,7 @@ def _driven(engine: Engine, op: Op[T], line: Branch | None) -> T:
         return result
     except Cancelled:
         if line is not None:
-            interrupting.told(line)
+            hearing.told(line)
         raise
     finally:
         failure = None  # whose traceback has this frame
@@ -90,7 +88,7 @@ def _driven(engine: Engine, op: Op[T], line: Branch | None) -> T:
             context.back(token)
 
 
-async def adrive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
+async def adrive(engine: DrivingRuntime, op: Op[T], line: Branch | None = None) -> T:
     """Run an operation on this event loop, yielding to it; see `drive`."""
     answer: Any = None
     failure: BaseException | None = None
@@ -109,7 +107,7 @@ async def adrive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
                     finally:
                         engine.waits.leave(run)
                 else:
-                    answers: Callable[[Engine, Any], Awaitable[Any]] = AWAITED.get(type(command), _submit)
+                    answers: Callable[[DrivingRuntime, Any], Awaitable[Any]] = AWAITED.get(type(command), _submit)
                     answer = await answers(engine, command)
                 failure = None
             except BaseException as error:
@@ -119,8 +117,8 @@ async def adrive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
         return result
     except Cancelled:
         if line is not None:
-            await interrupting.told_in_turn(line)
-            interrupting.told(line)
+            await hearing.told_in_turn(line)
+            hearing.told(line)
         raise
     finally:
         failure = None
@@ -138,7 +136,7 @@ def own_code() -> context.at:
     return context.at(replace(context.place.get(), driving=False))
 
 
-def out_of_reach(engine: Engine, error: StoreError) -> BaseException:
+def out_of_reach(engine: DrivingRuntime, error: StoreError) -> BaseException:
     """What a verb raises when the store fails: a workflow cannot decide on that, and is left."""
     here = context.current()
     if here is None:
@@ -149,15 +147,15 @@ def out_of_reach(engine: Engine, error: StoreError) -> BaseException:
 # ── Blocking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ask(engine: Engine, command: Command[Any]) -> Any:
+def _ask(engine: DrivingRuntime, command: Command[Any]) -> Any:
     try:
         return engine.store.ask(command)
     except StoreError as error:
         raise out_of_reach(engine, error) from error
 
 
-def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
-    with Busy(engine, context.branch()):
+def _invoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
+    with Busy(engine.waits, context.branch()):
         if invoke.timeout is not None:
             return _limited(engine, invoke)
         if invoke.body:
@@ -174,7 +172,7 @@ def _invoke(engine: Engine, invoke: Invoke[Any]) -> Any:
     return value
 
 
-def _limited(engine: Engine, invoke: Invoke[Any]) -> Any:
+def _limited(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     """Run a blocking step on a thread of its own, and leave it there when its time is over."""
     done: Future[Any] = Future()
     around = context.copied()
@@ -209,7 +207,7 @@ def _too_long(invoke: Invoke[Any]) -> str:
     return f"{_named(invoke)} ran for more than its timeout of {invoke.timeout} s and was abandoned."
 
 
-def _flush(engine: Engine, command: Flush) -> Any:
+def _flush(engine: DrivingRuntime, command: Flush) -> Any:
     engine.waits.enter(command.run)  # once a record is written its branch goes on, and would do a step in vain
     try:
         return engine.pens.of(command.run).flush(command.end)
@@ -217,7 +215,7 @@ def _flush(engine: Engine, command: Flush) -> Any:
         engine.waits.leave(command.run)
 
 
-def _turn(engine: Engine, command: Turn) -> None:
+def _turn(engine: DrivingRuntime, command: Turn) -> None:
     run = command.run
     if run.pending:
         engine.pens.linger(run)
@@ -246,12 +244,12 @@ def _come(future: Future[None], error: BaseException | None = None) -> None:
         future.set_result(None) if error is None else future.set_exception(error)
 
 
-def _catch_up(engine: Engine, command: CatchUp) -> None:
+def _catch_up(engine: DrivingRuntime, command: CatchUp) -> None:
     if command.strict:
         turns.catch_up(engine, command.run)
 
 
-def _stall(engine: Engine, command: Stall) -> None:
+def _stall(engine: DrivingRuntime, command: Stall) -> None:
     del engine
     run = command.run
     raise run.die(
@@ -259,7 +257,7 @@ def _stall(engine: Engine, command: Stall) -> None:
     )
 
 
-def _wait(engine: Engine, command: Wait) -> Any:
+def _wait(engine: DrivingRuntime, command: Wait) -> Any:
     if command.run is None:
         return engine.waits.begin(command).future.result()
     engine.waits.leave(command.run)
@@ -269,21 +267,21 @@ def _wait(engine: Engine, command: Wait) -> Any:
         engine.waits.enter(command.run)
 
 
-def _pause(engine: Engine, command: Pause) -> None:
+def _pause(engine: DrivingRuntime, command: Pause) -> None:
     del engine
     time.sleep(command.seconds)
 
 
-def _execute(engine: Engine, command: Execute) -> Any:
+def _execute(engine: DrivingRuntime, command: Execute) -> Any:
     return engine.execute(command)
 
 
-def _rest(engine: Engine, command: Rest) -> None:
+def _rest(engine: DrivingRuntime, command: Rest) -> None:
     del engine
     command.bell.wait(command.seconds)
 
 
-BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
+BLOCKING: dict[type[Command[Any]], Callable[[DrivingRuntime, Any], Any]] = {
     Invoke: _invoke,
     Flush: _flush,
     Turn: _turn,
@@ -298,14 +296,14 @@ BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
 # ── Awaited ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _submit(engine: Engine, command: Command[Any]) -> Any:
+async def _submit(engine: DrivingRuntime, command: Command[Any]) -> Any:
     try:
         return await Landing(engine.store.submit(command), firm=True)
     except StoreError as error:
         raise out_of_reach(engine, error) from error
 
 
-async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
+async def _ainvoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     if invoke.body:
         return await _abody(engine, invoke)
     line, waits = context.branch(), engine.waits
@@ -326,7 +324,7 @@ async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
             waits.leave(run)
 
 
-async def _abody(engine: Engine, invoke: Invoke[Any]) -> Any:
+async def _abody(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     """Run a body to its end, and to that of what it gave to threads; nobody waits for these if it fails."""
     line, task = context.branch(), asyncio.current_task()
     try:
@@ -341,10 +339,17 @@ async def _abody(engine: Engine, invoke: Invoke[Any]) -> Any:
             return value
     except BaseException as error:
         if line is not None:
-            left_by_its_loop(engine, line.run, task, error)
+            _left_by_its_loop(engine, line.run, task, error)
         if (instead := told(None if line is None else line.run, error, task)) is error:
             raise
         raise instead from error
+
+
+def _left_by_its_loop(engine: Runtime, run: Run, task: asyncio.Task[object] | None, error: BaseException) -> None:
+    """Leave a run whose body is cancelled from outside, as by a loop that goes down: that is not the body's failure."""
+    outside = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+    if outside and run.dead is None and engine.loop.went_down(run):
+        engine.kill(run, Suspended(f"{run.id} was left: its task was cancelled."))
 
 
 async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
@@ -358,7 +363,7 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
         raise
 
 
-async def _aturn(engine: Engine, command: Turn) -> None:
+async def _aturn(engine: DrivingRuntime, command: Turn) -> None:
     """Wait for a turn to its end: what is recorded is given to the code, and only then is it cancelled.
 
     It may be cancelled in every turn of the loop meanwhile: anyio's scopes do that until they are left.
@@ -385,7 +390,7 @@ async def _aturn(engine: Engine, command: Turn) -> None:
         cancel_later(cancelled)
 
 
-async def _its_turn(engine: Engine, run: Run, ordinal: int) -> None:
+async def _its_turn(engine: DrivingRuntime, run: Run, ordinal: int) -> None:
     try:
         await _before_long(engine, _turn_future(run, ordinal))
     except TimeoutError:
@@ -394,7 +399,7 @@ async def _its_turn(engine: Engine, run: Run, ordinal: int) -> None:
         run.turns.pop(ordinal, None)
 
 
-async def _before_long(engine: Engine, future: Future[None]) -> None:
+async def _before_long(engine: DrivingRuntime, future: Future[None]) -> None:
     """Wait for what other branches bring; by the engine's timers, for those of the loop are the body's own.
 
     Raises:
@@ -407,7 +412,7 @@ async def _before_long(engine: Engine, future: Future[None]) -> None:
         limit.cancel()
 
 
-async def _acatch_up(engine: Engine, command: CatchUp) -> None:
+async def _acatch_up(engine: DrivingRuntime, command: CatchUp) -> None:
     run, repose = command.run, Repose(command.run, asyncio.current_task())
     while not command.strict and run.behind() and not repose.reached():  # noqa: ASYNC110 - likewise
         await asyncio.sleep(0)
@@ -420,7 +425,7 @@ async def _acatch_up(engine: Engine, command: CatchUp) -> None:
             raise run.die(turns.never(run, run.first())) from None
 
 
-async def _at_rest(engine: Engine, repose: Repose) -> None:
+async def _at_rest(engine: DrivingRuntime, repose: Repose) -> None:
     """Let the other branches go on until each waits for something; not for ever, if one spins."""
     run = repose.run
     while not repose.reached():
@@ -436,7 +441,7 @@ async def _at_rest(engine: Engine, repose: Repose) -> None:
             limit.cancel()
 
 
-async def _astall(engine: Engine, command: Stall) -> None:
+async def _astall(engine: DrivingRuntime, command: Stall) -> None:
     run = command.run
     if not run.its_turn(command.ordinal):
         await _its_turn(engine, run, command.ordinal)
@@ -445,7 +450,7 @@ async def _astall(engine: Engine, command: Stall) -> None:
     raise asyncio.CancelledError  # it cancelled itself: whoever else would have, has by now
 
 
-async def _await(engine: Engine, command: Wait) -> Any:
+async def _await(engine: DrivingRuntime, command: Wait) -> Any:
     waiting = engine.waits.begin(command, on_loop=True)
     try:
         return await arrived(waiting.future)
@@ -453,7 +458,7 @@ async def _await(engine: Engine, command: Wait) -> Any:
         engine.waits.end(waiting, {})
 
 
-async def _apause(engine: Engine, command: Pause) -> None:
+async def _apause(engine: DrivingRuntime, command: Pause) -> None:
     over: Future[None] = Future()
     timer = engine.clockwork.after(command.seconds, lambda: _come(over))
     try:
@@ -462,16 +467,16 @@ async def _apause(engine: Engine, command: Pause) -> None:
         timer.cancel()
 
 
-async def _aexecute(engine: Engine, command: Execute) -> Any:
+async def _aexecute(engine: DrivingRuntime, command: Execute) -> Any:
     return await engine.aexecute(command)
 
 
-async def _arest(engine: Engine, command: Rest) -> None:
+async def _arest(engine: DrivingRuntime, command: Rest) -> None:
     del engine
     await command.bell.heard(command.seconds)
 
 
-AWAITED: dict[type[Command[Any]], Callable[[Engine, Any], Awaitable[Any]]] = {
+AWAITED: dict[type[Command[Any]], Callable[[DrivingRuntime, Any], Awaitable[Any]]] = {
     Invoke: _ainvoke,
     Turn: _aturn,
     CatchUp: _acatch_up,

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
 
 from operon.core.commands import Look, Wake
 from operon.core.rows import Outcome, WorkflowRow
 from operon.core.timetable import PREFIX
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
+from operon.engine.runtime import Runtime
 
 
-def tell(engine: Engine, row: WorkflowRow, outcome: Outcome) -> None:
+def tell(engine: Runtime, row: WorkflowRow, outcome: Outcome) -> None:
     """Tell all who wait for a workflow how it ended."""
     engine.loop.left.discard(row.id)
     engine.waits.ended(row.id, outcome)
@@ -26,7 +23,7 @@ def tell(engine: Engine, row: WorkflowRow, outcome: Outcome) -> None:
         engine.store.submit(Wake((row.id,))).add_done_callback(lambda _: engine.nudge())
 
 
-def _share(engine: Engine, ids: tuple[str, ...]) -> None:
+def _share(engine: Runtime, ids: tuple[str, ...]) -> None:
     """Tell who waits for the items of a batch how they have ended, those that have."""
 
     def looked(answer: Future[Mapping[str, Outcome]]) -> None:

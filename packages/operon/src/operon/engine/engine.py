@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -17,43 +14,28 @@ from msgspec.structs import replace
 from operon.core import context
 from operon.core import host as hosts
 from operon.core.commands import Op, Seed
-from operon.core.execution import execute
 from operon.core.function import Function
 from operon.core.host import Opened, elsewhere
 from operon.core.journal import Branch, Run
-from operon.core.rows import Advanced, Claimed, Guard, Outcome, Park, WorkflowRow, first_row
+from operon.core.rows import Advanced, Guard, Park
 from operon.core.schedules import declare
-from operon.core.starting import Execute
-from operon.core.states import Status
 from operon.core.store import Store
 from operon.engine import adoption, drivers, interrupting, strays
-from operon.engine.cleaning import Cleaning, heard
-from operon.engine.clockwork import Timer
-from operon.engine.endings import tell
+from operon.engine.cleaning import Cleaning
 from operon.engine.executor import Executor
-from operon.engine.exits import interrupts
-from operon.engine.landing import arrived
 from operon.engine.loops import Loop
 from operon.engine.machine import Machine
-from operon.engine.monitor import Monitor
 from operon.engine.pen import Pens
 from operon.engine.places import Places
 from operon.engine.program import Program
 from operon.engine.repose import at_rest
+from operon.engine.runner import Runner
+from operon.engine.runs import Runs
 from operon.engine.settings import Settings
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.engine.weights import Weights
-from operon.errors import (
-    Cancelled,
-    DeclarationError,
-    ForkedProcess,
-    NotLaunched,
-    StoreUnavailable,
-    Suspended,
-    WrongColour,
-)
-from operon.promises import Promise
+from operon.errors import DeclarationError, ForkedProcess, NotLaunched, Suspended, WrongColour
 from operon.threads import Threads
 
 T = TypeVar("T")
@@ -62,8 +44,6 @@ LEAVING = 0.5
 """Seconds that runs are given to leave, once they are told to."""
 CLOSING = 1.0
 """Seconds to leave what a launch that failed has entered."""
-NESTED = 16
-"""Workflows that run inline in one another on one thread's stack."""
 
 
 class Engine:
@@ -81,19 +61,11 @@ class Engine:
         self.machine = machine or Machine()
         self.random = self.machine.random
         self.lock = threading.RLock()
-        self.runs: dict[str, Run] = {}
-        self._lives: dict[str, int] = {}
-        """The claims that are run here, or will be as soon as a thread or the loop is free."""
-        self.revoked: dict[str, int] = {}
-        """The claims that were cancelled last, by id: neither they nor those before them begin any more."""
         self.queues: set[str] = set()
         self.cleaning = Cleaning(self)
-        self._deadlines: dict[str, Timer] = {}
         self._abandoned: set[Future[Any]] = set()
-        self._idle = threading.Condition(self.lock)
         self.forked = False
         """This is a child of the process that launched: nothing works here any more."""
-        self._nested = threading.local()
         self.clockwork = self.machine.timers()
         self.clock = self.machine.clock.monotonic
         self.pens = Pens(store, self.clockwork, self.kill)
@@ -103,10 +75,14 @@ class Engine:
         self.threads = Threads(settings.threads, f"operon-{program.name}")
         self.requests = Threads(settings.threads, f"operon-request-{program.name}")
         """For blocking work that a client waits for: it never waits behind what runs in the background."""
-        self.loop = Loop(BodyTimers(self))
+        self.loop = Loop(BodyTimers(self, self.waits))
         self.places = Places(settings, self.loop, self.lock)
+        self.runs = Runs(self.places, self.lock)
+        self.executes = self.runs.executes
         self.service = Executor(self)
         self.weights = Weights(self.clockwork, self.service.lighter)
+        runner = Runner(self)
+        self.execute, self.aexecute, self.spawn = runner.execute, runner.aexecute, runner.spawn
 
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,9 +143,7 @@ class Engine:
             hosts.launched.remove(self)
         self.service.stop_claiming()
         self._drain(drain)
-        with self.lock:
-            left = tuple(self.runs.values())
-        for run in left:
+        for run in self.runs.all():
             self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
         self.cleaning.leave()
         self._drain(min(LEAVING, drain))
@@ -190,9 +164,9 @@ class Engine:
 
     def _drain(self, seconds: float) -> None:
         deadline = self.clock() + seconds
-        with self._idle:
-            while (self._lives or self.cleaning) and self.clock() < deadline:
-                self._idle.wait(max(0.0, min(0.5, deadline - self.clock())))
+        with self.runs.changed:
+            while (self.runs or self.cleaning) and self.clock() < deadline:
+                self.runs.changed.wait(max(0.0, min(0.5, deadline - self.clock())))
 
     def forget(self) -> None:
         """Have nothing more to do with this, in the child of a process that launched: all of it is the parent's."""
@@ -200,6 +174,11 @@ class Engine:
             hosts.launched.remove(self)
 
     # ── What a verb sees ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def alive(self) -> bool:
+        """False while others may run what is here, this executor having been declared dead."""
+        return self.service.alive
 
     @property
     def executor(self) -> int:
@@ -276,7 +255,7 @@ class Engine:
 
     def reserve(self, function: Function, nonce: int, *, inline: bool = False) -> int | None:
         """Take a place for a body, if this process runs it and has one free; inline, the caller's thread is it."""
-        if not (self.settings.run and self.service.alive) or self.function(function.name) is None:
+        if not (self.settings.run and self.alive) or self.function(function.name) is None:
             return None
         taken = self.places.take(nonce, asynchronous=function.asynchronous, inline=inline)
         return self.executor if taken else None
@@ -305,162 +284,6 @@ class Engine:
     def heard(self, word: str) -> None:
         """Act on what another process said."""
         {"ready": self.service.nudge, "later": self.service.beat, "cancelled": self.service.doubt}[word]()
-
-    # ── Running ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def execute(self, command: Execute) -> Outcome | None:
-        """Run what was just started, for a blocking caller."""
-        it, function = Claimed(first_row(command.row, self.now())), command.function
-        if not command.inline:
-            self.spawn(it, function)
-            return None
-        if function.asynchronous:
-            return self.spawn(it, function, inline=True).result()
-        return self._nest(it, function)
-
-    def executes(self, workflow_id: str) -> bool:
-        """Whether it runs here, and has not ended otherwise meanwhile: then whoever waits for it is told of its end."""
-        run = self.runs.get(workflow_id)
-        return workflow_id in self._lives and (run is None or (run.dead is None and run.beyond is None))
-
-    def here(self) -> frozenset[tuple[str, int]]:
-        """What runs here: ids and claims."""
-        with self.lock:
-            return frozenset(self._lives.items())
-
-    def _nest(self, it: Claimed, function: Function) -> Outcome | None:
-        """Run in the caller's thread; where calls nest deeply, on a fresh stack."""
-        self._begin(it.row)
-        depth = getattr(self._nested, "depth", 0)
-        if depth >= NESTED:
-            done: Promise[Outcome | None] = Promise()
-            work = partial(self._threaded, it, function, done, inline=True)
-            threading.Thread(target=work, name="operon-nested", daemon=True).start()
-            return done.result()
-        self._nested.depth = depth + 1
-        try:
-            return contextvars.Context().run(self._blocking, it, function, inline=True)
-        finally:
-            self._nested.depth = depth
-
-    def _begin(self, row: WorkflowRow) -> None:
-        with self.lock:
-            self._lives[row.id] = row.claim
-            self.places.starting.discard(row.nonce)
-
-    async def aexecute(self, command: Execute) -> Outcome | None:
-        """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
-        future = self.spawn(Claimed(first_row(command.row, self.now())), command.function, inline=command.inline)
-        if not command.inline:
-            return None
-        return await arrived(future)
-
-    def spawn(self, it: Claimed, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
-        """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
-        done: Promise[Outcome | None] = Promise()
-        self._begin(it.row)
-        self.weights.add(it)
-        if function.asynchronous:
-            self.loop.spawn(partial(self._awaited, it, function, inline=inline), done)
-        else:
-            self.threads.submit(partial(self._threaded, it, function, done))
-        return done
-
-    def _awaited(self, it: Claimed, function: Function, *, inline: bool) -> Coroutine[Any, Any, Outcome | None]:
-        return drivers.adrive(self, self._life(it, function, inline=inline))
-
-    def _threaded(self, it: Claimed, function: Function, done: Future[Outcome | None], *, inline: bool = False) -> None:
-        try:
-            done.set_result(contextvars.Context().run(self._blocking, it, function, inline=inline))
-        except BaseException as error:
-            done.set_exception(error)
-
-    def _blocking(self, it: Claimed, function: Function, *, inline: bool) -> Outcome | None:
-        life = self._life(it, function, inline=inline)
-        try:
-            return self.program.around(lambda: drivers.drive(self, life))
-        except BaseException as error:
-            if inspect.getgeneratorstate(life) != inspect.GEN_CREATED:
-                raise
-            life.close()
-            self._leave(it.row, None, function, None)
-            if interrupts(error):
-                raise
-            log.exception("What is put around %s failed; it is taken up again.", it.row.id)
-            return None
-
-    def _life(self, it: Claimed, function: Function, *, inline: bool) -> Op[Outcome | None]:
-        """Run one claim of a workflow from its journal to its outcome."""
-        row, task = it.row, asyncio.current_task() if function.asynchronous else None
-        run: Run | None = None
-        outcome: Outcome | None = None
-        try:
-            run = self._enter(it)
-            if run is not None:
-                if task is not None:
-                    run.tasks[task] = run.root
-                    run.root.task = task
-                outcome = yield from execute(self, run, function)
-                if isinstance(run.dead, Cancelled):
-                    self.cleaning.report(run)
-                elif run.failure is not None and not inline:
-                    log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
-            if heard(row, run):
-                yield from self.cleaning.done(row.id)
-        except Suspended:
-            pass
-        except StoreUnavailable as error:
-            log.warning("The run of %s was left (%s); it is taken up again.", row.id, error)
-        except Exception:
-            log.exception("The run of %s was left; it is taken up again.", row.id)
-        finally:
-            if run is not None:
-                run.tasks.pop(task, None)  # it ends by itself
-                run.root.task = None
-            self._leave(row, run, function, outcome)
-            if run is None:
-                self.service.doubt()  # it may have something to clean up from before
-        return outcome
-
-    def _enter(self, it: Claimed) -> Run | None:
-        """Begin a run, unless it has been cancelled meanwhile."""
-        row, run = it.row, Run(self, it.row, it.journal, Monitor())
-        with self.lock:
-            if run.guard.fenced_by(self.revoked.get(row.id)):
-                return None
-            before = self.runs.get(row.id)
-            self.runs[row.id] = run
-        self.pens.open(run)
-        run.late = row.deadline is not None and row.deadline <= self.now()
-        if row.deadline is not None and not run.late:
-            self._deadlines[row.id] = self.clockwork.after(
-                row.deadline - self.now(), lambda: interrupting.expire(self, run)
-            )
-        if before is not None:
-            self.kill(before, Suspended(f"{row.id} was taken up again."))
-            self.pens.close(before)
-        return run
-
-    def _leave(self, row: WorkflowRow, run: Run | None, function: Function, outcome: Outcome | None) -> None:
-        with self.lock:
-            if run is not None and self.runs.get(row.id) is run:
-                del self.runs[row.id]
-                if (deadline := self._deadlines.pop(row.id, None)) is not None:
-                    deadline.cancel()
-            if self._lives.get(row.id) == row.claim:
-                del self._lives[row.id]
-            self._idle.notify_all()
-        self.weights.remove(row)
-        if run is not None:
-            self.pens.close(run)
-            self.waits.abandon(run, run.die(Suspended(f"{row.id} has left.")))  # threads may still wait in it
-        self.loop.cancel(run)
-        self.release(function, row.nonce)
-        handed_back = outcome.status is Status.QUEUED if outcome else not (run and run.parking)
-        if row.queue is not None or handed_back:
-            self.service.nudge(news=row.queue is not None)
-        if outcome is not None and outcome.status is not Status.QUEUED:
-            tell(self, row, outcome)
 
     # ── Interrupting ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from functools import partial
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from operon.core.commands import (
     Beat,
@@ -30,20 +32,20 @@ from operon.core.commands import (
     Wake,
     ask,
 )
+from operon.core.function import Function
 from operon.core.rows import Claimed, Guard, Outcome, Process, Pulse
 from operon.core.states import Status
 from operon.engine import drivers
 from operon.engine.bell import Bell, Rest
 from operon.engine.calendar import Calendar
+from operon.engine.cleaning import Cleaning, CleaningRuntime
 from operon.engine.heart import Heart
+from operon.engine.machine import Machine, Service
 from operon.engine.offset import Offset
 from operon.engine.retention import Retention
 from operon.engine.strangers import Strangers
+from operon.engine.weights import Weights
 from operon.errors import Cancelled, RowLocked, StoreError, Suspended, WorkflowHeld
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
-    from operon.engine.machine import Service
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -61,10 +63,22 @@ SOON = 0.001
 """Seconds that a window which is about to open is given, so that it is open."""
 
 
+class ExecutorRuntime(CleaningRuntime, Protocol):
+    """An engine as its executor sees it."""
+
+    machine: Machine
+    cleaning: Cleaning
+    weights: Weights
+
+    def spawn(self, it: Claimed, function: Function) -> Future[Outcome | None]:
+        """Run a claimed workflow in a place that is reserved for it."""
+        ...
+
+
 class Executor:
     """The service of an engine; each part of it is an operation, done on a thread or, in the simulator, on a loop."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: ExecutorRuntime) -> None:
         self._engine = engine
         self._settings = engine.settings
         self._clock = engine.machine.clock
@@ -90,12 +104,12 @@ class Executor:
         self._suspects: dict[tuple[int, int], float] = {}
         """Whose lease has run out, each with the beat at which it stands still, and since when, by our own clock."""
         self._strays: frozenset[tuple[str, int]] = frozenset()
-        self._strangers = Strangers(engine)
+        self._strangers = Strangers(engine, engine.program)
         self._retention = Retention(lambda: engine.program.functions, engine.settings)
-        self._calendar = Calendar(engine)
+        self._calendar = Calendar(engine, engine.program, engine.settings, self._clock, self.beat)
         self._offset = Offset(self._clock)
         self._service: Service | None = None
-        self._heart = Heart(engine, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
+        self._heart = Heart(self._clock, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
         self.id = 0
         self.alive = True
         """False while others may run what is here, this executor having been declared dead."""
@@ -109,8 +123,9 @@ class Executor:
     def start(self) -> None:
         """Enlist, bury what is provably gone, and begin to beat and claim."""
         drivers.serve(self._engine, self._arrive())
-        self._heart.start()
-        self._service = self._engine.machine.serve(self._engine, "executor", self._serve())
+        serve = partial(self._engine.machine.serve, self._engine)
+        self._heart.start(serve)
+        self._service = serve("executor", self._serve())
 
     def look(self) -> None:
         """Learn the store's clock, without a lease."""
@@ -309,7 +324,9 @@ class Executor:
 
     def _run_here(self, it: Claimed) -> Op[None]:
         function = self._engine.program.functions[it.row.name]
-        if not self._claiming or self._engine.reserve(function, it.row.nonce) is None:  # a start was faster
+        if (
+            not self._claiming or self._engine.reserve(function, it.row.nonce, inline=False) is None
+        ):  # a start was faster
             yield from self.hand_back(Guard(it.row.id, it.row.claim), unbegun=True)
             return
         self._engine.spawn(it, function)
@@ -373,9 +390,7 @@ class Executor:
             return  # that was about who this was before
         log.warning("Executor %d was declared dead, having been out of touch; enlisting anew.", self.id)
         self.alive = False
-        with self._engine.lock:
-            runs = tuple(self._engine.runs.values())
-        for run in runs:
+        for run in self._engine.runs.all():
             self._engine.kill(run, Suspended(f"{run.id} was taken over."))
         yield from self._enlist()
         yield from self._take_over()
@@ -413,12 +428,12 @@ class Executor:
 
     def _reconcile(self, pulse: Pulse) -> Op[None]:
         """Compare what the store says that runs here with what does; act on what stays different for two beats."""
-        here = self._engine.here()
+        here = self._engine.runs.claims()
         if pulse.running == len(here) and not self._strays:
             return
         found = yield from ask(Running(self.id))
         rows = frozenset((row.id, row.claim) for row in found if row.nonce not in self._engine.places.starting)
-        here &= self._engine.here()
+        here &= self._engine.runs.claims()
         strays = rows ^ here
         lasting = strays & self._strays
         self._strays = strays - lasting
@@ -428,8 +443,8 @@ class Executor:
 
     def _dismiss(self, strays: frozenset[tuple[str, int]] = frozenset()) -> Op[None]:
         """Stop the runs here that the store no longer gives to this executor, `strays` among them."""
-        runs = tuple(self._engine.runs.values())
-        to_come = {Guard(*claim) for claim in self._engine.here()} - {run.guard for run in runs}
+        runs = self._engine.runs.all()
+        to_come = {Guard(*claim) for claim in self._engine.runs.claims()} - {run.guard for run in runs}
         ids = (*(run.id for run in runs), *(guard.workflow_id for guard in to_come))
         outcomes: Mapping[str, Outcome] = (yield from ask(Look(ids))) if ids else {}
         self._engine.revoke(it for it in to_come if it.workflow_id in outcomes and _over(outcomes[it.workflow_id]))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
 
 from operon.core.codec.failures import replaced
 from operon.core.journal import Branch, Run
+from operon.engine.waits import Waits
 from operon.errors import Cancelled, StepFailed, Suspended
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
 
 
 def told(run: Run | None, error: BaseException, task: asyncio.Task[object] | None = None) -> BaseException:
@@ -46,8 +43,8 @@ class Busy:
 
     __slots__ = ("_run", "_waits")
 
-    def __init__(self, engine: Engine, line: Branch | None) -> None:
-        self._waits = engine.waits
+    def __init__(self, waits: Waits, line: Branch | None) -> None:
+        self._waits = waits
         self._run = None if line is None else line.run
 
     def __enter__(self) -> None:
@@ -61,13 +58,6 @@ class Busy:
             self._waits.leave(self._run)
         if error is not None and (instead := told(self._run, error)) is not error:
             raise instead from error
-
-
-def left_by_its_loop(engine: Engine, run: Run, task: asyncio.Task[object] | None, error: BaseException) -> None:
-    """Leave a run whose body is cancelled from outside, as by a loop that goes down: that is not the body's failure."""
-    outside = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
-    if outside and run.dead is None and engine.loop.went_down(run):
-        engine.kill(run, Suspended(f"{run.id} was left: its task was cancelled."))
 
 
 def interrupts(error: BaseException) -> bool:

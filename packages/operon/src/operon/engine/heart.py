@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from operon.core.commands import Op
 from operon.core.rows import Pulse
 from operon.engine.bell import Bell, Rest
+from operon.engine.clock import Clock
+from operon.engine.machine import Service
 from operon.errors import StoreError
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
-    from operon.engine.machine import Service
 
 log = logging.getLogger("operon")
 
@@ -22,10 +19,9 @@ class Heart:
     """Does `beat`, every so many seconds or when it is told to; whoever `feels` the pulse must not block."""
 
     def __init__(
-        self, engine: Engine, interval: float, beat: Callable[[], Op[Pulse]], feel: Callable[[Pulse], None]
+        self, clock: Clock, interval: float, beat: Callable[[], Op[Pulse]], feel: Callable[[Pulse], None]
     ) -> None:
-        self._engine = engine
-        self._clock = engine.machine.clock
+        self._clock = clock
         self._interval = interval
         self._beat = beat
         self._feel = feel
@@ -34,9 +30,9 @@ class Heart:
         self._stopped = False
         self._service: Service | None = None
 
-    def start(self) -> None:
-        """Begin to beat."""
-        self._service = self._engine.machine.serve(self._engine, "heart", self._serve())
+    def start(self, serve: Callable[[str, Op[None]], Service]) -> None:
+        """Begin to beat, as a service of its own."""
+        self._service = serve("heart", self._serve())
 
     def hurry(self) -> None:
         """Beat now, and not in a while."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from operon.core.commands import Op
 from operon.core.rows import Peer
@@ -15,9 +15,7 @@ from operon.engine import drivers, processes
 from operon.engine.clock import Clock, WallClock
 from operon.engine.clockwork import Clockwork, Timers
 from operon.engine.ids import Ids
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
+from operon.engine.runtime import DrivingRuntime
 
 
 class Service(Protocol):
@@ -43,7 +41,7 @@ class Machine:
         """Make what calls things later."""
         return Clockwork(self.clock)
 
-    def serve(self, engine: Engine, name: str, op: Op[None]) -> Service:
+    def serve(self, engine: DrivingRuntime, name: str, op: Op[None]) -> Service:
         """Do a service of the engine's in the background, on a thread of its own."""
         thread = threading.Thread(target=drivers.serve, args=(engine, op), name=f"operon-{name}", daemon=True)
         thread.start()

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, _base
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from operon.asynchronous import on_loop
 from operon.core import context
@@ -19,12 +19,10 @@ from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
 from operon.engine import turns
 from operon.engine.exits import Busy
-from operon.engine.interrupting import told
+from operon.engine.hearing import told
+from operon.engine.runtime import Runtime
 from operon.engine.strays import Elsewhere, own_threads
 from operon.errors import BadValue, Cancelled
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
 
 R = TypeVar("R")
 _local = threading.local()
@@ -36,7 +34,7 @@ class Piece(Generic[R]):
     def __init__(self, parent: Branch, fn: Callable[[], R]) -> None:
         self.parent = parent
         self.run: Run = parent.run
-        self.engine = cast("Engine", self.run.host)
+        self.engine = cast("Runtime", self.run.host)
         self.fn = fn
         self.future: Future[R] = Future()
         self.abandoned = False
@@ -112,7 +110,7 @@ class Piece(Generic[R]):
             self._begun = not self.abandoned
         if not self._begun:
             raise CancelledError
-        with _standing(self.parent, self.branch), Busy(self.engine, self.branch):
+        with _standing(self.parent, self.branch), Busy(self.engine.waits, self.branch):
             run.lines.wakes(self.branch)
             try:
                 return self.fn()
@@ -293,7 +291,7 @@ class Waited(threading.Event):
         with self._line.run.monitor:
             self._rests = not self.is_set()
         if self._rests:
-            with turns.resting(cast("Engine", self._line.run.host), self._line):
+            with turns.resting(cast("Runtime", self._line.run.host), self._line):
                 super().wait()
             self._rests = False
         return True

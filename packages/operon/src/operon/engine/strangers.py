@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from operon.core.commands import Find, Op, ask
+from operon.core.host import Host
 from operon.core.rows import Filter, WorkflowRow
 from operon.core.states import Status
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
+from operon.engine.program import Program
 
 log = logging.getLogger("operon")
 SEEN = 100
@@ -20,8 +18,9 @@ SEEN = 100
 class Strangers:
     """What this process lacks for rows that are ready; others may have it, so a row is left alone."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, host: Host, program: Program) -> None:
+        self._host = host
+        self._program = program
         self._named: set[str] = set()
         self._patience = 1
         self._beats = 0
@@ -36,19 +35,19 @@ class Strangers:
             return
         self._beats, self._patience = 0, min(2 * self._patience, 64)
         waiting = Filter(status=(Status.QUEUED, Status.WAITING), limit=SEEN)
-        now = self._engine.now()
+        now = self._host.now()
         for row in (yield from ask(Find(waiting))):
             if row.ready_at is not None and row.ready_at <= now and (lack := self._lacking(row)) is not None:
                 self._tell(row, lack)
 
     def _lacking(self, row: WorkflowRow) -> str | None:
-        program = self._engine.program
+        program = self._program
         if row.name not in program.functions:
             return f"no function is recorded as {row.name!r}"
         if row.instance is not None and row.instance not in program.instances():
             return f"no object is registered as {row.instance!r}"
-        if row.pin is not None and row.pin != self._engine.version:
-            return f"{row.name} is pinned to version {row.pin!r}, and this is {self._engine.version!r}"
+        if row.pin is not None and row.pin != self._host.version:
+            return f"{row.name} is pinned to version {row.pin!r}, and this is {self._host.version!r}"
         return None
 
     def _tell(self, row: WorkflowRow, lack: str) -> None:

@@ -12,16 +12,15 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from operon.core import context as ambient
+from operon.core.host import Host
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
 from operon.engine import strays
 from operon.engine.repose import Repose
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
+from operon.engine.waits import Waits
 
 BUSY = 0.005
 """Seconds after which a timer looks again whether its run has been parked."""
@@ -82,8 +81,9 @@ class BodyTimer(asyncio.Handle):
 class BodyTimers:
     """Stands before `call_at`, `call_later` and `time` of the loop that an engine's bodies run on."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, host: Host, waits: Waits) -> None:
+        self._host = host
+        self._waits = waits
         self._loop: Any = None
         self._nobody = contextvars.Context()
         """What is called in it is no part of a body."""
@@ -110,7 +110,7 @@ class BodyTimers:
         branch = self._body()
         if branch is None:
             return self._time()
-        now = self._engine.now()
+        now = self._host.now()
         if self._offset is None:
             self._offset = self._time() - now
         return branch.moment(now) + self._offset
@@ -138,7 +138,7 @@ class BodyTimers:
         run.timed = True
         self._set_instant(timer, max(0.0, when - self._loop.time()))
         if fired is None:
-            left = timer.until - self._engine.now()
+            left = timer.until - self._host.now()
             timer.raw = self._raw(max(0.0, left), self._due, timer)
         else:
             self._await_turn(timer, fired.ordinal)
@@ -157,7 +157,7 @@ class BodyTimers:
         if self._passing:
             return None
         branch = ambient.current()
-        mine = branch is not None and branch.run.host is self._engine and branch.run.dead is None
+        mine = branch is not None and branch.run.host is self._host and branch.run.dead is None
         return branch if mine else None
 
     def _set_instant(self, timer: BodyTimer, delay: float) -> None:
@@ -167,10 +167,10 @@ class BodyTimers:
         if recorded is not None and abs(float(recorded.digest) - delay) <= max(ALIKE, delay / 100):
             timer.until = float(recorded.output or 0)
             return
-        timer.until = self._engine.now() + delay
+        timer.until = self._host.now() + delay
         if recorded is None:
             output, digest = repr(timer.until), f"{delay:.3f}"
-            run.aside(Entry(position, 0, Kind.TIMER, "timer", digest, output, version=self._engine.version))
+            run.aside(Entry(position, 0, Kind.TIMER, "timer", digest, output, version=self._host.version))
 
     def _due(self, timer: BodyTimer) -> None:
         """Fire, when all that is being given to the code has been; while it is being parked, nothing is told."""
@@ -187,7 +187,7 @@ class BodyTimers:
     def _await_turn(self, timer: BodyTimer, ordinal: int) -> None:
         run = timer.run
         timer.ordinal = ordinal
-        self._engine.waits.enter(run)
+        self._waits.enter(run)
         come = partial(self._loop.call_soon_threadsafe, self._in_turn, timer, Repose(run), context=self._nobody)
         if run.its_turn(ordinal):
             come()
@@ -198,9 +198,9 @@ class BodyTimers:
         """Fire once every branch has come to rest, so that nothing is done at the same time."""
         run = timer.run
         if timer.cancelled():
-            self._engine.waits.leave(run)
+            self._waits.leave(run)
         elif run.dead is not None:
-            self._engine.waits.leave(run)
+            self._waits.leave(run)
             timer._run()  # noqa: SLF001 - as the loop would
         elif not repose.reached():
             self._loop.call_soon(self._in_turn, timer, repose, context=self._nobody)
@@ -210,9 +210,9 @@ class BodyTimers:
     def _fire(self, timer: BodyTimer) -> None:
         run, mark = timer.run, timer.position + WAKE
         if mark not in run.journal:
-            entry = Entry(mark, timer.ordinal, Kind.WAKE, "timer", version=self._engine.version)
+            entry = Entry(mark, timer.ordinal, Kind.WAKE, "timer", version=self._host.version)
             run.pending.append(entry)
-            self._engine.pens.linger(run)
+            self._host.linger(run)
         run.told_at(max(timer.until, timer.when() - (self._offset or 0.0)) + TICK)
         timer._run()  # noqa: SLF001 - as the loop would
         timer.close()
@@ -221,6 +221,6 @@ class BodyTimers:
     def _settle(self, run: Run, repose: Repose) -> None:
         """Let the run be parked again, once the code has heard of the firing."""
         if repose.reached():
-            self._engine.waits.leave(run)
+            self._waits.leave(run)
         else:
             self._loop.call_soon(self._settle, run, repose, context=self._nobody)

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from operon.core.journal import Branch, Run
 from operon.engine.repose import Repose
+from operon.engine.runtime import Runtime
 from operon.errors import Divergence
-
-if TYPE_CHECKING:
-    from operon.engine.engine import Engine
 
 T = TypeVar("T")
 PATIENCE = 0.05
@@ -28,7 +26,7 @@ CROWDED = 1.0
 """Seconds after which work that has the next record is begun, though its pool has no thread for it."""
 
 
-def take(engine: Engine, run: Run, ordinal: int, line: Branch | None) -> None:
+def take(engine: Runtime, run: Run, ordinal: int, line: Branch | None) -> None:
     """Wait for the turn of an ordinal, and for all others to rest; from here on this line is awake.
 
     Raises:
@@ -52,7 +50,7 @@ def take(engine: Engine, run: Run, ordinal: int, line: Branch | None) -> None:
             run.lines.wakes(line)
 
 
-def catch_up(engine: Engine, run: Run) -> None:
+def catch_up(engine: Runtime, run: Run) -> None:
     """Wait until all that is recorded has been given to the code.
 
     Raises:
@@ -62,7 +60,7 @@ def catch_up(engine: Engine, run: Run) -> None:
         _until(engine, run, lambda: not run.behind(), run.first())
 
 
-def _until(engine: Engine, run: Run, come: Callable[[], bool], ordinal: int) -> None:
+def _until(engine: Runtime, run: Run, come: Callable[[], bool], ordinal: int) -> None:
     begun = engine.clock()
     while not come():
         waited = engine.clock() - begun
@@ -88,7 +86,7 @@ def _hasten(run: Run) -> None:
             piece.hasten()
 
 
-def _tasks_at_rest(engine: Engine, run: Run) -> None:
+def _tasks_at_rest(engine: Runtime, run: Run) -> None:
     """Wait for the branches on the loop, as they wait for one another; not for ever, if the loop is blocked."""
     repose, future = Repose(run), Future[None]()
 
@@ -105,7 +103,7 @@ def _tasks_at_rest(engine: Engine, run: Run) -> None:
 
 
 @contextmanager
-def resting(engine: Engine, line: Branch) -> Generator[None]:
+def resting(engine: Runtime, line: Branch) -> Generator[None]:
     """Wait for another thread of the body: the run may be parked meanwhile, if that waits, too."""
     line.run.lines.sleeps(line)
     engine.waits.leave(line.run)
@@ -116,7 +114,7 @@ def resting(engine: Engine, line: Branch) -> Generator[None]:
         line.run.lines.wakes(line)
 
 
-def whole(engine: Engine, line: Branch | None, body: Callable[[], T]) -> T:
+def whole(engine: Runtime, line: Branch | None, body: Callable[[], T]) -> T:
     """Run a blocking body to its end, and to that of what it gave to threads; nobody waits for these if it fails."""
     try:
         value = body()
@@ -128,7 +126,7 @@ def whole(engine: Engine, line: Branch | None, body: Callable[[], T]) -> T:
             line.run.lines.sleeps(line)
 
 
-def _finish(engine: Engine, line: Branch) -> None:
+def _finish(engine: Runtime, line: Branch) -> None:
     run = line.run
     with resting(engine, line), run.monitor:
         while run.lines.pieces and run.dead is None:

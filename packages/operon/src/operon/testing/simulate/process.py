@@ -19,6 +19,7 @@ from operon.engine.clockwork import Timer
 from operon.engine.engine import Engine
 from operon.engine.ids import Ids
 from operon.engine.machine import Machine, Service
+from operon.engine.runtime import DrivingRuntime
 from operon.engine.settings import Settings
 from operon.testing.simulate.loops import SimulatedLoop
 from operon.testing.simulate.schedule import Agenda
@@ -166,7 +167,7 @@ class Process(Machine):
         """Timers of the world."""
         return SimulatedTimers(self)
 
-    def serve(self, engine: Engine, name: str, op: Op[None]) -> Service:
+    def serve(self, engine: DrivingRuntime, name: str, op: Op[None]) -> Service:
         """Do a service of the engine's beside its bodies."""
         del name
         self.service.create_task(drivers.adrive(engine, op), context=contextvars.Context())
