@@ -324,7 +324,20 @@ def test_a_line_is_seen_by_the_next_heartbeat(world: World) -> None:
     take(world, executor)
     assert not world.pulse(executor).lined
     put(world, "second")
+    assert not world.pulse(executor).lined, "nothing of it can run"
+    end(world, "first")
     assert world.pulse(executor).lined
+    assert world.ask(SetQueue("q", paused=True))
+    assert not world.pulse(executor).lined
+
+
+def test_a_line_is_seen_by_those_who_can_run_more_of_it(world: World) -> None:
+    declare(world, worker_concurrency=1)
+    full, free = world.enlist(), world.enlist()
+    put(world, "first")
+    take(world, full)
+    put(world, "second")
+    assert [world.pulse(executor).lined for executor in (full, free)] == [False, True]
 
 
 @pytest.mark.parametrize("how", ["hand back", "queued", "retire", "take over"])

@@ -361,7 +361,7 @@ class Pulse(Struct, frozen=True):
     stirred: bool
     """A wake-up was lost, and `Wake(None)` repeats it; or the dead still hold something: `TakeOver` repeats that."""
     lined: bool
-    """Something is in line in a queue; whether its limits let it run, a claim tells."""
+    """A queue that is not paused has a line, and its concurrency lets more run; whether a rate does, a claim tells."""
     planned: float | None = None
     """Seconds until the next firing of a schedule that this process fires (at most zero: now)."""
     untidy: bool = False

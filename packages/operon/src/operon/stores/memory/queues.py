@@ -65,17 +65,31 @@ def _prune(line: Line, now: float) -> None:
     line.admitted = [(partition, at) for partition, at in line.admitted if at > now - longest]
 
 
+def lined(store: MemoryStore, executor: int) -> bool:
+    """Whether a queue has a line, and its concurrency lets this executor run more of it."""
+    for line in store.queues.values():
+        mine = [w for w in store.workflows.values() if w.row.queue == line.name]
+        if not line.paused and any(in_line(w.row) for w in mine) and _free(line, mine, executor) > 0:
+            return True
+    return False
+
+
 def _room(line: Line, mine: Sequence[Workflow], executor: int, now: float) -> int:
     """How many more the queue as a whole lets run, and begin."""
-    limits = line.limits
+    since = now - (line.limits.period or 0.0)
+    lately = sum(1 for _, at in line.admitted if at > since)
+    return min(_free(line, mine, executor), _less(line.limits.rate, lately))
+
+
+def _free(line: Line, mine: Sequence[Workflow], executor: int) -> int:
+    """How many more its concurrency lets run."""
     running = [w for w in mine if w.row.status is Status.RUNNING]
     here = sum(1 for w in running if w.row.executor == executor)
-    rooms = (
-        (limits.concurrency, len(running)),
-        (limits.worker_concurrency, here),
-        (limits.rate, sum(1 for _, at in line.admitted if at > now - (limits.period or 0.0))),
-    )
-    return min((limit - taken for limit, taken in rooms if limit is not None), default=2**31)
+    return min(_less(line.limits.concurrency, len(running)), _less(line.limits.worker_concurrency, here))
+
+
+def _less(limit: int | None, taken: int) -> int:
+    return 2**31 if limit is None else limit - taken
 
 
 def _lines(line: Line, waiting: Sequence[Workflow], mine: Sequence[Workflow], now: float) -> list[list[Workflow]]:
@@ -93,8 +107,7 @@ def _partition_room(line: Line, name: str, mine: Sequence[Workflow], now: float)
     running = sum(1 for w in mine if w.row.status is Status.RUNNING and w.row.partition == name)
     since = now - (limits.partition_period or 0.0)
     admitted = sum(1 for partition, at in line.admitted if partition == name and at > since)
-    rooms = ((limits.partition_concurrency, running), (limits.partition_rate, admitted))
-    return min((limit - taken for limit, taken in rooms if limit is not None), default=2**31)
+    return min(_less(limits.partition_concurrency, running), _less(limits.partition_rate, admitted))
 
 
 def rank(row: WorkflowRow) -> float:

@@ -291,7 +291,7 @@ class MemoryStore:
             expired=tuple((p.id, p.beat) for p in self.executors.values() if p.alive and p.lease_until < now),
             due=None if due is None else due - now,
             stirred=orphaned or any(self._is_stirred(w, None) for w in self._sleepers(now)),
-            lined=any(lines.in_line(w.row) for w in self.workflows.values()),
+            lined=lines.lined(self, command.executor),
             planned=None if planned is None else planned - now,
             untidy=any(cleaning.due(self, now, command.executor)),
         )

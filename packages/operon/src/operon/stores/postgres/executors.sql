@@ -12,7 +12,8 @@ returning id;
 -- with 10,000 running rows, against 60 ms for a lease on every row. `stirred` looks for parked workflows whose
 -- wake-up was lost with the process that owed it, and for rows that the dead still hold: they were locked when the
 -- others were taken over, or claimed later, by one who did not know yet that he was dead. `lined` says that a queue has
--- a line: whoever found its row locked, or was told of it by a word that got lost, looks again.
+-- a line and room to run more of it: whoever found its row locked, or was told of it by a word that got lost, looks
+-- again. Whether a rate lets it run is left to that look.
 -- Where somebody else has locked the executor's row, its lease is not renewed, and all else is told nevertheless.
 -- beat: renew the lease; see what is mine, expired and due
 with mine as materialized (
@@ -45,7 +46,18 @@ select
         select from operon.executors e
         where not e.alive and exists (select from operon.workflows w where w.executor = e.id and w.status = 1)
     ) as stirred,
-    exists (select from operon.workflows where status = 0 and queue is not null and ready_at is null) as lined,
+    exists (
+        select from operon.queues q
+        where not q.paused
+            and exists (select from operon.workflows w where w.queue = q.name and w.status = 0 and w.ready_at is null)
+            and (q.concurrency is null or q.concurrency > (
+                select count(*) from operon.workflows w where w.queue = q.name and w.status = 1
+            ))
+            and (q.worker_concurrency is null or q.worker_concurrency > (
+                select count(*) from operon.workflows w
+                where w.queue = q.name and w.status = 1 and w.executor = :executor::bigint
+            ))
+    ) as lined,
     exists (
         select from operon.workflows
         where cleanup_until > statement_timestamp() and status > 3 and erased = 0 and cleanups < 3

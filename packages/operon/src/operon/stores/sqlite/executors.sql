@@ -14,7 +14,17 @@ select
     select 1 from operon_executors e
     where not e.alive and exists (select 1 from operon_workflows w where w.executor = e.id and w.status = 1)
   ),
-  exists (select 1 from operon_workflows where status = 0 and queue is not null and ready_at is null),
+  exists (
+    select 1 from operon_queues q
+    where not q.paused
+      and exists (select 1 from operon_workflows w where w.queue = q.name and w.status = 0 and w.ready_at is null)
+      and (q.concurrency is null or q.concurrency > (
+        select count(*) from operon_workflows w where w.queue = q.name and w.status = 1
+      ))
+      and (q.worker_concurrency is null or q.worker_concurrency > (
+        select count(*) from operon_workflows w where w.queue = q.name and w.status = 1 and w.executor = :executor
+      ))
+  ),
   exists (
     select 1 from operon_workflows
     where cleanup_until > :now and status > 3 and not erased and cleanups < 3
