@@ -367,7 +367,7 @@ def test_a_clean_up_that_is_noted_by_a_former_name_is_noted_again() -> None:
     """A process that was taken for dead goes on as another executor, and has taken its own clean-ups over as that."""
     engine = SimpleNamespace(
         executor=1,
-        service=SimpleNamespace(alive=True),
+        alive=True,
         program=SimpleNamespace(functions={}),
         places=SimpleNamespace(free=nothing),
     )
