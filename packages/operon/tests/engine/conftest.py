@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 import operon
 from operon import Operon
-from operon.core import host as hosts
+from operon.core import apps
 from operon.engine import interrupting
 from operon.errors import OperonError, Suspended
 from operon.stores.memory import Clock, MemoryStore
@@ -81,7 +81,7 @@ def crash(app: Operon) -> None:
     engine = app._engine
     assert engine is not None
     app._engine = app.host = None
-    hosts.launched.remove(engine)
+    apps.launched.remove(engine)
     engine.places.open = False
     for run in tuple(engine.runs.values()):
         engine.kill(run, Suspended("crashed"))
