@@ -60,8 +60,8 @@ def overdue(database: Any) -> Callable[[Operon, str], None]:
             interrupting.expire(engine, engine.runs[workflow_id])
             return
         if isinstance(database, MemoryStore):
-            row = database.workflows[workflow_id].row
-            database.workflows[workflow_id].row = replace(row, deadline=1.0, ready_at=1.0)
+            row = database.tables.workflows[workflow_id].row
+            database.tables.workflows[workflow_id].row = replace(row, deadline=1.0, ready_at=1.0)
         elif database.startswith("sqlite"):
             with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=30)) as file, file:
                 file.execute("update operon_workflows set deadline = 1, ready_at = 1 where id = ?", [workflow_id])

@@ -206,7 +206,7 @@ class Clients:
             return
         finally:
             self.waiting.remove(process)
-        row = self._world.database.store.workflows[key].row if key is not None else None
+        row = self._world.database.tables.workflows[key].row if key is not None else None
         if row is not None and (row.output != told if row.output is not None else told not in (row.error or "")):
             self._world.broke(LawBroken(f"Who called {key} was told {told}; recorded is {row.output or row.error}."))
 
@@ -214,7 +214,7 @@ class Clients:
         """Start, and wait for the result."""
         try:
             handle = await starting
-            there = self._world.database.store.workflows.get(handle.id)
+            there = self._world.database.tables.workflows.get(handle.id)
             if there is not None:
                 self._world.laws.acknowledged[handle.id] = None
             self.waiting.append(process)
@@ -222,7 +222,7 @@ class Clients:
                 value = await handle
             finally:
                 self.waiting.remove(process)
-            if there is not None and there is self._world.database.store.workflows.get(handle.id):
+            if there is not None and there is self._world.database.tables.workflows.get(handle.id):
                 self._compare(handle.id, value)
         except NotFound as error:
             self._deleted(process, what, error)
@@ -239,7 +239,7 @@ class Clients:
             self._world.failures.append(error)
 
     def _compare(self, key: str, value: Any) -> None:
-        row = self._world.database.store.workflows[key].row
+        row = self._world.database.tables.workflows[key].row
         recorded = json.loads(row.output or "null")
         if recorded != value and not row.erased:
             raise LawBroken(f"The client of {key} got {value!r}, and recorded is {recorded!r}.")
@@ -287,13 +287,13 @@ class Clients:
 
     def _forget(self, name: str) -> None:
         """Delete a schedule, again and again; it may be made late."""
-        if name in self._world.database.store.schedules:
+        if name in self._world.database.tables.schedules:
             self._schedule(f"deletes {name}", lambda it: schedules.delete(it, name))
         self._world.agenda.after(3.0, lambda: self._forget(name))
 
     def _resume(self, queue: str) -> None:
         """Resume a queue, again and again: a pause may come late."""
-        if self._world.database.store.queues[queue].paused:
+        if self._world.database.tables.queues[queue].paused:
             self._change(SetQueue(queue, paused=False))
         self._world.agenda.after(3.0, lambda: self._resume(queue))
 

@@ -72,8 +72,10 @@ class Database:
     def __init__(self, agenda: Agenda, observer: Observer, moment: int | None) -> None:
         self.agenda = agenda
         self.store = MemoryStore(Clock(lambda: EPOCH + agenda.now))
-        self.laws = Laws(self.store)
-        self.locks = Locks(self.store)
+        self.tables = self.store.tables
+        """What is in it."""
+        self.laws = Laws(self.tables)
+        self.locks = Locks(self.tables)
         self.weather = Weather()
         self.ears: dict[Process, Callable[[str], None]] = {}
         """Who hears what is shouted."""
@@ -99,8 +101,8 @@ class Database:
 
     def settle(self, process: Process, command: Start, entry: Entry, outcome: Outcome) -> bool:
         """Enter a workflow that has ended, and its one step, if its id is free."""
-        new, now = command.row, self.store.clock()
-        if new.id in self.store.workflows:
+        new, now = command.row, self.tables.clock()
+        if new.id in self.tables.workflows:
             return False
         row = replace(
             first_row(new, now),
@@ -113,7 +115,7 @@ class Database:
             ended_at=now,
             ready_at=None,
         )
-        self.store.workflows[new.id] = Workflow(row, {entry.position: entry}, {entry.position: row.claim})
+        self.tables.workflows[new.id] = Workflow(row, {entry.position: entry}, {entry.position: row.claim})
         self._observe(process, command, outcome)
         return True
 
@@ -132,17 +134,17 @@ class Database:
             return self.locks.pass_by(lambda: self.store.apply(command))
         if wanted is None or not (self.weather.locked or self.locks.held):
             return self.store.apply(command)
-        workflows, queues = self.store.workflows, self.store.queues
-        self.store.workflows = {
+        workflows, queues = self.tables.workflows, self.tables.queues
+        self.tables.workflows = {
             key: it
             for key, it in workflows.items()
             if it.row.status not in wanted or not (key in self.locks.held or self._is_locked())
         }
-        self.store.queues = {key: it for key, it in queues.items() if not self._is_locked()}
+        self.tables.queues = {key: it for key, it in queues.items() if not self._is_locked()}
         try:
             return self.store.apply(command)
         finally:
-            self.store.workflows, self.store.queues = workflows | self.store.workflows, queues
+            self.tables.workflows, self.tables.queues = workflows | self.tables.workflows, queues
 
     def _is_locked(self) -> bool:
         return self.happens(self.weather.locked)

@@ -133,7 +133,7 @@ class Session:
         database = self.tables.database
         if it["workflow_id"] in database.locks.held:
             raise conflict()
-        there = database.store.workflows.get(it["workflow_id"])
+        there = database.tables.workflows.get(it["workflow_id"])
         if there is None or (there.row.status, there.row.claim) != (Status.RUNNING, it["claim"]):
             return []
         if it["position"] in there.journal:
@@ -145,7 +145,7 @@ class Session:
     def _settle(self, it: Parameters) -> Rows:
         self._write()
         database = self.tables.database
-        if it["id"] in database.store.workflows:
+        if it["id"] in database.tables.workflows:
             raise DatabaseError("duplicate key", "23505")
         new = NewWorkflow(**{name: it[name] for name in ("id", "name", "input", "digest", "nonce", "version")})
         code: int = it["status"]

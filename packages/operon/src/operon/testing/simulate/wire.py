@@ -12,7 +12,7 @@ from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Lock
 from operon.errors import StoreError, StoreUnavailable
-from operon.stores.memory import MemoryStore
+from operon.stores.memory import Tables
 from operon.testing.simulate.database import Database, DatabaseError
 from operon.testing.simulate.process import Process
 
@@ -164,7 +164,7 @@ class Wire:
         if isinstance(command, Enlist):
             self._process.executors.add(int(answer))  # type: ignore[call-overload] # an id is what it answers
         if again and isinstance(command, Advance) and isinstance(answer, Advanced) and not answer.written:
-            verified: Any = verify(self._database.store, command)
+            verified: Any = verify(self._database.tables, command)
             return verified  # type: ignore[no-any-return] # it is what an advance answers
         return answer
 
@@ -192,9 +192,9 @@ def _give(answer: asyncio.Future[T], came: T | DatabaseError) -> None:
         answer.set_result(came)
 
 
-def verify(store: MemoryStore, command: Advance) -> Advanced:
+def verify(tables: Tables, command: Advance) -> Advanced:
     """Decide, as Postgres' store does, whether it was this very advance that took the claim away."""
-    workflow = store.workflows.get(command.workflow_id)
+    workflow = tables.workflows.get(command.workflow_id)
     if workflow is None:
         return Advanced(written=False)
     positions = [entry.position for entry in command.entries]

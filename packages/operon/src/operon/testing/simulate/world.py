@@ -64,7 +64,7 @@ class World:
         self.database = Database(self.agenda, self, moment)
         self.laws = self.database.laws
         self.here, self.elsewhere = Tables(self.database), Tables(self.database)
-        self.books = Books(self.database.store, self.here, self.elsewhere)
+        self.books = Books(self.database.tables, self.here, self.elsewhere)
         self.clients = Clients(self, Random(self.random.getrandbits(64)))
         self.processes: list[Process] = []
         self.trace: list[str] | None = [] if trace else None
@@ -97,7 +97,7 @@ class World:
                         raise self.failures[0]
                 self.laws.concluded()
                 self.books.concluded()
-                Crates(self.database.store).concluded()
+                Crates(self.database.tables).concluded()
             finally:
                 for process in self.processes:
                     process.end()
@@ -137,7 +137,7 @@ class World:
         if self.agenda.now <= STORM:
             return False
         stranded, waiting = self.laws.stranded(), [str(it) for it in self.clients.waiting if it.alive]
-        if not stranded and not waiting and not self.database.store.schedules:
+        if not stranded and not waiting and not self.database.tables.schedules:
             return True
         if self.agenda.now > PATIENCE:
             raise LawBroken(f"After {PATIENCE} s, {stranded} have not ended, and clients in {waiting} wait.")
@@ -182,7 +182,7 @@ class World:
             self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
         else:
             self.note(None, "the database's clock jumps")
-            self.database.store.clock.advance(self.random.choice((1.0, 10.0)))
+            self.database.tables.clock.advance(self.random.choice((1.0, 10.0)))
 
     def _back(self) -> None:
         self.weather.out = self.weather.standby = False
@@ -201,9 +201,9 @@ class World:
 
     def _lock(self) -> None:
         """Let somebody keep the row of a workflow locked, or of an executor."""
-        store, held = self.database.store, self.database.locks.held
-        rows: list[str | int] = [key for key, it in store.workflows.items() if not it.row.status.ended]
-        key = self.random.choice([*rows, *store.executors] or [""])
+        tables, held = self.database.tables, self.database.locks.held
+        rows: list[str | int] = [key for key, it in tables.workflows.items() if not it.row.status.ended]
+        key = self.random.choice([*rows, *tables.executors] or [""])
         self.note(None, f"somebody locks {key}")
         held.add(key)
         self.agenda.after(locks.LONG, lambda: self._unlock(key))
