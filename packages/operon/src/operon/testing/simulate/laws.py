@@ -10,10 +10,10 @@ from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, WorkflowRow
 from operon.core.states import MOVES, Status
 from operon.errors import Cancelled, Suspended
 from operon.stores.memory import Tables, Workflow
-from operon.testing.simulate.lines import Lines
 from operon.testing.simulate.process import DRIFT, LEASE, Process
-from operon.testing.simulate.sweeps import Sweeps
-from operon.testing.simulate.timetables import Timetables
+from operon.testing.simulate.queue_laws import QueueLaws
+from operon.testing.simulate.retention_laws import RetentionLaws
+from operon.testing.simulate.schedule_laws import ScheduleLaws
 from operon.testing.simulate.verdicts import LawBroken
 
 EARLY = 2e-6 + DRIFT * 4 * LEASE
@@ -29,9 +29,9 @@ class Laws:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._now = tables.clock
-        self._lines = Lines(tables)
-        self.timetables = Timetables(tables)
-        self._sweeps = Sweeps(tables)
+        self._queue_laws = QueueLaws(tables)
+        self.schedule_laws = ScheduleLaws(tables)
+        self._retention_laws = RetentionLaws(tables)
         self._rows: dict[str, WorkflowRow] = {}
         self._journals: dict[str, dict[str, Entry]] = {}
         self._leases: dict[int, tuple[bool, float]] = {}
@@ -58,7 +58,7 @@ class Laws:
     def committed(self, process: Process, command: Command[Any], answer: Any) -> None:
         """Hold what a command did against the laws."""
         for key in [it for it in self._rows if it not in self._tables.workflows]:
-            self._sweeps.removed(self._rows[key], command)
+            self._retention_laws.removed(self._rows[key], command)
             self._forget(key)
         begun: list[WorkflowRow] = []
         for workflow_id, workflow in self._tables.workflows.items():
@@ -77,12 +77,12 @@ class Laws:
         if isinstance(command, Cancel) and command.children:
             self._cancelled(command.workflow_id)
         self._buried(command)
-        self.timetables.committed(command, answer)
+        self.schedule_laws.committed(command, answer)
         for row in begun:
-            self._lines.began(row)
-            self.timetables.began(row)
+            self._queue_laws.began(row)
+            self.schedule_laws.began(row)
         for row in begun:
-            self._lines.judge(row)
+            self._queue_laws.judge(row)
         self._rows = {key: it.row for key, it in self._tables.workflows.items()}
 
     def _forget(self, workflow_id: str) -> None:
@@ -105,7 +105,7 @@ class Laws:
             raise LawBroken(f"{twins} live, and all of them are {row.dedupe!r}.")
 
     def _moved(self, process: Process, old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> None:
-        if self._sweeps.erased(old, new, command):
+        if self._retention_laws.erased(old, new, command):
             self._journals.pop(new.id, None)
             return
         if old.status.ended:

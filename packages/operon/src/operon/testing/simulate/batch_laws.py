@@ -12,7 +12,7 @@ SIZE = 3
 """Items that are in a batch at most."""
 
 
-class Crates:
+class BatchLaws:
     """Compares the batches of one database with their items, when all has ended."""
 
     def __init__(self, tables: Tables) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from operon.core.rows import Entry, Kind
 from operon.core.states import Status
-from operon.stores import memory
-from operon.testing.simulate.tables import Tables
+from operon.stores.memory import Tables
+from operon.testing.simulate.user_tables import UserTables
 from operon.testing.simulate.verdicts import LawBroken
 
 FINAL = ("is empty", "foreign key")
 """Why a transaction fails."""
 
 
-class Books:
+class TransactionLaws:
     """Compares what transactions did, in the journal's database and in another one, with what is recorded of them."""
 
-    def __init__(self, tables: memory.Tables, here: Tables, elsewhere: Tables) -> None:
+    def __init__(self, tables: Tables, here: UserTables, elsewhere: UserTables) -> None:
         self._memory = tables
         self._here = here
         self._tables = {"pay": here, "remit": elsewhere}
@@ -37,7 +37,7 @@ class Books:
         if entry.output != (None if value is None else f'"{value}"'):
             raise LawBroken(f"{key} spent for {value}, and recorded is {entry.output or entry.error}.")
 
-    def _recorded(self, key: str, tables: Tables) -> None:
+    def _recorded(self, key: str, tables: UserTables) -> None:
         """In another database the record is a second commit: a cancellation may come between the two."""
         workflow_id, _, position = key.partition(":")
         workflow = self._memory.workflows.get(workflow_id)

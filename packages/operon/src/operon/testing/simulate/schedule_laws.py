@@ -18,7 +18,7 @@ PROMPT = 3.0
 """Seconds within which an instant is fired, where nothing goes wrong."""
 
 
-class Timetables:
+class ScheduleLaws:
     """Watches the schedules of one database."""
 
     def __init__(self, tables: Tables) -> None:

@@ -18,7 +18,7 @@ SWEPT = ("plain", "sleeper", "thinker", "retrying", "parent", "crowd")
 SETTINGS = Settings(keep=dict.fromkeys((Status.SUCCEEDED, Status.FAILED, Status.CANCELLED), KEEP), keep_keys=KEEP_KEYS)
 
 
-class Sweeps:
+class RetentionLaws:
     """Watches what of one database is deleted."""
 
     def __init__(self, tables: Tables) -> None:

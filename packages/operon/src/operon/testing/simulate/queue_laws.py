@@ -13,7 +13,7 @@ EARLY = 2e-6
 """Instants are told to the microsecond."""
 
 
-class Lines:
+class QueueLaws:
     """Watches what the queues of one database let run."""
 
     def __init__(self, tables: Tables) -> None:
