@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 import counting
 from children import joined
 from databases import Databases
-from operon.core import host as hosts
+from operon.core import apps
 from operon.embedded import Binaries, Postgres, discover
 from surroundings import undisturbed
 
@@ -74,9 +74,9 @@ def serve(binaries: Binaries | None, *, fsync: bool, settings: Mapping[str, str]
 @pytest.fixture(autouse=True)
 def nothing_left_launched() -> Iterator[None]:
     """Close the apps that a test has left launched, as one that fails does: the next would find several."""
-    before = [*hosts.launched]
+    before = [*apps.launched]
     yield
-    for left in [it for it in hosts.launched if it not in before]:
+    for left in [it for it in apps.launched if it not in before]:
         engine: Any = left
         closing = threading.Thread(target=engine.close, args=(0.0,), daemon=True)
         closing.start()

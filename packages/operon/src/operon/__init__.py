@@ -3,6 +3,7 @@
 Nouns are declared, verbs are functions, options go in `.using()`. `operon.aio` has every verb, to be awaited.
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import cast as _cast
 
 from operon import aio, schedules
@@ -22,6 +23,9 @@ from operon.core.codec import Secret
 from operon.core.results import Handle
 from operon.errors import OperonError
 from operon.types import Context, ScheduleRecord, Status, StepRecord, Unreadable, User, WorkflowRecord
+
+if _TYPE_CHECKING:
+    from operon.http import Site as _Site
 
 __all__ = [
     "AsyncClient",
@@ -77,3 +81,13 @@ enqueue_many = blocking(app_queues.enqueue_many)
 cancel = blocking(asking.cancel)
 delete = blocking(deleting.delete)
 context = _context.snapshot
+
+
+def _site_of(app: Operon) -> "_Site":
+    """Serve an app by `operon.http`, which brings FastAPI: so it is imported for the first app that is served."""
+    from operon.http import Site
+
+    return Site.of(app)
+
+
+Operon.site_of = _site_of

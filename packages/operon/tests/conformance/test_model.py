@@ -43,10 +43,10 @@ FILTERS = st.builds(
 
 def commands(model: MemoryStore) -> st.SearchStrategy[c.Command[Any]]:
     """Commands that often concern what is there: claims that are held, executors that live, beats as they are."""
-    executors = st.sampled_from([*model.executors, 99])
-    claims = {key: workflow.row.claim for key, workflow in model.workflows.items()}
+    executors = st.sampled_from([*model.tables.executors, 99])
+    claims = {key: workflow.row.claim for key, workflow in model.tables.workflows.items()}
     guards = KEYS.map(lambda key: Guard(key, claims.get(key, 1))) | st.builds(Guard, KEYS, st.integers(0, 3))
-    beats = st.sampled_from([*((peer.id, peer.beat) for peer in model.executors.values()), (99, 0)])
+    beats = st.sampled_from([*((peer.id, peer.beat) for peer in model.tables.executors.values()), (99, 0)])
     parks = st.builds(Park, st.none() | SPANS.map(lambda span: model.clock() + span), SOME_KEYS)
     news = st.builds(
         NewWorkflow,
@@ -137,7 +137,7 @@ class Comparison(RuleBasedStateMachine):
     def all_rows_and_journals_are_alike(self) -> None:
         self.compare(c.Find(Filter()))
         self.compare(c.Executors())
-        for key in self.model.workflows:
+        for key in self.model.tables.workflows:
             self.compare(c.Load(key))
 
     def compare(self, command: c.Command[Any]) -> None:

@@ -20,7 +20,7 @@ from children import PATIENCE, eventually, ran
 from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.app.stores import default_url
-from operon.core import host as hosts
+from operon.core import apps
 from operon.errors import (
     AmbiguousApp,
     BadValue,
@@ -114,7 +114,7 @@ def test_an_error_in_lifespan_leaves_nothing_behind(make: MakeApp, colour: str) 
         with pytest.raises(ConnectionError, match="no cache"):
             app.launch()
         assert app.host is None
-    assert hosts.launched == []
+    assert apps.launched == []
     assert threading.active_count() == before
     broken[0] = False
     with app:

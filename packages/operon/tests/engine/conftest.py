@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 import operon
 from operon import Operon
-from operon.core import host as hosts
+from operon.core import apps
 from operon.engine import interrupting
 from operon.errors import OperonError, Suspended
 from operon.stores.memory import Clock, MemoryStore
@@ -60,8 +60,8 @@ def overdue(database: Any) -> Callable[[Operon, str], None]:
             interrupting.expire(engine, engine.runs[workflow_id])
             return
         if isinstance(database, MemoryStore):
-            row = database.workflows[workflow_id].row
-            database.workflows[workflow_id].row = replace(row, deadline=1.0, ready_at=1.0)
+            row = database.tables.workflows[workflow_id].row
+            database.tables.workflows[workflow_id].row = replace(row, deadline=1.0, ready_at=1.0)
         elif database.startswith("sqlite"):
             with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=30)) as file, file:
                 file.execute("update operon_workflows set deadline = 1, ready_at = 1 where id = ?", [workflow_id])
@@ -81,7 +81,7 @@ def crash(app: Operon) -> None:
     engine = app._engine
     assert engine is not None
     app._engine = app.host = None
-    hosts.launched.remove(engine)
+    apps.launched.remove(engine)
     engine.places.open = False
     for run in tuple(engine.runs.all()):
         engine.kill(run, Suspended("crashed"))

@@ -34,9 +34,9 @@ def beat(app: Operon, times: int = 1) -> None:
     """Let a process beat so often, each time when it has acted on the beat before."""
     engine: Any = app._engine
     for _ in range(times):
-        before = engine.store.executors[engine.executor].beat
+        before = engine.store.tables.executors[engine.executor].beat
         engine.service.beat()
-        eventually(lambda before=before: engine.store.executors[engine.executor].beat > before)
+        eventually(lambda before=before: engine.store.tables.executors[engine.executor].beat > before)
         eventually(lambda: engine.service._felt is None)
 
 
@@ -78,7 +78,7 @@ def test_what_a_process_left_is_taken_over_within_a_lease_though_the_clock_is_pu
         living.launch()
         crash(dying)
     clock.advance(-HOUR)
-    eventually(lambda: database.workflows["w"].row.status.ended)
+    eventually(lambda: database.tables.workflows["w"].row.status.ended)
     assert began == ["dying"]
     assert "put back" in caplog.text
 

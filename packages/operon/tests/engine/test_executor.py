@@ -221,7 +221,7 @@ def test_who_was_declared_dead_begins_anew(make: MakeApp, database: Stubborn) ->
         handle = operon.start(flow.using(key="w"))
         assert inside.wait(PATIENCE)
         with database._lock:
-            database.apply(Bury(((before, database.executors[before].beat),), proven=True))
+            database.apply(Bury(((before, database.tables.executors[before].beat),), proven=True))
         eventually(lambda: engine.executor != before)
         assert handle.result(PATIENCE) == 2
         go.set()

@@ -280,7 +280,7 @@ def test_what_was_held_replays_as_held(make: MakeApp, database: Stubborn) -> Non
 
     with app:
         handle = operon.start(flow.using(key="w"))
-        eventually(lambda: "c" in database.workflows)
+        eventually(lambda: "c" in database.tables.workflows)
         hold(database, "c")
         eventually(lambda: [s.kind for s in operon.steps("w")] == ["start", "result", "sleep"])
         operon.cancel("c")
@@ -290,7 +290,7 @@ def test_what_was_held_replays_as_held(make: MakeApp, database: Stubborn) -> Non
 def hold(database: Stubborn, workflow_id: str) -> None:
     """Leave a workflow to a person, as a divergence would."""
     with database._lock:
-        workflow = database.workflows[workflow_id]
+        workflow = database.tables.workflows[workflow_id]
         workflow.row = replace(workflow.row, status=Status.HELD, ready_at=None)
 
 

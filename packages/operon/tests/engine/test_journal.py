@@ -16,7 +16,8 @@ from operon.stores.memory import MemoryStore
 def run_with(entries: int) -> Run:
     store = MemoryStore()
     store.ask(Start(NewWorkflow("w", "flow", "{}", "", 1, executor=1)))
-    return Run(None, store.workflows["w"].row, [Entry(str(n), n, Kind.STEP, "step") for n in range(1, entries + 1)])
+    row = store.tables.workflows["w"].row
+    return Run(None, row, [Entry(str(n), n, Kind.STEP, "step") for n in range(1, entries + 1)])
 
 
 def test_a_replay_is_linear() -> None:

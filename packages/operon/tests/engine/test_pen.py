@@ -29,7 +29,7 @@ def database() -> Stubborn:
 def run(database: Stubborn) -> Iterator[Run]:
     """A running workflow of executor 1."""
     database.ask(Start(NewWorkflow("w", "flow", "{}", "", 1, executor=1)))
-    row = database.workflows["w"].row
+    row = database.tables.workflows["w"].row
     yield Run(None, row)
     database.go.set()
 
@@ -76,7 +76,7 @@ def test_the_first_of_two_ends_decides(run: Run, database: Stubborn) -> None:
     assert flight.result(PATIENCE).written
     assert failed.result(PATIENCE).written
     assert isinstance(parked.exception(10), Suspended)
-    assert database.workflows["w"].row.status is Status.FAILED
+    assert database.tables.workflows["w"].row.status is Status.FAILED
 
 
 def test_waiting_for_what_is_already_written_costs_no_commit(run: Run, database: Stubborn) -> None:

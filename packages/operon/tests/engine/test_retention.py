@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import operon
-import operon.core.host
+import operon.core.apps
 from children import eventually
 from engine.conftest import MakeApp
 from operon import (
@@ -231,7 +231,7 @@ def test_a_known_key_is_joined_and_never_runs_again(shop: Shop, way: str, on_dup
 
 
 def test_the_handle_that_was_given_before_says_that_the_record_is_deleted(shop: Shop) -> None:
-    handle: Handle[int] = Handle(operon.core.host.locate(), "k")
+    handle: Handle[int] = Handle(operon.core.apps.locate(), "k")
     with pytest.raises(RecordDeleted, match="use another key"):
         handle.result(20)
 
@@ -501,7 +501,7 @@ def test_the_key_of_a_transaction_is_known(sqlite_path: Any) -> None:
             both("reject")
         delete("k")
         assert add.using(key="k")(2) == 2
-        row = operon.core.host.locate().store.ask(Describe("k"))
+        row = operon.core.apps.locate().store.ask(Describe("k"))
         assert row is not None
         assert row.fresh
 

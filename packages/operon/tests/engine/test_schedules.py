@@ -60,14 +60,14 @@ class Time:
     def runs(self, name: str) -> list[str]:
         """When the runs of a schedule were planned, in UTC."""
         prefix = f"schedule:{name}:"
-        return sorted(key.removeprefix(prefix) for key in self.store.workflows if key.startswith(prefix))
+        return sorted(key.removeprefix(prefix) for key in self.store.tables.workflows if key.startswith(prefix))
 
     def done(self, name: str, count: int) -> None:
         """Wait until so many runs of a schedule have ended, and there are no more."""
         self.past(name)
         keys = [f"schedule:{name}:{at}" for at in self.runs(name)]
         assert len(keys) == count, keys
-        eventually(lambda: all(self.store.workflows[key].row.status.ended for key in keys))
+        eventually(lambda: all(self.store.tables.workflows[key].row.status.ended for key in keys))
 
 
 @pytest.fixture
@@ -389,8 +389,8 @@ def test_a_process_that_runs_nothing_fires_nothing_and_one_of_some_queues_all(ti
         minutely(app, seen)
     idle.launch(run=False)
     time.jump(minutes=1)
-    beat = time.store.executors[1].beat
-    eventually(lambda: time.store.executors[1].beat > beat)
+    beat = time.store.tables.executors[1].beat
+    eventually(lambda: time.store.tables.executors[1].beat > beat)
     assert time.runs("tick") == []
     busy.launch(run=["other"])
     time.done("tick", 1)
@@ -475,7 +475,8 @@ def test_a_change_plans_no_instant_that_was_fired_while_it_was_made(
     right = time.store.apply
 
     def late(command: Any) -> Any:
-        if isinstance(command, KeepSchedule) and not fired and (row := time.store.schedules.get("s")) is not None:
+        row = time.store.tables.schedules.get("s")
+        if isinstance(command, KeepSchedule) and not fired and row is not None:
             fired.append(row.next_at or 0.0)
             time.clock.advance(60)
             right(Fire("s", row.turn, fired[0] + 60, ()))

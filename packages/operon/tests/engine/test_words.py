@@ -86,7 +86,7 @@ def app_function(app: Operon, name: str) -> Any:
     return found
 
 
-def test_who_lost_his_ear_hears_again(postgres_url: str) -> None:
+def test_a_listener_that_was_cut_off_listens_again(postgres_url: str) -> None:
     """A listening connection that was cut is made again, and what was said meanwhile is asked for."""
     app, front = (Operon(name, database=postgres_url, lease=LONG) for name in ("worker", "front"))
 

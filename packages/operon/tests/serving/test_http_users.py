@@ -1,4 +1,4 @@
-"""Who may do what: at the door, at every start, and again whenever a workflow is taken up."""
+"""Who may do what: when a request is admitted, at every start, and again whenever a workflow is taken up."""
 
 from __future__ import annotations
 

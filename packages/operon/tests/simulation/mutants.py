@@ -25,9 +25,21 @@ from operon.engine.executor import Executor
 from operon.engine.pen import Pen, Pens
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
-from operon.stores.memory import MemoryStore, batches, cleaning, retention, schedules
-from operon.stores.memory import queues as lines
+from operon.stores.memory import (
+    Tables,
+    Workflow,
+    advancing,
+    batches,
+    claiming,
+    cleaning,
+    executors,
+    queues,
+    retention,
+    schedules,
+    starting,
+)
 from operon.stores.memory import store as memory
+from operon.stores.memory.tables import Queue
 from operon.testing.simulate.datasource import Simulated
 from operon.testing.simulate.locks import Locks
 
@@ -40,7 +52,7 @@ def mutant(plant: Plant) -> Plant:
     return plant
 
 
-def command(patch: pytest.MonkeyPatch, kind: type[c.Command[Any]], answer: Callable[[MemoryStore, Any], Any]) -> None:
+def command(patch: pytest.MonkeyPatch, kind: type[c.Command[Any]], answer: Callable[[Tables, Any], Any]) -> None:
     """Let the store answer a command otherwise."""
     answers: Mapping[type[c.Command[Any]], Any] = {**memory.ANSWERS, kind: answer}
     patch.setattr(memory, "ANSWERS", answers)
@@ -51,40 +63,40 @@ def command(patch: pytest.MonkeyPatch, kind: type[c.Command[Any]], answer: Calla
 
 @mutant
 def the_fence_is_dropped(patch: pytest.MonkeyPatch) -> None:
-    def holds(self: MemoryStore, guard: Guard) -> bool:
-        return guard.workflow_id in self.workflows and not self.workflows[guard.workflow_id].row.status.ended
+    def holds(tables: Tables, guard: Guard) -> bool:
+        return guard.workflow_id in tables.workflows and not tables.workflows[guard.workflow_id].row.status.ended
 
-    patch.setattr(MemoryStore, "_holds", holds)
+    patch.setattr(Tables, "holds", holds)
 
 
 @mutant
 def an_ended_workflow_is_written_to(patch: pytest.MonkeyPatch) -> None:
-    def holds(self: MemoryStore, guard: Guard) -> bool:
-        return guard.workflow_id in self.workflows
+    def holds(tables: Tables, guard: Guard) -> bool:
+        return guard.workflow_id in tables.workflows
 
-    patch.setattr(MemoryStore, "_holds", holds)
+    patch.setattr(Tables, "holds", holds)
 
 
 @mutant
 def the_last_writer_wins(patch: pytest.MonkeyPatch) -> None:
-    def advance(self: MemoryStore, it: c.Advance) -> Advanced:
-        row = self.workflows[it.workflow_id].row
+    def advance(tables: Tables, it: c.Advance) -> Advanced:
+        row = tables.workflows[it.workflow_id].row
         if row.status is Status.RUNNING and row.claim != it.claim and it.entries:
             for entry in it.entries:
-                self.workflows[it.workflow_id].journal[entry.position] = memory._recorded(entry, self.clock())
-                self.workflows[it.workflow_id].claims[entry.position] = it.claim
+                tables.workflows[it.workflow_id].journal[entry.position] = advancing._recorded(entry, tables.clock())
+                tables.workflows[it.workflow_id].claims[entry.position] = it.claim
             return Advanced(written=False)
-        return self.advance(it)
+        return advancing.advance(tables, it)
 
     command(patch, c.Advance, advance)
 
 
 @mutant
 def a_takeover_leaves_the_claim(patch: pytest.MonkeyPatch) -> None:
-    def take_over(self: MemoryStore, it: c.TakeOver) -> int:
-        before = {key: found.row for key, found in self.workflows.items()}
-        taken = self.take_over(it)
-        for key, found in self.workflows.items():
+    def take_over(tables: Tables, it: c.TakeOver) -> int:
+        before = {key: found.row for key, found in tables.workflows.items()}
+        taken = executors.take_over(tables, it)
+        for key, found in tables.workflows.items():
             if found.row is not before[key]:
                 found.row = replace(found.row, claim=before[key].claim)
         return taken
@@ -94,16 +106,16 @@ def a_takeover_leaves_the_claim(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_lease_is_checked_by_another_clock(patch: pytest.MonkeyPatch) -> None:
-    def beat(self: MemoryStore, it: c.Beat) -> Pulse:
-        pulse, late = self.beat(it), self.clock() + 4.5
-        expired = tuple((p.id, p.beat) for p in self.executors.values() if p.alive and p.lease_until < late)
+    def beat(tables: Tables, it: c.Beat) -> Pulse:
+        pulse, late = executors.beat(tables, it), tables.clock() + 4.5
+        expired = tuple((p.id, p.beat) for p in tables.executors.values() if p.alive and p.lease_until < late)
         return replace(pulse, expired=expired)
 
-    def bury(self: MemoryStore, it: c.Bury) -> int:
-        late = self.clock() + 4.5
-        seen = [peer for key, beat in it.seen if (peer := self.executors.get(key)) and peer.beat == beat]
+    def bury(tables: Tables, it: c.Bury) -> int:
+        late = tables.clock() + 4.5
+        seen = [peer for key, beat in it.seen if (peer := tables.executors.get(key)) and peer.beat == beat]
         dead = [peer for peer in seen if peer.alive and (it.proven or peer.lease_until < late)]
-        self.executors |= {peer.id: replace(peer, alive=False) for peer in dead}
+        tables.executors |= {peer.id: replace(peer, alive=False) for peer in dead}
         return len(dead)
 
     command(patch, c.Beat, beat)
@@ -112,16 +124,16 @@ def a_lease_is_checked_by_another_clock(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_wake_is_lost(patch: pytest.MonkeyPatch) -> None:
-    def is_stirred(self: MemoryStore, workflow: memory.Workflow, targets: tuple[str, ...] | None) -> bool:
+    def is_stirred(tables: Tables, workflow: Workflow, targets: tuple[str, ...] | None) -> bool:
         return False
 
-    patch.setattr(MemoryStore, "_is_stirred", is_stirred)
+    patch.setattr(claiming, "is_stirred", is_stirred)
 
 
 @mutant
 def a_nonce_is_ignored(patch: pytest.MonkeyPatch) -> None:
-    def start(self: MemoryStore, it: c.Start) -> Started:
-        answer = self.start(it)
+    def start(tables: Tables, it: c.Start) -> Started:
+        answer = starting.start(tables, it)
         return answer if answer.refused else replace(answer, created=True)
 
     def before_claims(_nonce: int) -> int:
@@ -133,32 +145,32 @@ def a_nonce_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_cancellation_does_not_reach_children(patch: pytest.MonkeyPatch) -> None:
-    command(patch, c.Cancel, lambda self, it: self.cancel(replace(it, children=False)))
+    command(patch, c.Cancel, lambda tables, it: starting.cancel(tables, replace(it, children=False)))
 
 
 @mutant
 def a_cancelled_owner_is_not_fenced(patch: pytest.MonkeyPatch) -> None:
-    def end(workflow: memory.Workflow, outcome: Outcome, now: float) -> None:
+    def end(workflow: Workflow, outcome: Outcome, now: float) -> None:
         if not workflow.row.status.ended or outcome.status is not Status.CANCELLED:
             ended(workflow, outcome, now)
 
-    def holds(self: MemoryStore, guard: Guard) -> bool:
-        if right(self, guard):
+    def holds(tables: Tables, guard: Guard) -> bool:
+        if right(tables, guard):
             return True
-        found = self.workflows.get(guard.workflow_id)
+        found = tables.workflows.get(guard.workflow_id)
         return found is not None and found.row.claim in (guard.claim, guard.claim + 1) and found.row.executor is None
 
-    ended, right = memory._end, MemoryStore._holds
-    patch.setattr(memory, "_end", end)
-    patch.setattr(MemoryStore, "_holds", holds)
+    ended, right = Workflow.end, Tables.holds
+    patch.setattr(Workflow, "end", end)
+    patch.setattr(Tables, "holds", holds)
 
 
 @mutant
 def a_claim_takes_what_runs(patch: pytest.MonkeyPatch) -> None:
-    def claim(self: MemoryStore, it: c.Claim) -> Any:
-        claimed = self.claim(it)
+    def claim(tables: Tables, it: c.Claim) -> Any:
+        claimed = claiming.claim(tables, it)
         for row in (one.row for one in claimed):
-            self.workflows[row.id].row = replace(row, status=Status.QUEUED, ready_at=self.clock(), executor=None)
+            tables.workflows[row.id].row = replace(row, status=Status.QUEUED, ready_at=tables.clock(), executor=None)
         return claimed
 
     command(patch, c.Claim, claim)
@@ -166,10 +178,10 @@ def a_claim_takes_what_runs(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_claim_has_no_number_of_its_own(patch: pytest.MonkeyPatch) -> None:
-    def claim(self: MemoryStore, it: c.Claim) -> Any:
+    def claim(tables: Tables, it: c.Claim) -> Any:
         claimed: list[Claimed] = []
-        for one in self.claim(it):
-            there = self.workflows[one.row.id]
+        for one in claiming.claim(tables, it):
+            there = tables.workflows[one.row.id]
             there.row = replace(one.row, claim=max(1, one.row.claim - 1))
             claimed.append(replace(one, row=there.row))
         return tuple(claimed)
@@ -179,25 +191,25 @@ def a_claim_has_no_number_of_its_own(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def nobody_is_told_what_is_due(patch: pytest.MonkeyPatch) -> None:
-    command(patch, c.Beat, lambda self, it: replace(self.beat(it), due=None))
+    command(patch, c.Beat, lambda tables, it: replace(executors.beat(tables, it), due=None))
 
 
 @mutant
 def the_dead_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
-    command(patch, c.TakeOver, lambda self, it: 0)
+    command(patch, c.TakeOver, lambda tables, it: 0)
 
 
 @mutant
 def a_parent_that_was_taken_over_starts_children(patch: pytest.MonkeyPatch) -> None:
-    def start(self: MemoryStore, it: c.Start) -> Started:
+    def start(tables: Tables, it: c.Start) -> Started:
         guard = it.row.parent
-        parent = None if guard is None else self.workflows.get(guard.workflow_id)
+        parent = None if guard is None else tables.workflows.get(guard.workflow_id)
         if parent is None or guard is None or parent.row.status.ended:
-            return self.start(it)
+            return starting.start(tables, it)
         there = parent.row
         parent.row = replace(there, status=Status.RUNNING, claim=guard.claim)
         try:
-            return self.start(it)
+            return starting.start(tables, it)
         finally:
             parent.row = there
 
@@ -206,39 +218,39 @@ def a_parent_that_was_taken_over_starts_children(patch: pytest.MonkeyPatch) -> N
 
 @mutant
 def a_park_does_not_look_whether_it_is_over(patch: pytest.MonkeyPatch) -> None:
-    def park(self: MemoryStore, workflow: memory.Workflow, park: Park) -> bool:
+    def park(tables: Tables, workflow: Workflow, park: Park) -> bool:
         workflow.row = replace(workflow.row, status=Status.WAITING, executor=None, ready_at=park.ready_at)
         workflow.awaits = park.awaits
         return True
 
-    patch.setattr(MemoryStore, "_park", park)
+    patch.setattr(advancing, "_park", park)
 
 
 @mutant
 def a_record_is_written_over(patch: pytest.MonkeyPatch) -> None:
-    def advance(self: MemoryStore, it: c.Advance) -> Advanced:
-        if self._holds(Guard(it.workflow_id, it.claim)):
+    def advance(tables: Tables, it: c.Advance) -> Advanced:
+        if tables.holds(Guard(it.workflow_id, it.claim)):
             for entry in it.entries:
-                self.workflows[it.workflow_id].journal.pop(entry.position, None)
-        return self.advance(it)
+                tables.workflows[it.workflow_id].journal.pop(entry.position, None)
+        return advancing.advance(tables, it)
 
     command(patch, c.Advance, advance)
 
 
 @mutant
 def a_key_is_taken_twice(patch: pytest.MonkeyPatch) -> None:
-    def start(self: MemoryStore, it: c.Start) -> Started:
-        there = self.workflows.get(it.row.id)
+    def start(tables: Tables, it: c.Start) -> Started:
+        there = tables.workflows.get(it.row.id)
         if there is not None and there.row.status.ended and there.row.nonce != it.row.nonce:
-            del self.workflows[it.row.id]
-        return self.start(it)
+            del tables.workflows[it.row.id]
+        return starting.start(tables, it)
 
     command(patch, c.Start, start)
 
 
 @mutant
 def one_that_is_lost_takes_all_back(patch: pytest.MonkeyPatch) -> None:
-    command(patch, c.HandBack, lambda self, it: self.hand_back(replace(it, guards=None)))
+    command(patch, c.HandBack, lambda tables, it: claiming.hand_back(tables, replace(it, guards=None)))
 
 
 # ── Queues ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -246,19 +258,19 @@ def one_that_is_lost_takes_all_back(patch: pytest.MonkeyPatch) -> None:
 
 def unlimited(patch: pytest.MonkeyPatch, **none: None) -> None:
     """Let the store forget some limits when it counts how much room there is."""
-    room, partition_room = lines._room, lines._partition_room
+    room, partition_room = queues._room, queues._partition_room
 
-    def forgetful(line: lines.Line) -> lines.Line:
-        return lines.Line(line.name, line.app, replace(line.limits, **none), line.seed, admitted=line.admitted)
+    def forgetful(queue: Queue) -> Queue:
+        return Queue(queue.name, queue.app, replace(queue.limits, **none), queue.seed, admitted=queue.admitted)
 
-    def roomy(line: lines.Line, mine: Sequence[memory.Workflow], executor: int, now: float) -> int:
-        return room(forgetful(line), mine, executor, now)
+    def roomy(queue: Queue, mine: Sequence[Workflow], executor: int, now: float) -> int:
+        return room(forgetful(queue), mine, executor, now)
 
-    def partition_roomy(line: lines.Line, name: str, mine: Sequence[memory.Workflow], now: float) -> int:
-        return partition_room(forgetful(line), name, mine, now)
+    def partition_roomy(queue: Queue, name: str, mine: Sequence[Workflow], now: float) -> int:
+        return partition_room(forgetful(queue), name, mine, now)
 
-    patch.setattr(lines, "_room", roomy)
-    patch.setattr(lines, "_partition_room", partition_roomy)
+    patch.setattr(queues, "_room", roomy)
+    patch.setattr(queues, "_partition_room", partition_roomy)
 
 
 @mutant
@@ -278,47 +290,47 @@ def a_partition_is_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def what_was_let_run_is_not_noted(patch: pytest.MonkeyPatch) -> None:
-    def prune(line: lines.Line, now: float) -> None:
-        line.admitted.clear()
+    def prune(queue: Queue, now: float) -> None:
+        queue.admitted.clear()
 
-    patch.setattr(lines, "_prune", prune)
+    patch.setattr(queues, "_prune", prune)
 
 
 @mutant
 def a_window_opens_too_early(patch: pytest.MonkeyPatch) -> None:
-    prune = lines._prune
+    prune = queues._prune
 
-    def early(line: lines.Line, now: float) -> None:
-        prune(line, now + 0.05)
+    def early(queue: Queue, now: float) -> None:
+        prune(queue, now + 0.05)
 
-    patch.setattr(lines, "_prune", early)
+    patch.setattr(queues, "_prune", early)
 
 
 @mutant
 def a_paused_queue_goes_on(patch: pytest.MonkeyPatch) -> None:
-    def admit(store: MemoryStore, it: c.Claim, room: int, now: float) -> list[memory.Workflow]:
-        paused = [line for line in store.queues.values() if line.paused]
-        for line in paused:
-            line.paused = False
+    def admit(tables: Tables, it: c.Claim, room: int, now: float) -> list[Workflow]:
+        paused = [queue for queue in tables.queues.values() if queue.paused]
+        for queue in paused:
+            queue.paused = False
         try:
-            return right(store, it, room, now)
+            return right(tables, it, room, now)
         finally:
-            for line in paused:
-                line.paused = True
+            for queue in paused:
+                queue.paused = True
 
-    right = lines.admit
-    patch.setattr(lines, "admit", admit)
+    right = queues.admit
+    patch.setattr(queues, "admit", admit)
 
 
 @mutant
 def who_is_in_line_is_claimed_like_everybody(patch: pytest.MonkeyPatch) -> None:
-    def claim(self: MemoryStore, it: c.Claim) -> Any:
-        lined = {key: found.row.queue for key, found in self.workflows.items() if lines.in_line(found.row)}
+    def claim(tables: Tables, it: c.Claim) -> Any:
+        lined = {key: found.row.queue for key, found in tables.workflows.items() if queues.in_line(found.row)}
         for key in lined:
-            self.workflows[key].row = replace(self.workflows[key].row, queue=None, ready_at=self.clock())
-        rows = self.claim(it)
+            tables.workflows[key].row = replace(tables.workflows[key].row, queue=None, ready_at=tables.clock())
+        rows = claiming.claim(tables, it)
         for key, queue in lined.items():
-            self.workflows[key].row = replace(self.workflows[key].row, queue=queue)
+            tables.workflows[key].row = replace(tables.workflows[key].row, queue=queue)
         return rows
 
     command(patch, c.Claim, claim)
@@ -326,15 +338,15 @@ def who_is_in_line_is_claimed_like_everybody(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def nobody_is_told_of_a_line(patch: pytest.MonkeyPatch) -> None:
-    command(patch, c.Beat, lambda self, it: replace(self.beat(it), lined=False))
+    command(patch, c.Beat, lambda tables, it: replace(executors.beat(tables, it), lined=False))
 
 
 @mutant
 def a_dedupe_is_not_looked_for(patch: pytest.MonkeyPatch) -> None:
-    def holder(self: MemoryStore, dedupe: str | None) -> None:
+    def holder(tables: Tables, dedupe: str | None) -> None:
         return None
 
-    patch.setattr(MemoryStore, "_holder", holder)
+    patch.setattr(starting, "_holder", holder)
 
 
 # ── The engine ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -528,8 +540,8 @@ def a_start_on_its_way_looks_lost(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_replay_lacks_the_last_record(patch: pytest.MonkeyPatch) -> None:
-    def claim(self: MemoryStore, it: c.Claim) -> Any:
-        return tuple(replace(one, journal=one.journal[:-1]) for one in self.claim(it))
+    def claim(tables: Tables, it: c.Claim) -> Any:
+        return tuple(replace(one, journal=one.journal[:-1]) for one in claiming.claim(tables, it))
 
     command(patch, c.Claim, claim)
 
@@ -649,22 +661,22 @@ def who_wakes_waits_for_a_lock(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_turn_is_taken_twice(patch: pytest.MonkeyPatch) -> None:
-    def fire(self: MemoryStore, it: c.Fire) -> Any:
-        there = self.schedules.get(it.name)
-        return schedules.fire(self, it if there is None else replace(it, turn=there.turn))
+    def fire(tables: Tables, it: c.Fire) -> Any:
+        there = tables.schedules.get(it.name)
+        return schedules.fire(tables, it if there is None else replace(it, turn=there.turn))
 
     command(patch, c.Fire, fire)
 
 
 @mutant
 def a_paused_schedule_is_fired(patch: pytest.MonkeyPatch) -> None:
-    def fire(self: MemoryStore, it: c.Fire) -> Any:
-        there = self.schedules.get(it.name)
+    def fire(tables: Tables, it: c.Fire) -> Any:
+        there = tables.schedules.get(it.name)
         if there is None or not there.paused:
-            return schedules.fire(self, it)
-        self.schedules[it.name] = replace(there, paused=False)
-        fired = schedules.fire(self, replace(it, turn=there.turn))
-        self.schedules[it.name] = replace(self.schedules[it.name], paused=True)
+            return schedules.fire(tables, it)
+        tables.schedules[it.name] = replace(there, paused=False)
+        fired = schedules.fire(tables, replace(it, turn=there.turn))
+        tables.schedules[it.name] = replace(tables.schedules[it.name], paused=True)
         return fired
 
     command(patch, c.Fire, fire)
@@ -681,8 +693,8 @@ def what_was_missed_is_not_caught_up(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_run_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
-    def start(store: MemoryStore, it: Any, *, behind: str | None) -> bool:
-        return right(store, it, behind=None)
+    def start(tables: Tables, it: Any, *, behind: str | None) -> bool:
+        return right(tables, it, behind=None)
 
     right = schedules._start
     patch.setattr(schedules, "_start", start)
@@ -693,7 +705,7 @@ def a_run_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def an_item_stays_in_line_when_it_is_packed(patch: pytest.MonkeyPatch) -> None:
-    def wait_for(workflow: memory.Workflow, claim: int, it: c.Form, place: int, now: float) -> None:
+    def wait_for(workflow: Workflow, claim: int, it: c.Form, place: int, now: float) -> None:
         if place == 0:
             right(workflow, claim, it, place, now)
 
@@ -703,13 +715,13 @@ def an_item_stays_in_line_when_it_is_packed(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def who_has_lost_its_claim_forms_a_batch(patch: pytest.MonkeyPatch) -> None:
-    def form(self: MemoryStore, it: c.Form) -> str | None:
-        there = self.workflows.get(it.leader.workflow_id)
+    def form(tables: Tables, it: c.Form) -> str | None:
+        there = tables.workflows.get(it.leader.workflow_id)
         if there is None or there.row.status.ended:
-            return batches.form(self, it)
+            return batches.form(tables, it)
         row = there.row
         there.row = replace(row, status=Status.RUNNING, claim=it.leader.claim)
-        text = batches.form(self, it)
+        text = batches.form(tables, it)
         there.row = there.row if text is not None else row
         return text
 
@@ -718,9 +730,9 @@ def who_has_lost_its_claim_forms_a_batch(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_batch_is_formed_again(patch: pytest.MonkeyPatch) -> None:
-    def form(self: MemoryStore, it: c.Form) -> str | None:
-        made = self.workflows.pop(it.batch.id, None)
-        return batches.form(self, it) if made is None or made.row.status.ended else None
+    def form(tables: Tables, it: c.Form) -> str | None:
+        made = tables.workflows.pop(it.batch.id, None)
+        return batches.form(tables, it) if made is None or made.row.status.ended else None
 
     command(patch, c.Form, form)
 
@@ -730,17 +742,17 @@ def a_batch_is_formed_again(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_parents_children_are_erased(patch: pytest.MonkeyPatch) -> None:
-    def erasable(store: MemoryStore, workflow: memory.Workflow) -> bool:
-        return not any(workflow.row.id in it.awaits for it in store.workflows.values())
+    def erasable(tables: Tables, workflow: Workflow) -> bool:
+        return not any(workflow.row.id in it.awaits for it in tables.workflows.values())
 
     patch.setattr(retention, "_erasable", erasable)
 
 
 @mutant
 def what_has_just_ended_is_erased(patch: pytest.MonkeyPatch) -> None:
-    def sweep(self: MemoryStore, it: c.Sweep) -> Any:
+    def sweep(tables: Tables, it: c.Sweep) -> Any:
         return retention.sweep(
-            self, replace(it, policies=tuple(replace(each, keep=each.keep / 2) for each in it.policies))
+            tables, replace(it, policies=tuple(replace(each, keep=each.keep / 2) for each in it.policies))
         )
 
     command(patch, c.Sweep, sweep)
@@ -761,7 +773,7 @@ def claims_of_two_workflows_of_one_id_meet(patch: pytest.MonkeyPatch) -> None:
 def who_ran_when_it_was_cancelled_has_no_clean_up(patch: pytest.MonkeyPatch) -> None:
     note = cleaning.note
 
-    def only_sleepers(workflow: memory.Workflow, now: float) -> None:
+    def only_sleepers(workflow: Workflow, now: float) -> None:
         if workflow.row.status is not Status.RUNNING:
             note(workflow, now)
 
@@ -772,18 +784,18 @@ def who_ran_when_it_was_cancelled_has_no_clean_up(patch: pytest.MonkeyPatch) -> 
 def what_is_mine_and_not_here_is_left(patch: pytest.MonkeyPatch) -> None:
     due = cleaning.due
 
-    def others(store: MemoryStore, now: float, _executor: int) -> Iterator[memory.Workflow]:
-        return due(store, now, 0)
+    def others(tables: Tables, now: float, _executor: int) -> Iterator[Workflow]:
+        return due(tables, now, 0)
 
     patch.setattr(cleaning, "due", others)
 
 
 @mutant
 def a_clean_up_is_done_once_it_is_taken(patch: pytest.MonkeyPatch) -> None:
-    def take(self: MemoryStore, it: c.CleanUp) -> tuple[Claimed, ...]:
-        taken = cleaning.clean_up(self, it)
+    def take(tables: Tables, it: c.CleanUp) -> tuple[Claimed, ...]:
+        taken = cleaning.clean_up(tables, it)
         for claimed in taken:
-            cleaning.cleaned(self, c.Cleaned(it.executor, claimed.row.id))
+            cleaning.cleaned(tables, c.Cleaned(it.executor, claimed.row.id))
         return taken
 
     command(patch, c.CleanUp, take)
@@ -796,9 +808,9 @@ def nobody_says_that_it_has_cleaned_up(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def a_deadline_leaves_no_clean_up(patch: pytest.MonkeyPatch) -> None:
-    def advance(self: MemoryStore, it: c.Advance) -> Advanced:
+    def advance(tables: Tables, it: c.Advance) -> Advanced:
         end = replace(it.end, cleaner=None) if isinstance(it.end, Outcome) else it.end
-        return self.advance(replace(it, end=end))
+        return advancing.advance(tables, replace(it, end=end))
 
     command(patch, c.Advance, advance)
 

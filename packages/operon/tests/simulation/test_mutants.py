@@ -12,12 +12,12 @@ from simulation.mutants import MUTANTS
 BOUND = 500
 """Seeds within which a bug must be found; without one, none of them breaks a law (see test_seeds.py)."""
 LONGER = 4000
-"""Seeds among which the right weather is looked for."""
-WEATHERS: dict[str, Callable[[World], bool]] = {
-    "a_parent_that_was_taken_over_starts_children": lambda world: world.weather.ambush > 0,
-    "nobody_is_told_of_a_line": lambda world: world.weather.deaf == 1,
+"""Seeds among which the right faults are looked for."""
+FAULTS: dict[str, Callable[[World], bool]] = {
+    "a_parent_that_was_taken_over_starts_children": lambda world: world.faults.pauses > 0,
+    "nobody_is_told_of_a_line": lambda world: world.faults.notices_lost == 1,
 }
-"""Bugs that show in few worlds, and in which weather those are."""
+"""Bugs that show in few worlds, and with which faults those are."""
 SHOWN = {
     "a_batch_is_formed_again": 64,
     "a_failure_is_two_commits": 103,
@@ -51,6 +51,6 @@ def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 def worlds(name: str) -> Iterator[World]:
     """Make the worlds in which a bug is looked for."""
     first = SHOWN.get(name, 0)
-    if name in WEATHERS:
-        return filter(WEATHERS[name], map(World, dict.fromkeys((first, *range(LONGER)))))
+    if name in FAULTS:
+        return filter(FAULTS[name], map(World, dict.fromkeys((first, *range(LONGER)))))
     return map(World, dict.fromkeys((first, *range(BOUND))))

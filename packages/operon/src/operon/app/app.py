@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from operon.app.closing import CLOSING, DRAIN, let_go
 from operon.app.databases import Databases
+from operon.app.declarations import Launchable
 from operon.app.lifespan import Lifespan, Manager
 from operon.app.queues import Queue
 from operon.app.routes import Routes
@@ -51,7 +52,7 @@ SOON = 0.1
 _apps: weakref.WeakSet[Operon] = weakref.WeakSet()
 
 
-class Operon(Serving, Routes):
+class Operon(Serving, Launchable, Routes):
     """An app: workflows, steps and transactions, and the database that remembers them.
 
     Args:

@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from operon.app.versions import spelled
 from operon.asynchronous import on_loop
 from operon.core import context
+from operon.core.apps import locate
 from operon.core.codec.hints import signature_of
 from operon.core.commands import Op
 from operon.core.function import Function, OnDuplicate, Using
 from operon.core.given import labels, seconds, whole
-from operon.core.host import Host, locate
+from operon.core.host import Host
 from operon.core.ids import checked, names
 from operon.core.results import call
 from operon.core.steps import step
@@ -35,6 +36,13 @@ M = TypeVar("M", bound=Callable[..., Any])
 S = TypeVar("S")
 
 Verb = Callable[[Host, Any, tuple[Any, ...], dict[str, Any]], Op[Any]]
+
+
+class Launchable:
+    """What a function is declared on: an app, or what stands for the app of another process."""
+
+    host: Host | None = None
+    """The app as verbs see it, while it is launched."""
 
 
 class Declaration:
@@ -71,7 +79,8 @@ class Declaration:
     @property
     def host(self) -> Host | None:
         """The launched app that this belongs to."""
-        return self.function.host
+        home: object = self.function.home  # the core knows only what it needs of it
+        return home.host if isinstance(home, Launchable) else None
 
     @property
     def __signature__(self) -> inspect.Signature:

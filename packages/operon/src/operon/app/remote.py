@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from operon.app.declarations import AsyncWorkflow, Workflow
+from operon.app.declarations import AsyncWorkflow, Launchable, Workflow
 from operon.core.codec import Codec
 from operon.core.function import Function, Rules
 from operon.core.ids import checked
@@ -15,7 +15,6 @@ from operon.errors import BadValue, DeclarationError
 
 if TYPE_CHECKING:
     from operon.core.commands import Op
-    from operon.core.host import Host
     from operon.core.ledger import Done, Ledger, Work
 
 P = ParamSpec("P")
@@ -31,10 +30,9 @@ class RemoteDecorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> Workflow[P, R]: ...
 
 
-class Abroad:
+class Abroad(Launchable):
     """The home of functions that another process has: values can be recorded for them, and nothing be run."""
 
-    host: Host | None = None
     pin = False
     raises: tuple[type[BaseException], ...] = ()
 

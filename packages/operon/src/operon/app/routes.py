@@ -12,6 +12,7 @@ from operon.app.declarations import (
     AsyncTransaction,
     AsyncWorkflow,
     Declaration,
+    Launchable,
     Seconds,
     Step,
     Transaction,
@@ -290,7 +291,8 @@ class Routes(Endpoints, Timetable):
     @property
     def launched(self) -> bool:
         """Whether the app that this belongs to is launched."""
-        return self._home is not None and self._home.host is not None
+        home: object = self._home
+        return isinstance(home, Launchable) and home.host is not None
 
     @property
     def free(self) -> bool:

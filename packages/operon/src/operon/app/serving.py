@@ -1,12 +1,11 @@
-"""The app as an ASGI application: the one way from here out to `operon.http`, taken when somebody asks for it."""
+"""The app as an ASGI application. What serves it is made, by `site_of`, when it is first asked for."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cached_property
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -14,19 +13,28 @@ if TYPE_CHECKING:
 Message = MutableMapping[str, Any]
 
 
+class Site(Protocol):
+    """An app's endpoints on a FastAPI application."""
+
+    def settle(self) -> FastAPI:
+        """Serve what was declared since the last time."""
+        ...
+
+
 class Serving:
     """What makes an app an ASGI application, for any server: `uvicorn shop:app --workers 2`."""
 
+    site_of: ClassVar[Callable[[Any], Site]]
+    """Makes the site of an app. The package's `__init__` sets it, which knows the app and what serves it."""
+
     @cached_property
-    def _site(self) -> Any:
-        # By name, since arrows point inwards: `operon.http` knows the app, and the app only that there is such a thing.
-        return import_module("operon.http").Site.of(self)
+    def _site(self) -> Site:
+        return type(self).site_of(self)
 
     @property
     def http(self) -> FastAPI:
         """The FastAPI application behind this one, with all endpoints declared so far: for middleware and routers."""
-        api: FastAPI = self._site.settle()
-        return api
+        return self._site.settle()
 
     @property
     def raises(self) -> tuple[type[BaseException], ...]:

@@ -13,8 +13,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from operon.app.declarations import Call, Declaration, Durable, startable
 from operon.app.queues import Queue
 from operon.core import asking, results
+from operon.core.apps import locate
 from operon.core.commands import Op
-from operon.core.host import Host, locate
+from operon.core.host import Host
 from operon.core.results import Handle
 
 P = ParamSpec("P")

@@ -15,8 +15,7 @@ from msgspec import Struct
 from msgspec import json as structs
 from msgspec.structs import replace
 
-from operon.core import host as hosts
-from operon.core import records
+from operon.core import apps, records
 from operon.core.codec.signature import digest
 from operon.core.commands import Awaited, Cancel, Count, Describe, Executors, Find, Load, Op, ask
 from operon.core.function import Declared
@@ -179,7 +178,7 @@ def cancel(host: Host, workflow_id: str, *, children: bool = True) -> Op[None]:
 
     def work(_: str) -> Op[None]:
         yield from _row(workflow_id)
-        hosts.cancelled(host, (yield from ask(Cancel(workflow_id, children))))
+        apps.cancelled(host, (yield from ask(Cancel(workflow_id, children))))
 
     yield from once(host, "cancel", workflow_id, type(None), work)
 

@@ -18,7 +18,6 @@ from operon.errors import DeclarationError, Forbidden, NotLaunched
 
 if TYPE_CHECKING:
     from operon.core.commands import Op
-    from operon.core.host import Host
     from operon.core.ledger import Done, Ledger, Work
 
 FunctionKind = Literal["workflow", "transaction", "step"]
@@ -28,7 +27,6 @@ class Home(Protocol):
     """The app, or the routes, that a function is declared on."""
 
     codec: Codec
-    host: Host | None
     pin: bool
     """Whether rows run only on the code version that started them, where a function does not say."""
 
@@ -112,11 +110,6 @@ class Function:
     def names(self) -> tuple[str, ...]:
         """Its recorded name, and those that older rows know it by."""
         return (self.name, *self.rules.aliases)
-
-    @property
-    def host(self) -> Host | None:
-        """The launched app that runs this function, if there is one."""
-        return self.home.host if self.home is not None else None
 
     @property
     def codec(self) -> Codec:

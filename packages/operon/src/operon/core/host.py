@@ -1,4 +1,4 @@
-"""What a verb needs of the process it runs in, and which process-wide apps there are."""
+"""What a verb needs of the app it runs in, and what a run needs of the app that executes it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from operon.core import context
 from operon.core.commands import Op
-from operon.errors import AmbiguousApp, NotLaunched, WrongDatabase
 
 if TYPE_CHECKING:
     from operon.core.codec import Codec
     from operon.core.function import Function
-    from operon.core.journal import Run
     from operon.core.rows import Guard
     from operon.core.store import Store
 
 T = TypeVar("T")
+Run_contra = TypeVar("Run_contra", contravariant=True)
+"""Who executes runs knows what one is (`journal.Run`); a verb does not ask for it."""
 
 
 class Opened(Protocol):
@@ -98,14 +97,6 @@ class Host(Protocol):
         """Find what is declared under a recorded name."""
         ...
 
-    def linger(self, run: Run) -> None:
-        """See that what a run has pending is written within a few milliseconds, whatever its body does."""
-        ...
-
-    def kill(self, run: Run, cause: BaseException) -> BaseException:
-        """End a run from outside: all its verbs raise the first cause given, which is answered."""
-        ...
-
     def revoke(self, guards: Iterable[Guard]) -> None:
         """Interrupt what was cancelled: once this returns, none of it begins anything here but its clean-up."""
         ...
@@ -119,51 +110,13 @@ class Host(Protocol):
         ...
 
 
-launched: list[Host] = []
-"""The apps that are launched in this process."""
+class RunHost(Host, Protocol[Run_contra]):
+    """A launched app, seen from a run that it executes."""
 
+    def linger(self, run: Run_contra) -> None:
+        """See that what a run has pending is written within a few milliseconds, whatever its body does."""
+        ...
 
-def cancelled(host: Host, guards: Iterable[Guard]) -> None:
-    """Tell all who may run it that something was cancelled: every app of this process now, others by a word."""
-    claims = tuple(guards)
-    for each in dict.fromkeys((*launched, host)):
-        each.revoke(claims)
-    host.nudge(cancelled=True)
-
-
-def elsewhere(run: Run) -> WrongDatabase:
-    """Say that a body asks what its workflow's database cannot record."""
-    return WrongDatabase(
-        f"{run.id} asks a client, or an app on another database, in the body of a workflow: its own database cannot "
-        "record that. Do it in a step. What is in the workflow's own database, the verbs of `operon` and `operon.aio` "
-        "ask, and that is recorded."
-    )
-
-
-def _same(one: Store, other: Store) -> bool:
-    return one is other or (one.url == other.url and one.dialect != "memory")
-
-
-def locate(owner: object = None) -> Host:
-    """Say which app a verb means: that of the running workflow, else the owner's, else the only one launched.
-
-    Raises:
-        NotLaunched: none is.
-        AmbiguousApp: several are.
-        WrongDatabase: it is the body of a workflow, and the owner is of an app on another database.
-    """
-    host: Host | None = getattr(owner, "host", None)
-    here = context.branch()
-    if here is not None and (mine := here.run.host) is not None:
-        if host is None or _same(host.store, mine.store):
-            return mine
-        if context.current() is not None:
-            raise elsewhere(here.run)
-    if host is not None:
-        return host
-    if len(launched) == 1 and owner is None:
-        return launched[0]
-    if owner is not None or not launched:
-        raise NotLaunched("No app is launched here: wrap the call in `with app:` (or `async with app:`).")
-    names = ", ".join(host.name for host in launched)
-    raise AmbiguousApp(f"Several apps are launched ({names}); pass one of their functions, or run inside a workflow.")
+    def kill(self, run: Run_contra, cause: BaseException) -> BaseException:
+        """End a run from outside: all its verbs raise the first cause given, which is answered."""
+        ...

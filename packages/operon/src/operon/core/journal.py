@@ -18,7 +18,7 @@ from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, Park, Workfl
 from operon.errors import Cancelled, Divergence, NotDeserializable, Suspended
 
 if TYPE_CHECKING:
-    from operon.core.host import Host
+    from operon.core.host import RunHost
 
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class Run:
     )  # fmt: skip
 
     def __init__(
-        self, host: Host | None, row: WorkflowRow, entries: Iterable[Entry] = (), monitor: Monitor | None = None
+        self, host: RunHost[Run] | None, row: WorkflowRow, entries: Iterable[Entry] = (), monitor: Monitor | None = None
     ) -> None:
         self.host = host
         self.monitor: Monitor = monitor or Alone()

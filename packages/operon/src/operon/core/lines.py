@@ -5,13 +5,11 @@ The engine gives a monitor that keeps threads apart, for the core knows none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from operon.core.journal import Branch
 
 
 class Monitor(Protocol):
@@ -66,18 +64,18 @@ class Lines:
         """What was, and has not ended; in the order in which it was given."""
         self.endings: tuple[Callable[[], None], ...] = ()
         """To be called when all have ended."""
-        self._awake: dict[Branch, None] = {}
+        self._awake: dict[Hashable, None] = {}
         """Whose code a thread is executing, not waiting in a verb or for another thread."""
-        self._restless: dict[Branch, None] = {}
+        self._restless: dict[Hashable, None] = {}
         """Those of them that are no longer waited for."""
         self._attendants: tuple[Callable[[], None], ...] = ()
 
-    def wakes(self, *lines: Branch) -> None:
+    def wakes(self, *lines: Hashable) -> None:
         """Note that threads execute the code of these branches."""
         with self._monitor:
             self._awake.update(dict.fromkeys(lines))
 
-    def sleeps(self, line: Branch) -> None:
+    def sleeps(self, line: Hashable) -> None:
         """Note that none does: it waits in a verb or for another thread, or has ended."""
         with self._monitor:
             self._awake.pop(line, None)

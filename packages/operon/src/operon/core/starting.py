@@ -9,9 +9,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from operon.core import context
+from operon.core.apps import cancelled
 from operon.core.commands import Command, Describe, Invoke, Op, Queues, Start, ask
 from operon.core.function import Declared, Function, Using
-from operon.core.host import Host, cancelled
+from operon.core.host import Host
 from operon.core.ids import checked
 from operon.core.journal import Branch, Run, note, recall, settle
 from operon.core.once import failed, trying

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from operon.core import apps as hosts
 from operon.core import context
-from operon.core import host as hosts
 from operon.core.commands import Op, Seed
 from operon.core.function import Function
-from operon.core.host import Opened, elsewhere
+from operon.core.host import Opened
 from operon.core.journal import Branch, Run
 from operon.core.rows import Advanced, Guard, Park
 from operon.core.schedules import declare
@@ -246,7 +246,7 @@ class Engine:
         strays.admit(line)
         if line is not None:
             if line.run.host is not self:
-                raise elsewhere(line.run)
+                raise hosts.elsewhere(line.run)
         elif not self.places.open and context.branch() is None:  # what runs while the app drains may go on
             raise NotLaunched(f"{self.name} is closed.")
         return line

@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from operon.core.host import Host
+from operon.core.host import RunHost
+from operon.core.journal import Run
 from operon.core.rows import Outcome
 from operon.core.starting import Execute
 from operon.engine.clockwork import Timers
@@ -16,7 +17,7 @@ from operon.engine.settings import Settings
 from operon.engine.waits import Waits
 
 
-class Runtime(Host, Protocol):
+class Runtime(RunHost[Run], Protocol):
     """An engine as its parts see it; what only one of them needs beyond, it declares beside itself."""
 
     settings: Settings

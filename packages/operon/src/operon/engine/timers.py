@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from operon.core import context as ambient
-from operon.core.host import Host
+from operon.core.host import RunHost
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
 from operon.engine import strays
@@ -81,7 +81,7 @@ class BodyTimer(asyncio.Handle):
 class BodyTimers:
     """Stands before `call_at`, `call_later` and `time` of the loop that an engine's bodies run on."""
 
-    def __init__(self, host: Host, waits: Waits) -> None:
+    def __init__(self, host: RunHost[Run], waits: Waits) -> None:
         self._host = host
         self._waits = waits
         self._loop: Any = None

@@ -28,7 +28,7 @@ from operon.engine.engine import Engine
 from operon.engine.landing import arrived
 from operon.errors import Forbidden, KeyConflict, NotLaunched, PayloadTooLarge, StoreUnavailable
 from operon.http import keys
-from operon.http.door import Door, Visit
+from operon.http.admission import Admission, RequestContext
 from operon.http.problems import RETRY, Failed
 
 T = TypeVar("T")
@@ -54,10 +54,10 @@ _running: set[asyncio.Task[Any]] = set()
 class Exchange:
     """One request to a workflow or transaction, and the ways to its answer."""
 
-    door: Door
+    admission: Admission
     declared: Declaration
     request: Request
-    visit: Visit
+    context: RequestContext
 
     async def answer(self, values: dict[str, Any]) -> Any:
         """Give what the function returned, now or when this key came first; or a 202 that says where it will be.
@@ -67,14 +67,14 @@ class Exchange:
             Failed: the workflow has no result.
             StoreUnavailable: nobody knows; whoever asks again with the same key is told.
         """
-        rules, using = self.declared.function.rules, self.door.using(self.visit)
-        if self.declared.function.kind == "transaction" and self.visit.wait > 0:
+        rules, using = self.declared.function.rules, self.admission.using(self.context)
+        if self.declared.function.kind == "transaction" and self.context.wait > 0:
             call = self._call(using)
             if rules.read_only and using.key is None:
-                return await self._run(None, transaction(self.door.host, call, (), values))
-            if not rules.read_only and self.door.app.remembers(call.function):
+                return await self._run(None, transaction(self.admission.host, call, (), values))
+            if not rules.read_only and self.admission.app.remembers(call.function):
                 return await self._commit(call, values)
-        return await self._start(self._call(replace(using, key=using.key or self.door.fresh_id())), values)
+        return await self._start(self._call(replace(using, key=using.key or self.admission.fresh_id())), values)
 
     async def look(self, workflow_id: str) -> Any:
         """Give the answer to an earlier request of the same user, or a 202 while there is none.
@@ -83,9 +83,9 @@ class Exchange:
             HTTPException: 404, there was no such request; or the workflow's own.
             Failed: the workflow has no result.
         """
-        host = self.door.host
+        host = self.admission.host
         row = await host.adrive(ask(Describe(workflow_id)))
-        if row is None or row.user != self.visit.owner or host.function(row.name) is not self.declared.function:
+        if row is None or row.user != self.context.owner or host.function(row.name) is not self.declared.function:
             raise HTTPException(404)
         erased = row.ended_at if row.erased else None
         return await self._told(workflow_id, Outcome(row.status, row.output, row.error, erased))
@@ -96,45 +96,45 @@ class Exchange:
     # ── A workflow ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _start(self, call: Declaration, values: dict[str, Any]) -> Any:
-        host, visit = self.door.host, self.visit
+        host, context = self.admission.host, self.context
         looked = host.clock()
         with _refusing():
             begun = await _within(PATIENCE, host.adrive(begin(host, call, (), values, inline=False)))
         if begun is None:
             raise StoreUnavailable(f"The start of {call.name} was not durable within {PATIENCE} s.")
-        visit.replayed = begun.joined
+        context.replayed = begun.joined
         outcome = begun.outcome
-        if outcome is None and visit.wait > 0:
-            outcome = await host.adrive(_ended(begun.id, host.now() + visit.wait, looked))
-        if outcome is None and begun.joined and visit.wait <= 0 and not visit.detached:
+        if outcome is None and context.wait > 0:
+            outcome = await host.adrive(_ended(begun.id, host.now() + context.wait, looked))
+        if outcome is None and begun.joined and context.wait <= 0 and not context.detached:
             raise HTTPException(409, BUSY, RETRY | self._located(begun.id))
         return await self._told(begun.id, outcome)
 
     async def _told(self, workflow_id: str, outcome: Outcome | None) -> Any:
         if outcome is None or not outcome.status.ended:
             return await self._accepted(workflow_id)
-        self.visit.workflow_id = workflow_id
+        self.context.workflow_id = workflow_id
         with _failing(workflow_id):
-            return conclude(self.door.host, workflow_id, self.declared.function, outcome)
+            return conclude(self.admission.host, workflow_id, self.declared.function, outcome)
 
     async def _accepted(self, workflow_id: str) -> Response:
-        row = await self.door.host.adrive(ask(Describe(workflow_id)))
+        row = await self.admission.host.adrive(ask(Describe(workflow_id)))
         if row is None:
             raise HTTPException(404)
         created = at(row.created_at).isoformat()
-        preference = {"Preference-Applied": "respond-async"} if self.visit.detached else {}
+        preference = {"Preference-Applied": "respond-async"} if self.context.detached else {}
         headers = RETRY | self._located(workflow_id) | preference
         return JSONResponse({"status": row.status, "created_at": created}, 202, headers)
 
     def _located(self, workflow_id: str) -> dict[str, str]:
-        return {"Location": self.request.url_for(self.door.name, token=keys.token(workflow_id)).path}
+        return {"Location": self.request.url_for(self.admission.name, token=keys.token(workflow_id)).path}
 
     # ── One transaction ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _commit(self, call: Declaration, values: dict[str, Any]) -> Any:
         """Run a transaction as a workflow of one commit; whoever else is at work with its key is waited for."""
-        host, key = self.door.host, call.options.key
-        until, pause = host.clock() + self.visit.wait, 0.005
+        host, key = self.admission.host, call.options.key
+        until, pause = host.clock() + self.context.wait, 0.005
         while True:
             if key is not None and await host.adrive(ask(Describe(key))) is not None:
                 return await self._start(call, values)
@@ -143,7 +143,7 @@ class Exchange:
             work = self._run(row.id, _tried(attempt(host, call, (), values, row)))
             done = await _within(None if key is None else until - host.clock(), work)
             if done is not None:
-                self.visit.workflow_id = row.id
+                self.context.workflow_id = row.id
                 return done[0]
             if host.clock() >= until:
                 raise HTTPException(409, BUSY, RETRY)
@@ -151,11 +151,11 @@ class Exchange:
             pause = min(pause * 2, 0.5)
 
     async def _run(self, workflow_id: str | None, op: Op[T]) -> T:
-        host, app = self.door.host, self.door.app
+        host, app = self.admission.host, self.admission.app
         with _failing(workflow_id):
             if self.declared.function.asynchronous:
                 return await host.adrive(op)
-            return await _threaded(host, lambda: app.around(lambda: host.drive(op)), min(self.visit.wait, PLACE))
+            return await _threaded(host, lambda: app.around(lambda: host.drive(op)), min(self.context.wait, PLACE))
 
 
 @contextmanager

@@ -70,7 +70,7 @@ async def _failed(request: Request, error: Failed) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed.", request.method, request.url.path, exc_info=error)
-    known = getattr(request.scope.get("operon.visit"), "workflow_id", None)
+    known = getattr(request.scope.get("operon.context"), "workflow_id", None)
     members = {} if known is None else {"workflow": known}
     if isinstance(error, ResponseValidationError):
         return problem(500, "The result does not fit the response model.", **members)

@@ -1,4 +1,4 @@
-"""A FastAPI route with our door in front and our problems behind; it touches no other route of the application."""
+"""A FastAPI route that admits requests first and answers errors as problems; no other route is touched."""
 
 from __future__ import annotations
 
@@ -15,60 +15,60 @@ from starlette.types import Message, Receive, Scope, Send
 from operon.app.declarations import Declaration
 from operon.core.codec.hints import hints_of
 from operon.http import keys
+from operon.http.admission import Admission, too_large
 from operon.http.answering import Exchange
-from operon.http.door import Door, too_large
 from operon.http.problems import HANDLERS
 
 REQUEST = "operon_request"
 """The one parameter that FastAPI fills and that is no input."""
 
 
-class DoorRoute(APIRoute):
+class AdmittingRoute(APIRoute):
     """Admits a request before its body is read, bounds the body, and answers errors as problems."""
 
-    def __init__(self, door: Door, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self.door = door
+    def __init__(self, admission: Admission, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self.admission = admission
         super().__init__(path, endpoint, **options)
 
     @classmethod
-    def behind(cls, door: Door) -> type[APIRoute]:
+    def admitting(cls, admission: Admission) -> type[APIRoute]:
         """Give what FastAPI takes for a class of routes."""
-        return cast("type[APIRoute]", partial(cls, door))
+        return cast("type[APIRoute]", partial(cls, admission))
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Look at the headers first; the rest is FastAPI's."""
         handler = super().get_route_handler()
 
-        async def admitted(request: Request) -> Response:
-            request.scope["operon.visit"] = await self.door.admit(request)
+        async def handle(request: Request) -> Response:
+            request.scope["operon.context"] = await self.admission.admit(request)
             return await handler(request)
 
-        return admitted
+        return handle
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         # Where Starlette keeps the handlers of the application around this request: here they are ours.
         scope["starlette.exception_handlers"] = (HANDLERS, {})
-        await super().handle(scope, _bounded(receive, self.door.endpoint.max_body), _marked(scope, send))
+        await super().handle(scope, _bounded(receive, self.admission.endpoint.max_body), _marked(scope, send))
 
 
-def serving(door: Door, declared: Declaration) -> Callable[..., Awaitable[Any]]:
+def serving(admission: Admission, declared: Declaration) -> Callable[..., Awaitable[Any]]:
     """Make the function that FastAPI calls: the workflow's own parameters, and the request beside them."""
 
     @wraps(declared.fn)
     async def endpoint(**values: Any) -> Any:
         request: Request = values.pop(REQUEST)
-        return await Exchange(door, declared, request, request.scope["operon.visit"]).answer(values)
+        return await Exchange(admission, declared, request, request.scope["operon.context"]).answer(values)
 
     return _signed(endpoint, declared, declared.__signature__)
 
 
-def telling(door: Door, declared: Declaration) -> Callable[..., Awaitable[Any]]:
+def telling(admission: Admission, declared: Declaration) -> Callable[..., Awaitable[Any]]:
     """Make the function behind a `Location`: the same answer, later."""
 
     async def endpoint(token: str, **values: Any) -> Any:
         request: Request = values.pop(REQUEST)
-        return await Exchange(door, declared, request, request.scope["operon.visit"]).look(keys.named(token))
+        return await Exchange(admission, declared, request, request.scope["operon.context"]).look(keys.named(token))
 
     token = Parameter("token", Parameter.KEYWORD_ONLY, annotation=str)
     return _signed(endpoint, declared, declared.__signature__.replace(parameters=[token]))
@@ -103,7 +103,7 @@ def _marked(scope: Scope, send: Send) -> Send:
     """Say in a header that the answer is that of an earlier request."""
 
     async def marked(message: Message) -> None:
-        if message["type"] == "http.response.start" and getattr(scope.get("operon.visit"), "replayed", False):
+        if message["type"] == "http.response.start" and getattr(scope.get("operon.context"), "replayed", False):
             message["headers"] = [*message["headers"], (b"idempotency-replayed", b"true")]
         await send(message)
 

@@ -13,10 +13,10 @@ from operon.app.app import Operon
 from operon.app.declarations import Declaration
 from operon.app.endpoints import Endpoint
 from operon.errors import DeclarationError
-from operon.http.door import Door
+from operon.http.admission import Admission
 from operon.http.health import Health
 from operon.http.problems import HANDLERS, documented
-from operon.http.route import DoorRoute, serving, telling
+from operon.http.route import AdmittingRoute, serving, telling
 
 KEY_PARAMETER = {
     "name": "Idempotency-Key",
@@ -96,35 +96,41 @@ class Site:
         return self.api
 
     def _add(self, endpoint: Endpoint) -> None:
-        door = Door(self.app, endpoint)
-        if door.roles and self.app.authenticate is None:
-            raise DeclarationError(f"{door.route} needs a role, and nobody has one: give Operon(authenticate=...).")
+        admission = Admission(self.app, endpoint)
+        if admission.roles and self.app.authenticate is None:
+            raise DeclarationError(
+                f"{admission.route} needs a role, and nobody has one: give Operon(authenticate=...)."
+            )
         try:
             if endpoint.durable is None:
-                self._route(door, endpoint.path, endpoint.target, {"responses": ALL, **endpoint.options})
+                self._route(admission, endpoint.path, endpoint.target, {"responses": ALL, **endpoint.options})
             else:
-                self._durable(door, endpoint.durable)
+                self._durable(admission, endpoint.durable)
         except FastAPIError as error:
-            raise DeclarationError(f"{door.route}: {error}") from error
+            raise DeclarationError(f"{admission.route}: {error}") from error
 
-    def _durable(self, door: Door, declared: Declaration) -> None:
+    def _durable(self, admission: Admission, declared: Declaration) -> None:
         if declared.function.method and declared.instance is None:
-            raise DeclarationError(f"{door.route}: {declared.name} is a method; serve that of a registered object.")
-        options = dict(door.endpoint.options)
+            raise DeclarationError(
+                f"{admission.route}: {declared.name} is a method; serve that of a registered object."
+            )
+        options = dict(admission.endpoint.options)
         options["responses"] = {**ALL, **DURABLE, **options.get("responses", {})}
-        if door.endpoint.method != "GET":
+        if admission.endpoint.method != "GET":
             extra = dict(options.get("openapi_extra") or {})
             options["openapi_extra"] = extra | {"parameters": [*extra.get("parameters", ()), KEY_PARAMETER]}
-        self._route(door, door.endpoint.path, serving(door, declared), options)
-        hidden = options | {"name": door.name, "include_in_schema": False, "operation_id": None}
-        self._route(door, door.status_path, telling(door, declared), hidden, method="GET")
+        self._route(admission, admission.endpoint.path, serving(admission, declared), options)
+        hidden = options | {"name": admission.name, "include_in_schema": False, "operation_id": None}
+        self._route(admission, admission.status_path, telling(admission, declared), hidden, method="GET")
 
-    def _route(self, door: Door, path: str, target: Any, options: dict[str, Any], method: str | None = None) -> None:
+    def _route(
+        self, admission: Admission, path: str, target: Any, options: dict[str, Any], method: str | None = None
+    ) -> None:
         self.api.router.add_api_route(
             path,
             target,
-            methods=[method or door.endpoint.method],
-            route_class_override=DoorRoute.behind(door),
+            methods=[method or admission.endpoint.method],
+            route_class_override=AdmittingRoute.admitting(admission),
             **options,
         )
 

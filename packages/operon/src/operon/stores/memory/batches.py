@@ -10,21 +10,21 @@ from operon.core.batches import gathered, items
 from operon.core.rows import Entry, Kind, first_row
 from operon.core.states import Status
 from operon.stores.memory.queues import rank
+from operon.stores.memory.tables import Tables, Workflow
 
 if TYPE_CHECKING:
     from operon.core import commands as c
     from operon.core.rows import Outcome
-    from operon.stores.memory.store import MemoryStore, Workflow
 
 
-def ripen(store: MemoryStore, command: c.Ripen) -> int:
+def ripen(tables: Tables, command: c.Ripen) -> int:
     """One of each full batch, those first that are first in line."""
-    now, ripe = store.clock(), 0
+    now, ripe = tables.clock(), 0
     for name, size, wait in command.batches:
         for queue in command.queues:
             near = [
                 it
-                for it in store.workflows.values()
+                for it in tables.workflows.values()
                 if (it.row.queue, it.row.name, it.row.status) == (queue, name, Status.QUEUED)
                 and it.row.ready_at is not None
                 and now < it.row.ready_at <= now + wait
@@ -39,19 +39,19 @@ def ripen(store: MemoryStore, command: c.Ripen) -> int:
     return ripe
 
 
-def form(store: MemoryStore, command: c.Form) -> str | None:
+def form(tables: Tables, command: c.Form) -> str | None:
     """The leader, those in line by rank, and those that still wait for company."""
-    made = store.workflows.get(command.batch.id)
+    made = tables.workflows.get(command.batch.id)
     if made is not None:
         return made.row.input
-    leader = store.workflows.get(command.leader.workflow_id)
+    leader = tables.workflows.get(command.leader.workflow_id)
     if leader is None or (leader.row.status, leader.row.claim) != (Status.RUNNING, command.leader.claim):
         return None
-    now, new = store.clock(), command.batch
+    now, new = tables.clock(), command.batch
     like = (new.queue, new.partition, command.name, Status.QUEUED, new.instance, new.pin)
     others = [
         it
-        for it in store.workflows.values()
+        for it in tables.workflows.values()
         if (it.row.queue, it.row.partition, it.row.name, it.row.status, it.row.instance, it.row.pin) == like
         and (it.row.ready_at is None or it.row.ready_at <= now + command.wait)
         and not it.journal
@@ -59,16 +59,16 @@ def form(store: MemoryStore, command: c.Form) -> str | None:
     others.sort(key=lambda it: (it.row.ready_at or 0.0, rank(it.row), it.row.id))
     first, *found = ((it.row.id, it.row.claim, it.row.input) for it in (leader, *others[: command.size - 1]))
     text = gathered(first, found, command.room)
-    store.workflows[new.id] = type(leader)(first_row(replace(new, input=text), now))
+    tables.workflows[new.id] = Workflow(first_row(replace(new, input=text), now))
     for place, item in enumerate(items(text)):
-        _wait_for(store.workflows[item.id], item.claim, command, place, now)
+        _wait_for(tables.workflows[item.id], item.claim, command, place, now)
     return text
 
 
-def settle(store: MemoryStore, end: Outcome, now: float) -> None:
+def settle(tables: Tables, end: Outcome, now: float) -> None:
     """End those that still wait under the claim they had."""
     for share in end.shares:
-        workflow = store.workflows.get(share.item.workflow_id)
+        workflow = tables.workflows.get(share.item.workflow_id)
         if workflow is not None and (workflow.row.status, workflow.row.claim) == (Status.WAITING, share.item.claim):
             workflow.awaits = ()
             workflow.row = replace(

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from operon.core.rows import Claimed
 from operon.core.states import Status
+from operon.stores.memory.tables import HOUR, Cleanup, Tables, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from operon.core import commands as c
-    from operon.stores.memory.store import MemoryStore, Workflow
-
-HOUR = 3600.0
-MOST = 3
-
-
-@dataclass
-class Cleanup:
-    """What a workflow that ended has to do still."""
-
-    until: float
-    times: int = 0
-    cleaner: int | None = None
-
-    def open(self, now: float) -> bool:
-        """Whether it may still begin."""
-        return self.until > now and self.times < MOST
 
 
 def note(workflow: Workflow, now: float) -> None:
@@ -38,20 +21,20 @@ def note(workflow: Workflow, now: float) -> None:
         workflow.cleanup = Cleanup(now + HOUR, cleaner=row.executor)
 
 
-def due(store: MemoryStore, now: float, executor: int) -> Iterator[Workflow]:
+def due(tables: Tables, now: float, executor: int) -> Iterator[Workflow]:
     """Those that nobody else is at who lives, the oldest first."""
-    living = {peer.id for peer in store.executors.values() if peer.alive} - {executor}
-    for workflow in store.workflows.values():
+    living = {peer.id for peer in tables.executors.values() if peer.alive} - {executor}
+    for workflow in tables.workflows.values():
         it, row = workflow.cleanup, workflow.row
         if it is not None and it.open(now) and it.cleaner not in living and row.status.ended and not row.erased:
             yield workflow
 
 
-def clean_up(store: MemoryStore, command: c.CleanUp) -> tuple[Claimed, ...]:
+def clean_up(tables: Tables, command: c.CleanUp) -> tuple[Claimed, ...]:
     """Take some."""
     found = [
         it
-        for it in due(store, store.clock(), command.executor)
+        for it in due(tables, tables.clock(), command.executor)
         if it.row.name in command.names
         and not (it.row.id in command.here and it.cleanup is not None and it.cleanup.cleaner == command.executor)
         and (it.row.instance is None or it.row.instance in command.instances)
@@ -63,8 +46,8 @@ def clean_up(store: MemoryStore, command: c.CleanUp) -> tuple[Claimed, ...]:
     return tuple(Claimed(it.row, tuple(sorted(it.journal.values(), key=lambda entry: entry.ordinal))) for it in found)
 
 
-def cleaned(store: MemoryStore, command: c.Cleaned) -> None:
+def cleaned(tables: Tables, command: c.Cleaned) -> None:
     """If it is still this executor's."""
-    workflow = store.workflows.get(command.workflow_id)
+    workflow = tables.workflows.get(command.workflow_id)
     if workflow is not None and workflow.cleanup is not None and workflow.cleanup.cleaner == command.executor:
         workflow.cleanup = None

@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from operon.core import commands as c
-    from operon.stores.memory.store import MemoryStore, Workflow
+    from operon.stores.memory.tables import Tables, Workflow
 
 
-def delete(store: MemoryStore, command: c.Delete) -> int | Obstacle:
+def delete(tables: Tables, command: c.Delete) -> int | Obstacle:
     """All of the tree, or nothing."""
-    root = store.workflows.get(command.workflow_id)
+    root = tables.workflows.get(command.workflow_id)
     if root is None:
         return 0
     tree = [root]
     for workflow in tree:
-        tree += (store.workflows[key] for key in store.children.get(workflow.row.id, ()))
-    parent = store.workflows.get(root.row.parent or "")
+        tree += (tables.workflows[key] for key in tables.children.get(workflow.row.id, ()))
+    parent = tables.workflows.get(root.row.parent or "")
     standing = [it for it in tree if not it.row.status.ended and not (it is root and it.row.status is Status.HELD)]
     standing += [parent] if parent is not None and not parent.row.status.ended else []
     if standing:
         first = min(standing, key=lambda it: (it is not root, it.row.id))
         return Obstacle(first.row.id, first.row.status)
     for workflow in tree:
-        _remove(store, workflow)
+        _remove(tables, workflow)
     return len(tree)
 
 
-def sweep(store: MemoryStore, command: c.Sweep) -> Swept:
+def sweep(tables: Tables, command: c.Sweep) -> Swept:
     """Look at a page, then act on what is free in it."""
-    page = list(islice(_aged(store, command, store.clock()), command.limit))
+    page = list(islice(_aged(tables, command, tables.clock()), command.limit))
     free = _forgettable if command.keys else _erasable
-    gone = [workflow for _, workflow in page if free(store, workflow)]
+    gone = [workflow for _, workflow in page if free(tables, workflow)]
     for workflow in gone:
         if command.keys:
-            _remove(store, workflow)
+            _remove(tables, workflow)
         else:
             _erase(workflow)
     if len(page) < command.limit:
@@ -52,56 +52,56 @@ def sweep(store: MemoryStore, command: c.Sweep) -> Swept:
     return Swept(len(gone), place, (last.row.ended_at or 0.0, last.row.id))
 
 
-def strip(store: MemoryStore, command: c.Strip) -> int:
+def strip(tables: Tables, command: c.Strip) -> int:
     """Nothing is left to do: a record and its journal go at once."""
-    del store, command
+    del tables, command
     return 0
 
 
-def prune(store: MemoryStore, command: c.Prune) -> int:
+def prune(tables: Tables, command: c.Prune) -> int:
     """Executors first."""
-    now = store.clock()
-    busy = {it.row.executor for it in store.workflows.values() if it.row.status is Status.RUNNING}
+    now = tables.clock()
+    busy = {it.row.executor for it in tables.workflows.values() if it.row.status is Status.RUNNING}
     old = [
         it.id
-        for it in store.executors.values()
+        for it in tables.executors.values()
         if not it.alive and it.lease_until < now - command.older and it.id not in busy
     ][: command.limit]
     for executor in old:
-        del store.executors[executor]
+        del tables.executors[executor]
     pruned = len(old)
-    for line in store.queues.values():
-        longest = max(line.limits.period or 0.0, line.limits.partition_period or 0.0)
-        kept = [(partition, at) for partition, at in line.admitted if at > now - longest]
-        pruned += len(line.admitted) - len(kept)
-        line.admitted = kept
+    for queue in tables.queues.values():
+        longest = max(queue.limits.period or 0.0, queue.limits.partition_period or 0.0)
+        kept = [(partition, at) for partition, at in queue.admitted if at > now - longest]
+        pruned += len(queue.admitted) - len(kept)
+        queue.admitted = kept
     return pruned
 
 
-def standing(store: MemoryStore, command: c.Standing) -> Mapping[str, int]:
+def standing(tables: Tables, command: c.Standing) -> Mapping[str, int]:
     """What is not erased."""
-    found = (store.workflows[key].row for key in command.ids if key in store.workflows)
+    found = (tables.workflows[key].row for key in command.ids if key in tables.workflows)
     return {row.id: row.nonce for row in found if not row.erased}
 
 
-def journal(store: MemoryStore, command: c.Journal) -> str:
+def journal(tables: Tables, command: c.Journal) -> str:
     """As long as it lives."""
     del command
-    return store.journal
+    return tables.journal
 
 
-def awaited(store: MemoryStore, command: c.Awaited) -> tuple[str, ...]:
+def awaited(tables: Tables, command: c.Awaited) -> tuple[str, ...]:
     """Whatever it is parked for."""
-    workflow = store.workflows.get(command.workflow_id)
+    workflow = tables.workflows.get(command.workflow_id)
     return () if workflow is None else tuple(sorted(workflow.awaits))
 
 
-def _aged(store: MemoryStore, command: c.Sweep, now: float) -> Iterator[tuple[int, Workflow]]:
+def _aged(tables: Tables, command: c.Sweep, now: float) -> Iterator[tuple[int, Workflow]]:
     """Everything that is past its time, policy by policy, each from the oldest on."""
     for place, policy in enumerate(command.policies):
         fitting = [
             it
-            for it in store.workflows.values()
+            for it in tables.workflows.values()
             if (it.row.name, it.row.status, it.row.erased) == (policy.name, policy.status, command.keys)
             and it.row.ended_at is not None
             and it.row.ended_at <= now - policy.keep
@@ -115,15 +115,15 @@ def _age(workflow: Workflow) -> tuple[float, str]:
     return workflow.row.ended_at or 0.0, workflow.row.id
 
 
-def _erasable(store: MemoryStore, workflow: Workflow) -> bool:
-    parent = store.workflows.get(workflow.row.parent or "")
-    awaited = any(workflow.row.id in it.awaits for it in store.workflows.values())
-    untidy = workflow.cleanup is not None and workflow.cleanup.open(store.clock())
+def _erasable(tables: Tables, workflow: Workflow) -> bool:
+    parent = tables.workflows.get(workflow.row.parent or "")
+    awaited = any(workflow.row.id in it.awaits for it in tables.workflows.values())
+    untidy = workflow.cleanup is not None and workflow.cleanup.open(tables.clock())
     return (parent is None or parent.row.erased) and not awaited and not untidy
 
 
-def _forgettable(store: MemoryStore, workflow: Workflow) -> bool:
-    return not store.children.get(workflow.row.id)
+def _forgettable(tables: Tables, workflow: Workflow) -> bool:
+    return not tables.children.get(workflow.row.id)
 
 
 def _erase(workflow: Workflow) -> None:
@@ -144,9 +144,9 @@ def _erase(workflow: Workflow) -> None:
     )
 
 
-def _remove(store: MemoryStore, workflow: Workflow) -> None:
+def _remove(tables: Tables, workflow: Workflow) -> None:
     row = workflow.row
-    del store.workflows[row.id]
-    store.children.pop(row.id, None)
-    if row.parent is not None and row.id in store.children.get(row.parent, ()):
-        store.children[row.parent].remove(row.id)
+    del tables.workflows[row.id]
+    tables.children.pop(row.id, None)
+    if row.parent is not None and row.id in tables.children.get(row.parent, ()):
+        tables.children[row.parent].remove(row.id)

@@ -28,8 +28,8 @@ class Notices:
     """Says words to all who listen on this database, and listens."""
 
     def __init__(self, conninfo: str) -> None:
-        self._mouth = Session(Address(conninfo, "notify"))
-        self._ear = Address(conninfo, "listen")
+        self._notifier = Session(Address(conninfo, "notify"))
+        self._listener = Address(conninfo, "listen")
         self._words: set[str] = set()
         self._changed = threading.Condition()
         self._closed = False
@@ -60,7 +60,7 @@ class Notices:
             self._bell[0].send(b".")
         for thread in self._threads.values():
             thread.join()
-        self._mouth.close()
+        self._notifier.close()
         for end in self._bell or ():
             end.close()
 
@@ -74,9 +74,9 @@ class Notices:
     def _say(self) -> None:
         while words := self._next():
             try:
-                self._mouth.rows("shout", words=list(words))
+                self._notifier.rows("shout", words=list(words))
             except psycopg.Error:
-                self._mouth.close()
+                self._notifier.close()
 
     def _next(self) -> set[str]:
         with self._changed:
@@ -87,7 +87,7 @@ class Notices:
     def _hear(self, heard: Callable[[str], None]) -> None:
         while not self._closed:
             try:
-                with self._ear.connect() as connection:
+                with self._listener.connect() as connection:
                     connection.execute(SQL["listen"].encode())
                     if self._listening.is_set():
                         heard("ready")  # whatever was said while the connection was lost

@@ -14,10 +14,10 @@ from operon.stores.migrations import migrate, shipped
 from operon.stores.sqlite.answers import READS, Undone, answer
 from operon.stores.sqlite.combiner import Combiner, Job
 from operon.stores.sqlite.connection import SQL, Connection, connect_reader, connect_writer
-from operon.stores.sqlite.ear import Ear
 from operon.stores.sqlite.faults import explain, is_transient
 from operon.stores.sqlite.file import fingerprint, locate, writer_of
 from operon.stores.sqlite.ledger import SqliteLedger
+from operon.stores.sqlite.listener import Listener
 from operon.threads import Threads
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SqliteStore:
         self._combiner = Combiner(self._flush, f"operon-writer {self.path}")
         self._connection: Connection | None = None
         self._readers: deque[Connection] = deque()
-        self._ear = Ear(self.path, self.clock)
+        self._listener = Listener(self.path, self.clock)
         self._closing = False
         self._reading = Threads(2, f"operon-reader {self.path}")
 
@@ -78,7 +78,7 @@ class SqliteStore:
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """Say `ready` after another connection's commit, if something is to be claimed."""
-        self._ear.listen(heard)
+        self._listener.listen(heard)
 
     def shout(self, word: str) -> None:
         """Do nothing: every commit is heard."""
@@ -86,7 +86,7 @@ class SqliteStore:
     def close(self) -> None:
         """Finish what was submitted and close the file, with little patience; closing twice is harmless."""
         self._closing = True
-        self._ear.close()
+        self._listener.close()
         self._combiner.close()
         self._reading.finish()
         while self._readers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from operon import aio
 from operon.core import asking, schedules
@@ -24,15 +24,19 @@ from operon.errors import (
 from operon.testing.simulate.database import DatabaseError
 from operon.testing.simulate.paying import HABITS
 from operon.testing.simulate.process import Process
-from operon.testing.simulate.sweeps import SWEPT
-from operon.testing.simulate.tables import PURSES
+from operon.testing.simulate.retention_laws import SWEPT
+from operon.testing.simulate.user_tables import PURSES
 from operon.testing.simulate.verdicts import LawBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from operon.engine.engine import Engine
-    from operon.testing.simulate.world import World
+    from operon.testing.simulate.database import Database
+    from operon.testing.simulate.laws import Laws
+    from operon.testing.simulate.process import Process
+    from operon.testing.simulate.programs import Program
+    from operon.testing.simulate.schedule import Agenda
 
 LASTING = ("endless", "restless")
 """What ends only when it is cancelled."""
@@ -54,6 +58,34 @@ REFUSALS = (ValueError, DatabaseError)
 """How a transaction ends that does not commit."""
 
 
+class World(Protocol):
+    """The world that clients ask in."""
+
+    agenda: Agenda
+    database: Database
+    laws: Laws
+    processes: list[Process]
+    faults_end: float
+    sweeping: bool
+    failures: list[BaseException]
+
+    def program(self, host: int) -> Program:
+        """The app of a host."""
+        ...
+
+    def somebody(self) -> Process | None:
+        """A process that can be asked something."""
+        ...
+
+    def note(self, process: Process | None, what: str) -> None:
+        """Write a line of the trace."""
+        ...
+
+    def broke(self, error: LawBroken) -> None:
+        """See a law broken."""
+        ...
+
+
 class Clients:
     """Everybody who asks for something, and waits for it."""
 
@@ -65,11 +97,11 @@ class Clients:
 
     def plan(self) -> None:
         """Choose what will be asked, and when."""
-        flows = [it for it in self._world.cast(0).flows if it not in (*DECIDING, *PAYING, *TRANSACTIONS)]
+        flows = [it for it in self._world.program(0).flows if it not in (*DECIDING, *PAYING, *TRANSACTIONS)]
         for number in range(self._chance.randrange(3, 7)):
             self._plan_start(f"w{number}", self._chance.choice(flows))
         for number in range(self._chance.randrange(3)):
-            self._plan_line(f"q{number}", self._chance.choice(list(self._world.cast(0).queues)))
+            self._plan_line(f"q{number}", self._chance.choice(list(self._world.program(0).queues)))
         for number in range(self._chance.randrange(3)):
             self._plan_start(f"d{number}", self._chance.choice(DECIDING))
         for number in range(self._chance.randrange(5)):
@@ -81,7 +113,7 @@ class Clients:
 
     def _when(self) -> float:
         """Most begin early, so that much goes wrong with them; some late, when not much else happens."""
-        return self._chance.uniform(0.0, self._chance.choice((8.0, 8.0, self._world.storm - 1.0)))
+        return self._chance.uniform(0.0, self._chance.choice((8.0, 8.0, self._world.faults_end - 1.0)))
 
     def _plan_start(self, key: str, name: str) -> None:
         chance, at, n = self._chance, self._when(), self._chance.randrange(4)
@@ -161,11 +193,11 @@ class Clients:
                 paused + chance.choice((1.0, 7.0)),
                 lambda: self._schedule(f"resumes {name}", lambda it: schedules.resume(it, name)),
             )
-        self._world.agenda.at(self._world.storm + 4.0, lambda: self._forget(name))
+        self._world.agenda.at(self._world.faults_end + 4.0, lambda: self._forget(name))
 
     def _plan_cancellation(self, key: str, at: float) -> None:
         self._world.agenda.at(at, lambda: self._cancel(key))
-        self._world.agenda.at(self._world.storm + 1.0, lambda: self._see_to_it(key))
+        self._world.agenda.at(self._world.faults_end + 1.0, lambda: self._see_to_it(key))
 
     # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,16 +209,16 @@ class Clients:
             self._world.agenda.after(1.0, lambda: self._ask(what, name, args, options, queue))
             return
         self._world.note(process, what)
-        cast = self._world.cast(process.host)
-        flow = cast.flows[name].using(**options)
-        starting = aio.start(flow, *args) if queue is None else aio.enqueue(cast.queues[queue], flow, *args)
+        program = self._world.program(process.host)
+        flow = program.flows[name].using(**options)
+        starting = aio.start(flow, *args) if queue is None else aio.enqueue(program.queues[queue], flow, *args)
         process.spawn(self._asked(process, what, starting))
 
     def _pay(self, name: str, key: str | None, purse: str, habit: str) -> None:
         process = self._world.somebody()
         if process is not None:
             self._world.note(process, f"calls {name}({purse}) as {key}")
-            verb = self._world.cast(process.host).flows[name]
+            verb = self._world.program(process.host).flows[name]
             process.spawn(self._paid(process, key, (verb if key is None else verb.using(key=key))(purse, habit)))
 
     async def _paid(self, process: Process, key: str | None, paying: Any) -> None:
@@ -206,7 +238,7 @@ class Clients:
             return
         finally:
             self.waiting.remove(process)
-        row = self._world.database.store.workflows[key].row if key is not None else None
+        row = self._world.database.tables.workflows[key].row if key is not None else None
         if row is not None and (row.output != told if row.output is not None else told not in (row.error or "")):
             self._world.broke(LawBroken(f"Who called {key} was told {told}; recorded is {row.output or row.error}."))
 
@@ -214,7 +246,7 @@ class Clients:
         """Start, and wait for the result."""
         try:
             handle = await starting
-            there = self._world.database.store.workflows.get(handle.id)
+            there = self._world.database.tables.workflows.get(handle.id)
             if there is not None:
                 self._world.laws.acknowledged[handle.id] = None
             self.waiting.append(process)
@@ -222,7 +254,7 @@ class Clients:
                 value = await handle
             finally:
                 self.waiting.remove(process)
-            if there is not None and there is self._world.database.store.workflows.get(handle.id):
+            if there is not None and there is self._world.database.tables.workflows.get(handle.id):
                 self._compare(handle.id, value)
         except NotFound as error:
             self._deleted(process, what, error)
@@ -239,7 +271,7 @@ class Clients:
             self._world.failures.append(error)
 
     def _compare(self, key: str, value: Any) -> None:
-        row = self._world.database.store.workflows[key].row
+        row = self._world.database.tables.workflows[key].row
         recorded = json.loads(row.output or "null")
         if recorded != value and not row.erased:
             raise LawBroken(f"The client of {key} got {value!r}, and recorded is {recorded!r}.")
@@ -283,17 +315,17 @@ class Clients:
     def _of(self, engine: Engine, flow: str) -> Any:
         """Find a workflow as an engine's app declares it."""
         home = next(it for it in self._world.processes if it.engine is engine)
-        return self._world.cast(home.host).flows[flow]
+        return self._world.program(home.host).flows[flow]
 
     def _forget(self, name: str) -> None:
         """Delete a schedule, again and again; it may be made late."""
-        if name in self._world.database.store.schedules:
+        if name in self._world.database.tables.schedules:
             self._schedule(f"deletes {name}", lambda it: schedules.delete(it, name))
         self._world.agenda.after(3.0, lambda: self._forget(name))
 
     def _resume(self, queue: str) -> None:
         """Resume a queue, again and again: a pause may come late."""
-        if self._world.database.store.queues[queue].paused:
+        if self._world.database.tables.queues[queue].paused:
             self._change(SetQueue(queue, paused=False))
         self._world.agenda.after(3.0, lambda: self._resume(queue))
 

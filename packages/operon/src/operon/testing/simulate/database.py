@@ -25,12 +25,12 @@ from operon.core.commands import (
 from operon.core.rows import Entry, Outcome, first_row
 from operon.core.states import Status
 from operon.stores.memory import Clock, MemoryStore, Workflow
+from operon.testing.simulate.faults import Faults
 from operon.testing.simulate.laws import Laws
 from operon.testing.simulate.locks import Locks
 from operon.testing.simulate.process import Process
 from operon.testing.simulate.schedule import Agenda
 from operon.testing.simulate.verdicts import LawBroken
-from operon.testing.simulate.weather import Weather
 
 T = TypeVar("T")
 EPOCH = 1_700_000_000.0
@@ -72,10 +72,12 @@ class Database:
     def __init__(self, agenda: Agenda, observer: Observer, moment: int | None) -> None:
         self.agenda = agenda
         self.store = MemoryStore(Clock(lambda: EPOCH + agenda.now))
-        self.laws = Laws(self.store)
-        self.locks = Locks(self.store)
-        self.weather = Weather()
-        self.ears: dict[Process, Callable[[str], None]] = {}
+        self.tables = self.store.tables
+        """What is in it."""
+        self.laws = Laws(self.tables)
+        self.locks = Locks(self.tables)
+        self.faults = Faults()
+        self.listeners: dict[Process, Callable[[str], None]] = {}
         """Who hears what is shouted."""
         self._observer = observer
         self.moments = 0
@@ -99,8 +101,8 @@ class Database:
 
     def settle(self, process: Process, command: Start, entry: Entry, outcome: Outcome) -> bool:
         """Enter a workflow that has ended, and its one step, if its id is free."""
-        new, now = command.row, self.store.clock()
-        if new.id in self.store.workflows:
+        new, now = command.row, self.tables.clock()
+        if new.id in self.tables.workflows:
             return False
         row = replace(
             first_row(new, now),
@@ -113,7 +115,7 @@ class Database:
             ended_at=now,
             ready_at=None,
         )
-        self.store.workflows[new.id] = Workflow(row, {entry.position: entry}, {entry.position: row.claim})
+        self.tables.workflows[new.id] = Workflow(row, {entry.position: entry}, {entry.position: row.claim})
         self._observe(process, command, outcome)
         return True
 
@@ -130,22 +132,22 @@ class Database:
         wanted = SKIPPING.get(type(command))
         if type(command) in PASSING and self.locks.held:
             return self.locks.pass_by(lambda: self.store.apply(command))
-        if wanted is None or not (self.weather.locked or self.locks.held):
+        if wanted is None or not (self.faults.locked or self.locks.held):
             return self.store.apply(command)
-        workflows, queues = self.store.workflows, self.store.queues
-        self.store.workflows = {
+        workflows, queues = self.tables.workflows, self.tables.queues
+        self.tables.workflows = {
             key: it
             for key, it in workflows.items()
             if it.row.status not in wanted or not (key in self.locks.held or self._is_locked())
         }
-        self.store.queues = {key: it for key, it in queues.items() if not self._is_locked()}
+        self.tables.queues = {key: it for key, it in queues.items() if not self._is_locked()}
         try:
             return self.store.apply(command)
         finally:
-            self.store.workflows, self.store.queues = workflows | self.store.workflows, queues
+            self.tables.workflows, self.tables.queues = workflows | self.tables.workflows, queues
 
     def _is_locked(self) -> bool:
-        return self.happens(self.weather.locked)
+        return self.happens(self.faults.locked)
 
     def happens(self, chance: float) -> bool:
         """Draw whether something happens; nothing is drawn for what never does."""
@@ -153,8 +155,8 @@ class Database:
 
     def shout(self, process: Process, word: str) -> None:
         """Tell the other processes, if they hear it, sooner or later."""
-        chance, weather = self.agenda.random, self.weather
-        for other, heard in self.ears.items():
-            if other is not process and chance.random() >= weather.deaf:
-                late = chance.expovariate(1.0 / (weather.delay * weather.late))
+        chance, faults = self.agenda.random, self.faults
+        for other, heard in self.listeners.items():
+            if other is not process and chance.random() >= faults.notices_lost:
+                late = chance.expovariate(1.0 / (faults.delay * faults.notices_late))
                 self.agenda.after(late, lambda heard=heard: heard(word), other)  # type: ignore[misc] # it is bound now

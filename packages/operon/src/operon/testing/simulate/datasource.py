@@ -15,7 +15,7 @@ from operon.datasources.opened import Rows, Transaction, swallowed
 from operon.datasources.transact import transact
 from operon.testing.simulate.database import DatabaseError
 from operon.testing.simulate.process import Process
-from operon.testing.simulate.tables import Session, Tables
+from operon.testing.simulate.user_tables import Session, UserTables
 from operon.testing.simulate.wire import Wire
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Simulated(Operon):
 class Connection:
     """What the user's code works with; each statement goes to the server and comes back, or is lost."""
 
-    def __init__(self, tables: Tables, process: Process, wire: Wire) -> None:
+    def __init__(self, tables: UserTables, process: Process, wire: Wire) -> None:
         self.session = Session(tables, process)
         self.lost = False
         self.failed = False
@@ -123,7 +123,7 @@ class Source:
 
     line = None
 
-    def __init__(self, tables: Tables, process: Process, wire: Wire, *, main: bool) -> None:
+    def __init__(self, tables: UserTables, process: Process, wire: Wire, *, main: bool) -> None:
         self.tables = tables
         self.queries = wire.queries if main else QUERIES["postgres"]
         self.main = main

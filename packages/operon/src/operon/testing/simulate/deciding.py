@@ -19,7 +19,7 @@ NAP = 1.5
 """Seconds: longer than any grace, so that the body is replayed."""
 
 
-class Play(Protocol):
+class Actions(Protocol):
     """What bodies are made of."""
 
     async def worked(self, n: int) -> str:
@@ -31,12 +31,12 @@ class Play(Protocol):
         ...
 
 
-def deciding(app: Operon, play: Play, child: Any) -> Sequence[Any]:
+def deciding(app: Operon, actions: Actions, child: Any) -> Sequence[Any]:
     """Declare them."""
 
     async def a_step() -> object:
         async with asyncio.timeout(SHORT):
-            return await play.worked(0)
+            return await actions.worked(0)
 
     async def a_sleep() -> object:
         async with asyncio.timeout(NAP):
@@ -47,7 +47,7 @@ def deciding(app: Operon, play: Play, child: Any) -> Sequence[Any]:
         return await asyncio.wait_for(child(2), SHORT)
 
     async def some() -> object:
-        tasks = [asyncio.create_task(play.worked(n)) for n in range(3)]
+        tasks = [asyncio.create_task(actions.worked(n)) for n in range(3)]
         done, pending = await asyncio.wait(tasks, timeout=SHORT)
         for task in pending:
             task.cancel()
@@ -64,7 +64,7 @@ def deciding(app: Operon, play: Play, child: Any) -> Sequence[Any]:
                 told = "done" if await way() is not None else "nothing"
             except TimeoutError:
                 told = "late"
-            notes.append(await play.noted(told))
+            notes.append(await actions.noted(told))
             await aio.sleep(NAP)
         return notes
 
@@ -77,14 +77,14 @@ def deciding(app: Operon, play: Play, child: Any) -> Sequence[Any]:
                 told = f"{ended}, and it {(await aio.describe(f'w{n}')).status}"
             except NotFound:
                 told = f"{ended}, and it is not there"
-            notes.append(await play.noted(told))
+            notes.append(await actions.noted(told))
             await aio.sleep(NAP)
         return notes
 
     @app.workflow(name="restless")
     async def restless(n: int) -> None:
         while True:
-            await play.worked(n)
+            await actions.worked(n)
             await asyncio.sleep(SHORT)
 
     return hurried, watcher, restless

@@ -9,11 +9,11 @@ from operon.core.journal import Run
 from operon.core.rows import Advanced, Entry, Guard, Kind, Outcome, WorkflowRow
 from operon.core.states import MOVES, Status
 from operon.errors import Cancelled, Suspended
-from operon.stores.memory import MemoryStore, Workflow
-from operon.testing.simulate.lines import Lines
+from operon.stores.memory import Tables, Workflow
 from operon.testing.simulate.process import DRIFT, LEASE, Process
-from operon.testing.simulate.sweeps import Sweeps
-from operon.testing.simulate.timetables import Timetables
+from operon.testing.simulate.queue_laws import QueueLaws
+from operon.testing.simulate.retention_laws import RetentionLaws
+from operon.testing.simulate.schedule_laws import ScheduleLaws
 from operon.testing.simulate.verdicts import LawBroken
 
 EARLY = 2e-6 + DRIFT * 4 * LEASE
@@ -26,12 +26,12 @@ LEGAL = {(source, target) for sources, target in MOVES.values() for source in so
 class Laws:
     """Watches one database, and what its workflows' bodies see."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        self._store = store
-        self._now = store.clock
-        self._lines = Lines(store)
-        self.timetables = Timetables(store)
-        self._sweeps = Sweeps(store)
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._now = tables.clock
+        self._queue_laws = QueueLaws(tables)
+        self.schedule_laws = ScheduleLaws(tables)
+        self._retention_laws = RetentionLaws(tables)
         self._rows: dict[str, WorkflowRow] = {}
         self._journals: dict[str, dict[str, Entry]] = {}
         self._leases: dict[int, tuple[bool, float]] = {}
@@ -57,11 +57,11 @@ class Laws:
 
     def committed(self, process: Process, command: Command[Any], answer: Any) -> None:
         """Hold what a command did against the laws."""
-        for key in [it for it in self._rows if it not in self._store.workflows]:
-            self._sweeps.removed(self._rows[key], command)
+        for key in [it for it in self._rows if it not in self._tables.workflows]:
+            self._retention_laws.removed(self._rows[key], command)
             self._forget(key)
         begun: list[WorkflowRow] = []
-        for workflow_id, workflow in self._store.workflows.items():
+        for workflow_id, workflow in self._tables.workflows.items():
             known = self._rows.get(workflow_id)
             changed = known is not workflow.row
             if changed and known is None:
@@ -77,13 +77,13 @@ class Laws:
         if isinstance(command, Cancel) and command.children:
             self._cancelled(command.workflow_id)
         self._buried(command)
-        self.timetables.committed(command, answer)
+        self.schedule_laws.committed(command, answer)
         for row in begun:
-            self._lines.began(row)
-            self.timetables.began(row)
+            self._queue_laws.began(row)
+            self.schedule_laws.began(row)
         for row in begun:
-            self._lines.judge(row)
-        self._rows = {key: it.row for key, it in self._store.workflows.items()}
+            self._queue_laws.judge(row)
+        self._rows = {key: it.row for key, it in self._tables.workflows.items()}
 
     def _forget(self, workflow_id: str) -> None:
         """Know nothing more of a workflow: the next one with its id is another."""
@@ -94,18 +94,18 @@ class Laws:
 
     def _born(self, row: WorkflowRow, command: Command[Any]) -> None:
         guard = command.row.parent if isinstance(command, Start) else None
-        parent = self._store.workflows[guard.workflow_id].row if guard else None
+        parent = self._tables.workflows[guard.workflow_id].row if guard else None
         if guard and parent and (parent.status, parent.claim) != (Status.RUNNING, guard.claim):
             raise LawBroken(f"{row.id} was started under claim {guard.claim} by {parent.id}, {parent.status}.")
         if row.queue is not None and row.status is Status.RUNNING and not isinstance(command, Form):
             raise LawBroken(f"{row.id} passed by its queue {row.queue!r}.")
-        live = (it.row for it in self._store.workflows.values() if not it.row.status.ended)
+        live = (it.row for it in self._tables.workflows.values() if not it.row.status.ended)
         twins = [it.id for it in live if row.dedupe is not None and it.dedupe == row.dedupe]
         if len(twins) > 1:
             raise LawBroken(f"{twins} live, and all of them are {row.dedupe!r}.")
 
     def _moved(self, process: Process, old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> None:
-        if self._sweeps.erased(old, new, command):
+        if self._retention_laws.erased(old, new, command):
             self._journals.pop(new.id, None)
             return
         if old.status.ended:
@@ -132,8 +132,8 @@ class Laws:
 
     def _parked(self, row: WorkflowRow) -> None:
         """Who goes to sleep has something to wait for."""
-        for target in self._store.workflows[row.id].awaits:
-            awaited = self._store.workflows.get(target)
+        for target in self._tables.workflows[row.id].awaits:
+            awaited = self._tables.workflows.get(target)
             if awaited is None or awaited.row.status.ended:
                 raise LawBroken(f"{row.id} was parked to wait for {target}, which has ended.")
 
@@ -158,19 +158,19 @@ class Laws:
 
     def _same(self, command: Advance) -> bool:
         """Whether a command was repeated after it had come through."""
-        row = self._store.workflows[command.workflow_id].row
+        row = self._tables.workflows[command.workflow_id].row
         return self._rows.get(command.workflow_id) is row
 
     def _cancelled(self, root: str) -> None:
         tree = [root]
         for workflow_id in tree:
-            tree += [it.row.id for it in self._store.workflows.values() if it.row.parent == workflow_id]
-            workflow = self._store.workflows.get(workflow_id)
+            tree += [it.row.id for it in self._tables.workflows.values() if it.row.parent == workflow_id]
+            workflow = self._tables.workflows.get(workflow_id)
             if workflow is not None and not workflow.row.status.ended:
                 raise LawBroken(f"{root} was cancelled, and {workflow_id} below it is {workflow.row.status}.")
 
     def _buried(self, command: Command[Any]) -> None:
-        for key, peer in self._store.executors.items():
+        for key, peer in self._tables.executors.items():
             alive, lease = self._leases.get(key, (True, peer.lease_until))
             if alive and not peer.alive and isinstance(command, Bury) and not command.proven and lease >= self._now():
                 raise LawBroken(f"Executor {key} was declared dead {lease - self._now():.3f} s before its lease ended.")
@@ -185,14 +185,14 @@ class Laws:
         self._alive(run, position)
         if not self._there(run):
             return
-        row = self._store.workflows[run.id].row
+        row = self._tables.workflows[run.id].row
         if row.status is Status.WAITING and row.claim == run.guard.claim:
             raise LawBroken(f"{run.id} is parked, and begins the step at {position}.")
         if run.dead is None and self._runs.setdefault((run.id, run.guard.claim), run) is not run:
             raise LawBroken(f"{run.id} runs twice under claim {run.guard.claim}.")
         if not self._owns(run):
             return
-        if position in self._store.workflows[run.id].journal:
+        if position in self._tables.workflows[run.id].journal:
             raise LawBroken(f"{run.id}: the step at {position} is recorded, and began again.")
         self._durable(run.id, run.guard.claim, f"the step at {position}", position.rpartition("/")[0])
 
@@ -210,7 +210,7 @@ class Laws:
 
     def stopped(self, engine: object, workflow_id: str) -> None:
         """See a cancellation return: from here on this process begins nothing more of the workflow but its clean-up."""
-        there = self._store.workflows.get(workflow_id)
+        there = self._tables.workflows.get(workflow_id)
         if there is not None and there.row.status is Status.CANCELLED:
             self._stopped.add((id(engine), workflow_id))
 
@@ -218,7 +218,7 @@ class Laws:
         """See a step's value arrive in the body: it is what the journal says, or will say."""
         if not self._there(run):
             return
-        workflow = self._store.workflows[run.id]
+        workflow = self._tables.workflows[run.id]
         entry = workflow.journal.get(position)
         if entry is not None and workflow.claims[position] > run.guard.claim:
             return  # an heir did it anew, and this run is to be told
@@ -236,7 +236,7 @@ class Laws:
         self.whole.add(run.row.nonce)
         if isinstance(run.dead, Cancelled):
             self._tidy.add(run.row.nonce)
-        cleanup = self._store.workflows[run.id].cleanup if self._there(run) else None
+        cleanup = self._tables.workflows[run.id].cleanup if self._there(run) else None
         executor = None if run.host is None else run.host.executor
         if isinstance(run.dead, Cancelled) and cleanup is not None and cleanup.cleaner == executor:
             if (told := (run.host, run.row.nonce)) in self._told:
@@ -245,7 +245,7 @@ class Laws:
 
     def hears(self, run: Run, child: str) -> None:
         """See a body hear that its child was cancelled: if it was itself, it hears of that."""
-        journal = self._store.workflows[run.id].journal if self._there(run) else {}
+        journal = self._tables.workflows[run.id].journal if self._there(run) else {}
         if journal and not any(it.kind is Kind.RESULT and it.child == child for it in journal.values()):
             raise LawBroken(f"{run.id} hears that {child} was cancelled, and that is not recorded.")
 
@@ -259,25 +259,25 @@ class Laws:
         if not self._there(run):
             return
         nap = self._naps[run] = self._naps.get(run, 0) + 1
-        sleeps = [it for it in self._store.workflows[run.id].journal.values() if it.kind is Kind.SLEEP]
+        sleeps = [it for it in self._tables.workflows[run.id].journal.values() if it.kind is Kind.SLEEP]
         until = sorted((it.ordinal, float(it.output or 0)) for it in sleeps)[nap - 1][1]
         if self._owns(run) and self._now() < until - EARLY:
             raise LawBroken(f"{run.id} woke {until - self._now():.3f} s too early.")
 
     def _there(self, run: Run) -> bool:
         """Whether the record of its workflow is there, and not that of a later one, or only a key."""
-        there = self._store.workflows.get(run.id)
+        there = self._tables.workflows.get(run.id)
         return there is not None and there.row.nonce == run.row.nonce and not there.row.erased
 
     def _owns(self, run: Run) -> bool:
         if not self._there(run):
             return False
-        row = self._store.workflows[run.id].row
+        row = self._tables.workflows[run.id].row
         return row.status is Status.RUNNING and row.claim == run.guard.claim
 
     def _durable(self, workflow_id: str, claim: int, before: str, branch: str = "") -> None:
         """Hold what the code was given against what is recorded."""
-        journal = self._store.workflows[workflow_id].journal
+        journal = self._tables.workflows[workflow_id].journal
         given = self._given.get((workflow_id, claim), {})
         for position, value in tuple(given.items()):
             if not position.startswith(branch):
@@ -294,14 +294,14 @@ class Laws:
     def concluded(self) -> None:
         """See to it that everything ended, and that parents and children agree."""
         for workflow_id in self.acknowledged:
-            if workflow_id not in self._store.workflows:
+            if workflow_id not in self._tables.workflows:
                 raise LawBroken(f"The start of {workflow_id} was acknowledged, and it is not there.")
-        for workflow_id, workflow in self._store.workflows.items():
+        for workflow_id, workflow in self._tables.workflows.items():
             if not workflow.row.status.ended:
                 raise LawBroken(f"{workflow_id} is stranded: {workflow.row.status}, executor {workflow.row.executor}.")
             self._heard(workflow)
             for entry in workflow.journal.values():
-                if entry.kind is Kind.START and entry.child not in self._store.workflows:
+                if entry.kind is Kind.START and entry.child not in self._tables.workflows:
                     raise LawBroken(f"{workflow_id} recorded the start of {entry.child}, which is not there.")
 
     def _heard(self, workflow: Workflow) -> None:
@@ -323,7 +323,7 @@ class Laws:
         now = self._now()
         return tuple(
             key
-            for key, it in self._store.workflows.items()
+            for key, it in self._tables.workflows.items()
             if not it.row.status.ended or (it.cleanup is not None and it.cleanup.open(now) and not it.row.erased)
         )
 

@@ -12,14 +12,14 @@ from operon.core import context
 from operon.testing.simulate.database import DatabaseError
 from operon.testing.simulate.datasource import Connection
 from operon.testing.simulate.deciding import NAP
-from operon.testing.simulate.tables import PURSES
+from operon.testing.simulate.user_tables import PURSES
 
 SHORT = 0.02
 """Seconds: some transactions take longer, others do not."""
 HABITS = ("pays", "pays", "refuses", "breaks")
 
 
-class Play(Protocol):
+class Actions(Protocol):
     """What bodies are made of."""
 
     def seen(self, value: str) -> str:
@@ -35,20 +35,20 @@ class Play(Protocol):
         ...
 
 
-def paying(app: Operon, play: Play) -> Sequence[Any]:
+def paying(app: Operon, actions: Actions) -> Sequence[Any]:
     """Declare them, and the transactions."""
-    pay, remit, look = verbs = transactions(app, play)
-    return *verbs[:2], *payers(app, play, pay, remit, look)
+    pay, remit, look = verbs = transactions(app, actions)
+    return *verbs[:2], *payers(app, actions, pay, remit, look)
 
 
-def transactions(app: Operon, play: Play) -> Sequence[Any]:
+def transactions(app: Operon, actions: Actions) -> Sequence[Any]:
     """Declare one in the journal's database, one in another, and one that only looks."""
 
     async def spend(tx: Connection, purse: str, habit: str) -> str:
         doing = context.step()
         assert doing is not None
         key = doing.idempotency_key
-        value = play.transacts(key)
+        value = actions.transacts(key)
         left = await tx.look(purse)
         if left <= 0 or habit == "refuses":
             raise ValueError(f"The {purse} purse is empty.")
@@ -72,12 +72,12 @@ def transactions(app: Operon, play: Play) -> Sequence[Any]:
     return pay, remit, look
 
 
-def payers(app: Operon, play: Play, pay: Any, remit: Any, look: Any) -> Sequence[Any]:
+def payers(app: Operon, actions: Actions, pay: Any, remit: Any, look: Any) -> Sequence[Any]:
     """Declare who calls them, one after the other, with too little time, and side by side."""
 
     async def told(verb: Any, purse: str, habit: str) -> str:
         try:
-            play.seen(await verb(purse, habit))
+            actions.seen(await verb(purse, habit))
         except ValueError:
             return "refused"
         except DatabaseError:
@@ -88,8 +88,8 @@ def payers(app: Operon, play: Play, pay: Any, remit: Any, look: Any) -> Sequence
     async def payer(n: int) -> list[str]:
         notes: list[str] = []
         for verb in (pay, remit, pay):
-            notes.append(await play.noted(await told(verb, PURSES[n % 2], HABITS[n % 4])))
-            notes.append(await play.noted(f"{await look(PURSES[n % 2])} left"))
+            notes.append(await actions.noted(await told(verb, PURSES[n % 2], HABITS[n % 4])))
+            notes.append(await actions.noted(f"{await look(PURSES[n % 2])} left"))
         return notes
 
     @app.workflow(name="impatient")
@@ -101,7 +101,7 @@ def payers(app: Operon, play: Play, pay: Any, remit: Any, look: Any) -> Sequence
                     what = await told(verb, PURSES[n % 2], HABITS[n])
             except TimeoutError:
                 what = "late"
-            notes.append(await play.noted(what))
+            notes.append(await actions.noted(what))
             await aio.sleep(NAP)
         return notes
 
@@ -109,8 +109,8 @@ def payers(app: Operon, play: Play, pay: Any, remit: Any, look: Any) -> Sequence
     async def family(n: int) -> list[str]:
         members = [told(verb, PURSES[n % 2], "pays") for verb in (pay, remit, pay)]
         notes = list(await asyncio.gather(*members))
-        await play.noted(" ".join(notes))
+        await actions.noted(" ".join(notes))
         await aio.sleep(NAP)
-        return [*notes, await play.noted(await told(pay, PURSES[2], HABITS[n]))]
+        return [*notes, await actions.noted(await told(pay, PURSES[2], HABITS[n]))]
 
     return payer, impatient, family

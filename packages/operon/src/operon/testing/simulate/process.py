@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from operon.app.app import Operon
-from operon.core import host as hosts
+from operon.core import apps
 from operon.core.commands import Op
 from operon.core.rows import Peer
 from operon.core.store import Store
@@ -117,7 +117,7 @@ class Process(Machine):
         app.host = self.engine
         if settings.run:
             self.engine.launch(self.body)
-            hosts.launched.remove(self.engine)
+            apps.launched.remove(self.engine)
         else:
             self.engine.connect()
 

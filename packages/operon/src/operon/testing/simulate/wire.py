@@ -12,7 +12,7 @@ from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Lock
 from operon.errors import StoreError, StoreUnavailable
-from operon.stores.memory import MemoryStore
+from operon.stores.memory import Tables
 from operon.testing.simulate.database import Database, DatabaseError
 from operon.testing.simulate.process import Process
 
@@ -62,12 +62,12 @@ class Wire:
     def submit(self, command: Command[T]) -> Future[T]:
         """Answer a command in its time."""
         future: Future[T] = Future()
-        self._send(command, future, self._database.weather.tries, again=False)
+        self._send(command, future, self._database.faults.tries, again=False)
         return future
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """Hear what others say."""
-        self._database.ears[self._process] = heard
+        self._database.listeners[self._process] = heard
 
     def shout(self, word: str) -> None:
         """Tell the others."""
@@ -79,9 +79,9 @@ class Wire:
     async def say(self, work: Callable[[], T]) -> T:
         """Have a database do something over a connection of the user's: what is lost on its way is not said again."""
         answer = self._process.body.create_future()
-        weather = self._database.weather
-        if weather.out or self._happens(weather.lost_before):
-            if self._happens(weather.straggles):
+        faults = self._database.faults
+        if faults.unreachable or self._happens(faults.lost_before):
+            if self._happens(faults.arrives_late):
                 late = self._database.agenda.random.uniform(0.0, LONG)
                 self._database.agenda.after(late, lambda: _done(work))
             self._process.soon(self._late(), lambda: _give(answer, lost()))
@@ -95,26 +95,26 @@ class Wire:
             self._process.soon(0.0, lambda: _give(answer, lost()))
             return
         came = _done(work)
-        if not self._struck() and self._happens(self._database.weather.lost_after):
+        if not self._struck() and self._happens(self._database.faults.lost_after):
             came = lost()
         self._process.soon(self._late(), lambda: _give(answer, came))
 
     # ── A command's way ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _send(self, command: Command[T], future: Future[T], tries: int, *, again: bool) -> None:
-        weather = self._database.weather
+        faults = self._database.faults
         if not self._process.alive:
             return
         if tries == 0:
             error = StoreUnavailable("The simulated database is out of reach.")
             self._process.soon(0.0, lambda: future.set_exception(error))
-        elif self._happens(weather.ambush):
+        elif self._happens(faults.pauses):
             self._trouble.pause(self._process)
             self._again(command, future, tries, again=again)
-        elif weather.out:
+        elif faults.unreachable:
             self._again(command, future, tries - 1, again=again)
-        elif self._happens(weather.lost_before):
-            if self._happens(weather.straggles):
+        elif self._happens(faults.lost_before):
+            if self._happens(faults.arrives_late):
                 late = self._database.agenda.random.uniform(0.0, LONG)
                 self._database.agenda.after(late, lambda: self._answered(command, again=True))
             self._again(command, future, tries - 1, again=True)
@@ -132,7 +132,7 @@ class Wire:
             told = error
             self._process.soon(self._late(), lambda: future.set_exception(told))
             return
-        if not self._struck() and self._happens(self._database.weather.lost_after):
+        if not self._struck() and self._happens(self._database.faults.lost_after):
             self._again(command, future, tries - 1, again=True)
         else:
             self._process.soon(self._late(), lambda: future.set_result(answer))
@@ -145,7 +145,7 @@ class Wire:
         """Whether something happens to the process in this very moment."""
         if self._database.is_the_moment():
             self._trouble.strike(self._process)
-        elif self._happens(self._database.weather.strike):
+        elif self._happens(self._database.faults.kills):
             self._trouble.kill(self._process)
         else:
             return False
@@ -155,16 +155,16 @@ class Wire:
         return chance > 0 and self._database.agenda.random.random() < chance
 
     def _late(self) -> float:
-        if self._happens(self._database.weather.slow):
+        if self._happens(self._database.faults.slow):
             return self._database.agenda.random.uniform(0.0, LONG)
-        return self._database.agenda.random.expovariate(1.0 / self._database.weather.delay)
+        return self._database.agenda.random.expovariate(1.0 / self._database.faults.delay)
 
     def _answered(self, command: Command[T], *, again: bool) -> T:
         answer = self._database.carry_out(self._process, command)
         if isinstance(command, Enlist):
             self._process.executors.add(int(answer))  # type: ignore[call-overload] # an id is what it answers
         if again and isinstance(command, Advance) and isinstance(answer, Advanced) and not answer.written:
-            verified: Any = verify(self._database.store, command)
+            verified: Any = verify(self._database.tables, command)
             return verified  # type: ignore[no-any-return] # it is what an advance answers
         return answer
 
@@ -192,9 +192,9 @@ def _give(answer: asyncio.Future[T], came: T | DatabaseError) -> None:
         answer.set_result(came)
 
 
-def verify(store: MemoryStore, command: Advance) -> Advanced:
+def verify(tables: Tables, command: Advance) -> Advanced:
     """Decide, as Postgres' store does, whether it was this very advance that took the claim away."""
-    workflow = store.workflows.get(command.workflow_id)
+    workflow = tables.workflows.get(command.workflow_id)
     if workflow is None:
         return Advanced(written=False)
     positions = [entry.position for entry in command.entries]

@@ -1,4 +1,4 @@
-"""One simulated world: a database, some hosts, clients, bad weather; made of a seed, and the same each time."""
+"""One simulated world: a database, some hosts, clients, faults; made of a seed, and the same each time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from operon.core.commands import Command
 from operon.core.journal import Run
 from operon.engine.retention import Retention
 from operon.engine.settings import Settings
-from operon.testing.simulate import locks, weather
-from operon.testing.simulate.books import Books
-from operon.testing.simulate.cast import Cast
+from operon.testing.simulate import faults, locks
+from operon.testing.simulate.batch_laws import BatchLaws
 from operon.testing.simulate.clients import Clients
-from operon.testing.simulate.crates import Crates
+from operon.testing.simulate.complaints import Complaints
 from operon.testing.simulate.database import Database
 from operon.testing.simulate.datasource import Source
-from operon.testing.simulate.ears import Ears
 from operon.testing.simulate.process import LEASE, POISON, Process
+from operon.testing.simulate.programs import Program
+from operon.testing.simulate.retention_laws import SETTINGS, SWEPT
 from operon.testing.simulate.schedule import Agenda
-from operon.testing.simulate.sweeps import SETTINGS, SWEPT
-from operon.testing.simulate.tables import Tables
 from operon.testing.simulate.trace import nth, told
+from operon.testing.simulate.transaction_laws import TransactionLaws
+from operon.testing.simulate.user_tables import UserTables
 from operon.testing.simulate.verdicts import LawBroken
 from operon.testing.simulate.wire import Wire
 
 HOSTS = 4
 """The last one runs nothing: it only asks."""
-STORM = 20.0
-"""Seconds until the weather is fine for good."""
+FAULTS_END = 20.0
+"""Seconds after which nothing goes wrong any more."""
 LONGEST = 9.0
 """Seconds that a process stands still at most."""
 PATIENCE = 100.0
@@ -58,23 +58,23 @@ class World:
         self.seed = seed
         self.random = Random(seed)
         self.agenda = Agenda(Random(self.random.getrandbits(64)))
-        self.storm = STORM
+        self.faults_end = FAULTS_END
         self._then = then
         self.failures: list[BaseException] = []
         self.database = Database(self.agenda, self, moment)
         self.laws = self.database.laws
-        self.here, self.elsewhere = Tables(self.database), Tables(self.database)
-        self.books = Books(self.database.store, self.here, self.elsewhere)
+        self.here, self.elsewhere = UserTables(self.database), UserTables(self.database)
+        self.transaction_laws = TransactionLaws(self.database.tables, self.here, self.elsewhere)
         self.clients = Clients(self, Random(self.random.getrandbits(64)))
         self.processes: list[Process] = []
         self.trace: list[str] | None = [] if trace else None
         self.events = 0
         self._effects = 0
-        kind = self.random.choices((weather.fine, weather.foul, weather.harsh), (1, 2, 2))[0]
-        self.calm = kind is weather.fine
+        kind = self.random.choices((faults.delays, faults.losses, faults.crashes), (1, 2, 2))[0]
+        self.calm = kind is faults.delays
         self._quiet = self.calm and moment is None
-        self.weather = kind(self.random)
-        self._grace = self.random.choice((0.05, 1.0)) if kind is weather.harsh else 1.0
+        self.faults = kind(self.random)
+        self._grace = self.random.choice((0.05, 1.0)) if kind is faults.crashes else 1.0
         self.sweeping = Random(f"sweeps {seed}").random() < SWEEPING
         """Old records, and keys, are deleted."""
         self._only = [None, *(self.random.choice((None, None, ("narrow", "paced"))) for _ in range(HOSTS - 1))]
@@ -87,7 +87,7 @@ class World:
         Raises:
             LawBroken: what must never be.
         """
-        with Ears(self.failures):
+        with Complaints(self.failures):
             try:
                 for host in range(HOSTS):
                     self._boot(host)
@@ -96,8 +96,8 @@ class World:
                     if self.failures:
                         raise self.failures[0]
                 self.laws.concluded()
-                self.books.concluded()
-                Crates(self.database.store).concluded()
+                self.transaction_laws.concluded()
+                BatchLaws(self.database.tables).concluded()
             finally:
                 for process in self.processes:
                     process.end()
@@ -105,20 +105,20 @@ class World:
     def _boot(self, host: int) -> None:
         process = Process(self.agenda, host, len(self.processes) + 1, self.random.getrandbits(64))
         self.processes.append(process)
-        cast = self.cast(host)
-        cast.stage = self
+        program = self.program(host)
+        program.watched_by = self
         settings = Settings(grace=self._grace, ttl=LEASE, poison=POISON, run=host < HOSTS - 1, only=self._only[host])
         wire = Wire(self.database, process, self)
-        cast.app.sources = {
+        program.app.sources = {
             None: Source(self.here, process, wire, main=True),
             "bank": Source(self.elsewhere, process, wire, main=False),
         }
-        process.launch(cast.app, wire, settings)
+        process.launch(program.app, wire, settings)
         self.note(process, "boots")
 
-    def cast(self, host: int) -> Cast:
+    def program(self, host: int) -> Program:
         """The app of a host; a process that boots there runs it anew."""
-        return casts()[host]
+        return programs()[host]
 
     def _step(self) -> bool:
         possible = self.agenda.possible()
@@ -134,10 +134,10 @@ class World:
         return not self._over() and self.agenda.skip()
 
     def _over(self) -> bool:
-        if self.agenda.now <= STORM:
+        if self.agenda.now <= FAULTS_END:
             return False
         stranded, waiting = self.laws.stranded(), [str(it) for it in self.clients.waiting if it.alive]
-        if not stranded and not waiting and not self.database.store.schedules:
+        if not stranded and not waiting and not self.database.tables.schedules:
             return True
         if self.agenda.now > PATIENCE:
             raise LawBroken(f"After {PATIENCE} s, {stranded} have not ended, and clients in {waiting} wait.")
@@ -146,20 +146,20 @@ class World:
     # ── What goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _plan(self) -> None:
-        self.database.weather = self.weather
+        self.database.faults = self.faults
         if not self.calm:
             for _ in range(self.random.randrange(4)):
-                self.agenda.at(self.random.uniform(0.1, STORM - 1.0), self._accident)
+                self.agenda.at(self.random.uniform(0.1, FAULTS_END - 1.0), self._accident)
         for _ in range(self.random.randrange(3)):
-            self.agenda.at(self.random.uniform(0.5, STORM - 2 * locks.LONG), self._lock)
-        self.agenda.at(STORM, self._clear)
+            self.agenda.at(self.random.uniform(0.5, FAULTS_END - 2 * locks.LONG), self._lock)
+        self.agenda.at(FAULTS_END, self._end_faults)
         self.clients.plan()
         if self.sweeping:
             self.agenda.at(1.0, self._sweep)
 
-    def _clear(self) -> None:
-        self.database.weather = weather.cleared(self.weather)
-        self.note(None, "the weather clears")
+    def _end_faults(self) -> None:
+        self.database.faults = faults.remaining(self.faults)
+        self.note(None, "the faults end")
 
     def _accident(self) -> None:
         """Let a process die, or stand still, or the database be out of reach, or its clock jump."""
@@ -174,18 +174,18 @@ class World:
             self.pause(victim)
         elif what == "outage":
             self.note(None, "the database is out of reach")
-            self.weather.out = True
+            self.faults.unreachable = True
             self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
         elif what == "standby":
             self.note(None, "transactions find a database that is read-only")
-            self.weather.standby = True
+            self.faults.standby = True
             self.agenda.after(self.random.choice((1.0, 7.0)), self._back)
         else:
             self.note(None, "the database's clock jumps")
-            self.database.store.clock.advance(self.random.choice((1.0, 10.0)))
+            self.database.tables.clock.advance(self.random.choice((1.0, 10.0)))
 
     def _back(self) -> None:
-        self.weather.out = self.weather.standby = False
+        self.faults.unreachable = self.faults.standby = False
         self.note(None, "the database is back")
 
     def _sweep(self) -> None:
@@ -196,14 +196,14 @@ class World:
             retention = Retention(lambda: {name: functions[name] for name in SWEPT}, SETTINGS)
             self.note(process, "sweeps")
             process.spawn(self.clients.done(process, retention.tick(0.0)))
-        if self.agenda.now < STORM + 10.0:
+        if self.agenda.now < FAULTS_END + 10.0:
             self.agenda.after(0.5, self._sweep)
 
     def _lock(self) -> None:
         """Let somebody keep the row of a workflow locked, or of an executor."""
-        store, held = self.database.store, self.database.locks.held
-        rows: list[str | int] = [key for key, it in store.workflows.items() if not it.row.status.ended]
-        key = self.random.choice([*rows, *store.executors] or [""])
+        tables, held = self.database.tables, self.database.locks.held
+        rows: list[str | int] = [key for key, it in tables.workflows.items() if not it.row.status.ended]
+        key = self.random.choice([*rows, *tables.executors] or [""])
         self.note(None, f"somebody locks {key}")
         held.add(key)
         self.agenda.after(locks.LONG, lambda: self._unlock(key))
@@ -250,7 +250,7 @@ class World:
         if self.trace is not None:
             self.note(process, f"{told(command)} -> {told(answer)}")
         if self._quiet:
-            self._judge(self.laws.timetables.prompt)
+            self._judge(self.laws.schedule_laws.prompt)
             self._judge(lambda: self.laws.once(command, answer))
 
     def broke(self, error: LawBroken) -> None:
@@ -289,7 +289,7 @@ class World:
 
     def rested(self, run: Run) -> None:
         """See a body go on."""
-        prompt = self._quiet or self.agenda.now > STORM + LONGEST + 1.0
+        prompt = self._quiet or self.agenda.now > FAULTS_END + LONGEST + 1.0
         if prompt and run.id not in self.database.locks.held:
             self._judge(lambda: self.laws.rested(run))
 
@@ -315,6 +315,6 @@ class World:
 
 
 @cache
-def casts() -> tuple[Cast, ...]:
+def programs() -> tuple[Program, ...]:
     """One app a host, declared once."""
-    return tuple(Cast() for _ in range(HOSTS))
+    return tuple(Program() for _ in range(HOSTS))

@@ -1,4 +1,4 @@
-"""Hearing of other processes' commits: SQLite says that somebody else wrote, and a look says whether it is for us."""
+"""Listens for other processes' commits: SQLite says that somebody else wrote, and a query whether anything is ready."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTERVAL = 0.04
 """Seconds between two looks at the file's version: a few microseconds each, and no statement."""
 
 
-class Ear:
+class Listener:
     """A thread that says, after another connection's commit, whether something is or will be ready."""
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:

@@ -15,13 +15,13 @@ from operon.app.queues import Queue
 from operon.core import context
 from operon.core.journal import Run
 from operon.errors import Cancelled, WorkflowCancelled
-from operon.testing.simulate.crates import SIZE
+from operon.testing.simulate.batch_laws import SIZE
 from operon.testing.simulate.datasource import Simulated
 from operon.testing.simulate.deciding import deciding
 from operon.testing.simulate.paying import paying
 
 
-class Stage(Protocol):
+class Observer(Protocol):
     """What happens around a body, and who watches it."""
 
     def chance(self, run: Run) -> float:
@@ -66,12 +66,12 @@ class Flaky(Exception):
     """A step failed, as it was told to."""
 
 
-class Cast:
-    """One app's declarations, and the stage on which they are played now."""
+class Program:
+    """One app's declarations, and the world that watches them now."""
 
     def __init__(self) -> None:
         self.app = Simulated("simulated", database="memory:", version="1")
-        self.stage: Stage | None = None
+        self.watched_by: Observer | None = None
         self.queues = {it.name: it for it in queues(self.app)}
         self.flows: Mapping[str, Any] = declare(self)
 
@@ -82,10 +82,10 @@ class Cast:
         return here.run
 
     @property
-    def on(self) -> Stage:
-        """The stage."""
-        assert self.stage is not None
-        return self.stage
+    def observer(self) -> Observer:
+        """The world that watches."""
+        assert self.watched_by is not None
+        return self.watched_by
 
 
 def queues(app: Operon) -> Sequence[Queue]:
@@ -97,28 +97,29 @@ def queues(app: Operon) -> Sequence[Queue]:
     )
 
 
-def declare(cast: Cast) -> Mapping[str, Any]:
+def declare(program: Program) -> Mapping[str, Any]:
     """Declare the steps and workflows on an app; answers the workflows by name."""
-    play = Play(cast)
-    flows = [*lines(cast.app, play), *waiting(cast.app, play), stubborn(cast.app, play), branches(cast.app, play)]
+    actions = Actions(program)
+    app = program.app
+    flows = [*sequences(app, actions), *waiting(app, actions), stubborn(app, actions), branches(app, actions)]
     named = {it.function.name: it for it in flows}
-    families = trees(cast, play, named["plain"], named["sleeper"])
-    others = (*families, *deciding(cast.app, play, named["plain"]), *paying(cast.app, play))
+    families = trees(program, actions, named["plain"], named["sleeper"])
+    others = (*families, *deciding(app, actions, named["plain"]), *paying(app, actions))
     return named | {it.function.name: it for it in others}
 
 
-class Play:
+class Actions:
     """What bodies are made of."""
 
-    def __init__(self, cast: Cast) -> None:
-        self.cast = cast
+    def __init__(self, program: Program) -> None:
+        self._program = program
 
-        @cast.app.step(name="work")
+        @program.app.step(name="work")
         async def work(n: int) -> str:
             del n
             return await self._effect()
 
-        @cast.app.step(name="flaky", retries=3, backoff=0.5)
+        @program.app.step(name="flaky", retries=3, backoff=0.5)
         async def flaky(failures: int) -> str:
             value = await self._effect()
             doing = context.step()
@@ -126,7 +127,7 @@ class Play:
                 raise Flaky(value)
             return value
 
-        @cast.app.step(name="note")
+        @program.app.step(name="note")
         async def note(what: str) -> str:
             del what
             return await self._effect()
@@ -136,8 +137,8 @@ class Play:
     async def _effect(self) -> str:
         doing = context.step()
         assert doing is not None
-        value = self.cast.on.begins(self.cast.run(), doing.position)
-        await asyncio.sleep(self.cast.on.chance(self.cast.run()))
+        value = self._program.observer.begins(self._program.run(), doing.position)
+        await asyncio.sleep(self._program.observer.chance(self._program.run()))
         return value
 
     async def worked(self, n: int) -> str:
@@ -150,12 +151,12 @@ class Play:
 
     def seen(self, value: str) -> str:
         """See a value arrive in the body."""
-        return self.cast.on.sees(self.cast.run(), value)
+        return self._program.observer.sees(self._program.run(), value)
 
     def transacts(self, key: str) -> str:
         """See a transaction's code run; gives what it is to return."""
         here = context.branch()
-        return self.cast.on.transacts(None if here is None else here.run, key)
+        return self._program.observer.transacts(None if here is None else here.run, key)
 
     async def noted(self, what: str) -> str:
         """Do a step that is given what the body was told."""
@@ -164,7 +165,7 @@ class Play:
     async def slept(self, seconds: float) -> None:
         """Sleep."""
         await aio.sleep(seconds)
-        self.cast.on.woke(self.cast.run())
+        self._program.observer.woke(self._program.run())
 
     def whole(self, body: Body) -> Body:
         """Have it seen that a body comes to its end, or has cleaned up, which takes a moment."""
@@ -177,90 +178,90 @@ class Play:
                 await asyncio.sleep(CLEANING)
                 raise
             except WorkflowCancelled as error:
-                self.cast.on.hears(self.cast.run(), error.workflow_id)
+                self._program.observer.hears(self._program.run(), error.workflow_id)
                 raise
             finally:
                 if isinstance(sys.exception(), Exception | Cancelled | None):
-                    self.cast.on.ended(self.cast.run())
+                    self._program.observer.ended(self._program.run())
 
         return whole
 
     async def thought(self) -> None:
         """Compute for a second."""
         await asyncio.sleep(1.0)
-        self.cast.on.rested(self.cast.run())
+        self._program.observer.rested(self._program.run())
 
 
-def lines(app: Operon, play: Play) -> Sequence[Any]:
+def sequences(app: Operon, actions: Actions) -> Sequence[Any]:
     """Declare what does one step after the other."""
 
     @app.workflow(name="plain")
-    @play.whole
+    @actions.whole
     async def plain(n: int) -> list[str]:
-        return [await play.worked(it) for it in range(n)]
+        return [await actions.worked(it) for it in range(n)]
 
     @app.workflow(name="retrying")
-    @play.whole
+    @actions.whole
     async def retrying(n: int) -> list[str]:
-        return [await play.worked(0), await play.tried(n % 4), await play.worked(1)]
+        return [await actions.worked(0), await actions.tried(n % 4), await actions.worked(1)]
 
     @app.workflow(name="thinker")
-    @play.whole
+    @actions.whole
     async def thinker(n: int) -> list[str]:
-        first = await play.worked(n)
-        await play.thought()
-        return [first, await play.worked(n)]
+        first = await actions.worked(n)
+        await actions.thought()
+        return [first, await actions.worked(n)]
 
     @app.workflow(name="packed", batch=SIZE, batch_wait=1.0)
     async def packed(its: list[int]) -> list[str]:
-        first = await play.worked(len(its))
-        second = await play.worked(0)
+        first = await actions.worked(len(its))
+        second = await actions.worked(0)
         return [f"{first} {second} {it}" for it in its]
 
     return plain, retrying, thinker, packed
 
 
-def waiting(app: Operon, play: Play) -> Sequence[Any]:
+def waiting(app: Operon, actions: Actions) -> Sequence[Any]:
     """Declare what sleeps, for a while or until its deadline."""
 
     @app.workflow(name="sleeper")
-    @play.whole
+    @actions.whole
     async def sleeper(n: int) -> list[str]:
-        first = await play.worked(0)
-        await play.slept(2.0 + n)
-        second = await play.worked(1)
-        await play.slept(0.3)
+        first = await actions.worked(0)
+        await actions.slept(2.0 + n)
+        second = await actions.worked(1)
+        await actions.slept(0.3)
         return [first, second]
 
     @app.workflow(name="late", timeout=4.0)
-    @play.whole
+    @actions.whole
     async def late(n: int) -> list[str]:
-        first = await play.worked(n)
+        first = await actions.worked(n)
         await aio.sleep(10_000)
         return [first]
 
     return sleeper, late
 
 
-def stubborn(app: Operon, play: Play) -> Any:
+def stubborn(app: Operon, actions: Actions) -> Any:
     """Declare what does not take a cancellation for an answer."""
 
     @app.workflow(name="stubborn")
-    @play.whole
+    @actions.whole
     async def stubborn(n: int) -> list[str]:
-        first = await play.worked(n)
+        first = await actions.worked(n)
         with suppress(BaseException):
-            await play.slept(2.5)
-        return [first, await play.worked(n), await play.worked(n)]
+            await actions.slept(2.5)
+        return [first, await actions.worked(n), await actions.worked(n)]
 
     return stubborn
 
 
-def branches(app: Operon, play: Play) -> Any:
+def branches(app: Operon, actions: Actions) -> Any:
     """Declare what takes turns at a queue and a semaphore of its own."""
 
     @app.workflow(name="branches")
-    @play.whole
+    @actions.whole
     async def branches(n: int) -> list[str]:
         queue: asyncio.Queue[int] = asyncio.Queue()
         room = asyncio.Semaphore(2)
@@ -270,34 +271,34 @@ def branches(app: Operon, play: Play) -> Any:
             while not queue.empty():
                 item = queue.get_nowait()
                 async with room:
-                    order.append(await play.worked(item))
+                    order.append(await actions.worked(item))
                 if item % 2:
                     await aio.sleep(0.1 * item)
-                order.append(await play.worked(item))
+                order.append(await actions.worked(item))
 
         for item in range(n + 2):
             queue.put_nowait(item)
         await asyncio.gather(taker(), taker(), taker())
-        return [*order, await play.worked(99)]
+        return [*order, await actions.worked(99)]
 
     return branches
 
 
-def trees(cast: Cast, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
+def trees(program: Program, actions: Actions, plain: Any, sleeper: Any) -> Sequence[Any]:
     """Declare what starts others, and waits for them or leaves them alone."""
-    app = cast.app
+    app = program.app
 
     @app.workflow(name="parent")
-    @play.whole
+    @actions.whole
     async def parent(n: int) -> list[Any]:
         handles = [await aio.start(plain, 2) for _ in range(n)]
         handles.append(await aio.start(sleeper, n))
-        await play.worked(0)
+        await actions.worked(0)
         found: list[Any] = [*await aio.gather(*handles)]
-        return [*found, await plain(1), await play.worked(1)]
+        return [*found, await plain(1), await actions.worked(1)]
 
     @app.workflow(name="endless")
-    @play.whole
+    @actions.whole
     async def endless(n: int) -> list[Any]:
         for _ in range(n + 1):
             await aio.start(sleeper, 30)
@@ -305,11 +306,11 @@ def trees(cast: Cast, play: Play, plain: Any, sleeper: Any) -> Sequence[Any]:
         return []
 
     @app.workflow(name="crowd")
-    @play.whole
+    @actions.whole
     async def crowd(n: int) -> list[Any]:
-        line = cast.queues["narrow"]
+        line = program.queues["narrow"]
         handles = [await aio.enqueue(line, plain, 1) for _ in range(n + 1)]
-        first = await play.worked(0)
-        return [first, *await aio.gather(*handles), await play.worked(1)]
+        first = await actions.worked(0)
+        return [first, *await aio.gather(*handles), await actions.worked(1)]
 
     return parent, endless, crowd

@@ -10,7 +10,7 @@ from operon.core.cron import Cron
 from operon.core.firing import run_id
 from operon.core.rows import WorkflowRow
 from operon.core.timetable import PREFIX, ScheduleRow
-from operon.stores.memory import MemoryStore
+from operon.stores.memory import Tables
 from operon.testing.simulate.process import LEASE
 from operon.testing.simulate.verdicts import LawBroken
 
@@ -18,11 +18,11 @@ PROMPT = 3.0
 """Seconds within which an instant is fired, where nothing goes wrong."""
 
 
-class Timetables:
+class ScheduleLaws:
     """Watches the schedules of one database."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        self._store = store
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
         self._known: dict[str, ScheduleRow] = {}
         self._fired: defaultdict[str, set[float]] = defaultdict(set)
 
@@ -30,27 +30,27 @@ class Timetables:
         """Hold what a firing did against what was planned."""
         if isinstance(command, Fire) and answer is not None:
             self._took_turn(self._known[command.name], command)
-        self._known = dict(self._store.schedules)
+        self._known = dict(self._tables.schedules)
 
     def began(self, row: WorkflowRow) -> None:
         """See a run begin: those that its schedule started before it have ended."""
         if row.attempts != 1 or not row.id.startswith(PREFIX):
             return
         name = row.id.removeprefix(PREFIX).partition(":")[0]
-        started = [it for at in sorted(self._fired[name]) if (it := run_id(name, at)) in self._store.workflows]
+        started = [it for at in sorted(self._fired[name]) if (it := run_id(name, at)) in self._tables.workflows]
         for key in started[: started.index(row.id)] if row.id in started else ():
-            before = self._store.workflows[key].row
+            before = self._tables.workflows[key].row
             if not before.status.ended:
                 raise LawBroken(f"{row.id} began, and {before.id} is {before.status}.")
 
     def prompt(self) -> None:
         """See that nothing is overdue, where nothing goes wrong."""
-        for name, row in self._store.schedules.items():
-            if row.next_at is not None and not row.paused and row.next_at < self._store.clock() - PROMPT:
-                raise LawBroken(f"{name} was to be fired at {row.next_at}, and it is {self._store.clock()}.")
+        for name, row in self._tables.schedules.items():
+            if row.next_at is not None and not row.paused and row.next_at < self._tables.clock() - PROMPT:
+                raise LawBroken(f"{name} was to be fired at {row.next_at}, and it is {self._tables.clock()}.")
 
     def _took_turn(self, row: ScheduleRow, command: Fire) -> None:
-        now, name = self._store.clock(), command.name
+        now, name = self._tables.clock(), command.name
         fired = [firing.at for firing in command.firings]
         if row.paused:
             raise LawBroken(f"{name} is paused, and was fired for {fired}.")

@@ -27,7 +27,7 @@ def conflict() -> DatabaseError:
     return DatabaseError("could not serialize access", "40001")
 
 
-class Tables:
+class UserTables:
     """What is committed: purses, what was spent from them for which operation, and records of transactions."""
 
     def __init__(self, database: Database) -> None:
@@ -44,7 +44,7 @@ class Tables:
     def commit(self, session: Session) -> None:
         """Apply what a transaction did, all of it or nothing."""
         raced = any(self.changes[purse] != session.changes[purse] for purse in session.read)
-        if raced or self.database.happens(self.database.weather.conflicts):
+        if raced or self.database.happens(self.database.faults.conflicts):
             raise conflict()
         if session.orphaned:
             raise DatabaseError("violates a foreign key", "23503")
@@ -63,7 +63,7 @@ class Tables:
 class Session:
     """One transaction at the server: its snapshot, and what it would commit."""
 
-    def __init__(self, tables: Tables, process: Process) -> None:
+    def __init__(self, tables: UserTables, process: Process) -> None:
         self.tables = tables
         self.process = process
         self.purses = dict(tables.purses)
@@ -108,7 +108,7 @@ class Session:
         self.orphaned = True
 
     def _write(self) -> None:
-        if self.tables.database.weather.standby:
+        if self.tables.database.faults.standby:
             raise DatabaseError("cannot execute INSERT in a read-only transaction", "25006")
 
     # ── Our statements ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -133,7 +133,7 @@ class Session:
         database = self.tables.database
         if it["workflow_id"] in database.locks.held:
             raise conflict()
-        there = database.store.workflows.get(it["workflow_id"])
+        there = database.tables.workflows.get(it["workflow_id"])
         if there is None or (there.row.status, there.row.claim) != (Status.RUNNING, it["claim"]):
             return []
         if it["position"] in there.journal:
@@ -145,7 +145,7 @@ class Session:
     def _settle(self, it: Parameters) -> Rows:
         self._write()
         database = self.tables.database
-        if it["id"] in database.store.workflows:
+        if it["id"] in database.tables.workflows:
             raise DatabaseError("duplicate key", "23505")
         new = NewWorkflow(**{name: it[name] for name in ("id", "name", "input", "digest", "nonce", "version")})
         code: int = it["status"]

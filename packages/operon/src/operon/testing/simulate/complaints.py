@@ -1,4 +1,4 @@
-"""Hears what the engine complains of: it must not stumble, whatever the weather."""
+"""Takes what the engine logs as an error for a broken law: it must not stumble, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from operon.testing.simulate.verdicts import LawBroken
 NAMES = ("operon", "concurrent.futures", "asyncio")
 
 
-class Ears(logging.Handler):
+class Complaints(logging.Handler):
     """While it is entered, takes each complaint for a broken law, and keeps it from everybody else."""
 
     def __init__(self, complaints: list[BaseException]) -> None:

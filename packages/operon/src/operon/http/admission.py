@@ -1,4 +1,4 @@
-"""The door of an endpoint: who comes in, in whose name, with which key, and how long he will wait."""
+"""Admitting a request to an endpoint: who makes it, with which key, and how long it waits for its workflow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])", re.IGNORECASE
 
 
 @dataclass(slots=True)
-class Visit:
+class RequestContext:
     """What is known of one request, before its body is read; and later, which workflow it led to."""
 
     user: User | None
@@ -46,8 +46,8 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """The way into one endpoint."""
+class Admission:
+    """One endpoint, and what a request needs to be let in to it."""
 
     app: Operon
     endpoint: Endpoint
@@ -84,8 +84,8 @@ class Door:
             raise NotLaunched(f"{self.app.name} is not launched.")
         return self.app.host
 
-    async def admit(self, request: Request) -> Visit:
-        """Look at the headers.
+    async def admit(self, request: Request) -> RequestContext:
+        """Look at the headers: authenticate, and read the key and the preferences.
 
         Raises:
             HTTPException: 400, 401, 403 or 413.
@@ -97,7 +97,7 @@ class Door:
         detached = RESPOND_ASYNC.search(prefer) is not None
         patience = WAIT.search(prefer)
         wait = float(patience[1]) if patience else 0.0 if detached else self.endpoint.wait
-        return Visit(
+        return RequestContext(
             user=user,
             owner=user.name if user is not None else None if self.app.authenticate is None else "",
             key=keys.parse(request.headers.getlist("idempotency-key")) if self.endpoint.method != "GET" else None,
@@ -107,14 +107,14 @@ class Door:
             traceparent=_matching(TRACEPARENT, request.headers.get("traceparent")),
         )
 
-    def using(self, visit: Visit) -> Using:
-        """Give the options of the call that a visit makes."""
+    def using(self, context: RequestContext) -> Using:
+        """Give the options of the call that a request makes."""
         return Using(
-            key=None if visit.key is None else keys.workflow_id(self.route, visit.owner, visit.key),
-            user=visit.owner,
-            roles=tuple(visit.user.roles) if visit.user is not None else (),
-            request_id=visit.request_id,
-            traceparent=visit.traceparent,
+            key=None if context.key is None else keys.workflow_id(self.route, context.owner, context.key),
+            user=context.owner,
+            roles=tuple(context.user.roles) if context.user is not None else (),
+            request_id=context.request_id,
+            traceparent=context.traceparent,
         )
 
     def fresh_id(self) -> str:

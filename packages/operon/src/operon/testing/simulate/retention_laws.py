@@ -8,7 +8,7 @@ from operon.core.commands import Command, Sweep
 from operon.core.rows import WorkflowRow
 from operon.core.states import Status
 from operon.engine.settings import Settings
-from operon.stores.memory import MemoryStore
+from operon.stores.memory import Tables
 from operon.testing.simulate.verdicts import LawBroken
 
 KEEP, KEEP_KEYS = 2.0, 4.0
@@ -18,17 +18,17 @@ SWEPT = ("plain", "sleeper", "thinker", "retrying", "parent", "crowd")
 SETTINGS = Settings(keep=dict.fromkeys((Status.SUCCEEDED, Status.FAILED, Status.CANCELLED), KEEP), keep_keys=KEEP_KEYS)
 
 
-class Sweeps:
+class RetentionLaws:
     """Watches what of one database is deleted."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        self._store = store
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
     def erased(self, old: WorkflowRow, new: WorkflowRow, command: Command[Any]) -> bool:
         """Whether what has ended was shrunk to its key; judges whether it might be."""
         if not new.erased or old.erased or not isinstance(command, Sweep):
             return False
-        parent = self._store.workflows.get(old.parent or "")
+        parent = self._tables.workflows.get(old.parent or "")
         if parent is not None and not parent.row.erased:
             raise LawBroken(f"{old.id} was erased, and its parent {parent.row.id} was not.")
         self._judge(old, KEEP)
@@ -41,7 +41,7 @@ class Sweeps:
         self._judge(old, KEEP_KEYS)
 
     def _judge(self, old: WorkflowRow, keep: float) -> None:
-        if not old.status.ended or old.ended_at is None or old.ended_at > self._store.clock() - keep:
+        if not old.status.ended or old.ended_at is None or old.ended_at > self._tables.clock() - keep:
             raise LawBroken(
-                f"{old.id} was {old.status} at {old.ended_at}; it is {self._store.clock()}, and it is gone."
+                f"{old.id} was {old.status} at {old.ended_at}; it is {self._tables.clock()}, and it is gone."
             )
