@@ -30,7 +30,7 @@ class RemoteDecorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> Workflow[P, R]: ...
 
 
-class Abroad(Launchable):
+class RemoteHome(Launchable):
     """The home of functions that another process has: values can be recorded for them, and nothing be run."""
 
     pin = False
@@ -61,7 +61,7 @@ class Abroad(Launchable):
         raise DeclarationError(_elsewhere(type(instance).__qualname__))
 
 
-HOME = Abroad()
+HOME = RemoteHome()
 
 
 def remote(name: str) -> RemoteDecorator:
