@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from operon.core import apps as hosts
-from operon.core import context
+from operon.core import apps, context
 from operon.core.commands import Op, Seed
 from operon.core.function import Function
 from operon.core.host import Opened
@@ -106,7 +105,7 @@ class Engine:
             finally:
                 self.end()
             raise
-        hosts.launched.append(self)
+        apps.launched.append(self)
 
     def _seed(self) -> None:
         """Declare the program's queues.
@@ -139,8 +138,8 @@ class Engine:
         """Stop claiming, let what runs end for so many seconds, and leave the rest."""
         with self.lock:
             self.places.open = False
-        if self in hosts.launched:
-            hosts.launched.remove(self)
+        if self in apps.launched:
+            apps.launched.remove(self)
         self.service.stop_claiming()
         self._drain(drain)
         for run in self.runs.all():
@@ -170,8 +169,8 @@ class Engine:
 
     def forget(self) -> None:
         """Have nothing more to do with this, in the child of a process that launched: all of it is the parent's."""
-        if self in hosts.launched:
-            hosts.launched.remove(self)
+        if self in apps.launched:
+            apps.launched.remove(self)
 
     # ── What a verb sees ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,7 +245,7 @@ class Engine:
         strays.admit(line)
         if line is not None:
             if line.run.host is not self:
-                raise hosts.elsewhere(line.run)
+                raise apps.elsewhere(line.run)
         elif not self.places.open and context.branch() is None:  # what runs while the app drains may go on
             raise NotLaunched(f"{self.name} is closed.")
         return line
