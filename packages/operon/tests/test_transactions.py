@@ -233,6 +233,51 @@ def test_a_read_only_transaction_writes_nothing_and_may_not(place: Bench, way: W
     assert not place.pauses
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["select id from accounts", "update accounts set cents = 60 returning id", None],
+    ids=["select", "returning", "read-only"],
+)
+@only(lambda way: not way.asynchronous, ("sqlite",))
+def test_a_cursor_that_outlives_its_transaction_keeps_nobody_out(place: Bench, way: Way, text: str | None) -> None:
+    """Left half-read, it would keep its own commit out, or hold the snapshot that the next one begins with."""
+    kept = []
+    select = text or "select id from accounts"
+
+    def leave(sql: Sql) -> Op[int]:
+        yield from sql(lambda tx: kept.append(execute(tx)))
+        return 1
+
+    def execute(tx: Any) -> Any:
+        tx = tx.connection() if way.name == "sqlmodel" else tx
+        return tx.execute(select if way.name == "sqlite3" else sqlalchemy.text(select))
+
+    def read(sql: Sql) -> Op[int]:
+        rows = yield from sql("select cents from accounts where id = 1")
+        return int(rows[0][0])
+
+    place.run(way, leave, place.begin("leaving"), read_only=text is None)
+    place.sql("update accounts set cents = 50 where id = 1")
+    assert place.run(way, read, read_only=True).value == 50
+    assert place.run(way, debit, place.begin("after")).recorded
+    assert (place.money(), place.pauses, len(kept)) == (40, [], 1)
+
+
+@only(lambda way: way.name == "sqlite3")
+def test_a_blob_that_outlives_its_transaction_keeps_nobody_out(place: Bench, way: Way) -> None:
+    kept = []
+
+    def leave(sql: Sql) -> Op[int]:
+        yield from sql("create table files (data blob)")
+        yield from sql("insert into files values (zeroblob(8))")
+        yield from sql(lambda tx: kept.append(tx.blobopen("files", "data", 1)))
+        return 1
+
+    place.run(way, leave, place.begin("leaving"))
+    assert place.run(way, debit, place.begin("after")).recorded
+    assert (place.money(), place.pauses, len(kept)) == (90, [], 1)
+
+
 @pytest.mark.parametrize("isolation", ["serializable", "repeatable read", "read committed"])
 @on_postgres
 def test_the_isolation_asked_for_is_in_force(place: Bench, way: Way, isolation: Any) -> None:
