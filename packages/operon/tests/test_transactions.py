@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import cycle
 from typing import Any
 
 import psycopg
@@ -419,3 +420,51 @@ def test_a_cancelled_task_rolls_back_and_gives_its_connection_back(place: Bench,
     assert place.run(way, debit, place.begin("next")).recorded
     assert place.money() == 90
     assert place.recorded() == [("1", "7")]
+
+
+def stream(tx: psycopg.Connection) -> object:
+    rows = tx.cursor().stream("select generate_series(1, 9)")
+    return next(rows), rows
+
+
+def copy(tx: psycopg.Connection) -> object:
+    copying = tx.cursor().copy("copy accounts to stdout")
+    return copying.__enter__().read(), copying
+
+
+def pipeline(tx: psycopg.Connection) -> object:
+    sending = tx.pipeline()
+    sending.__enter__()
+    return tx.execute(DEBIT), sending
+
+
+async def stream_async(tx: psycopg.AsyncConnection) -> object:
+    rows = tx.cursor().stream("select generate_series(1, 9)")
+    return await anext(rows), rows
+
+
+LEFT: dict[str, tuple[Callable[[Any], object], ...]] = {
+    "psycopg": (stream, copy, pipeline),
+    "psycopg-async": (stream_async,),
+}
+
+
+@only(lambda way: way.name in LEFT)
+def test_what_is_left_half_done_hides_no_error_and_holds_no_connection(
+    place: Bench, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream keeps the connection's lock as long as somebody has it: the traceback of the error does."""
+    monkeypatch.setattr("operon.datasources.adapters.psycopg.LETTING_GO", 0.01)
+    kept = []
+
+    def script(sql: Sql) -> Op[None]:
+        yield from sql(DEBIT)
+        kept.append((yield from sql(next(leaving))))
+        raise LookupError
+
+    leaving = cycle(LEFT[way.name])
+    for number in range(place.source.size + 1):
+        with pytest.raises(LookupError):
+            place.run(way, script, place.begin(f"w{number}"))
+    assert place.run(way, debit, place.begin("next")).recorded
+    assert (place.money(), place.pauses) == (90, [])
