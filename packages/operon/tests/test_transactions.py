@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import cycle
 from typing import Any
 
 import psycopg
@@ -233,6 +234,51 @@ def test_a_read_only_transaction_writes_nothing_and_may_not(place: Bench, way: W
     assert not place.pauses
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["select id from accounts", "update accounts set cents = 60 returning id", None],
+    ids=["select", "returning", "read-only"],
+)
+@only(lambda way: not way.asynchronous, ("sqlite",))
+def test_a_cursor_that_outlives_its_transaction_keeps_nobody_out(place: Bench, way: Way, text: str | None) -> None:
+    """Left half-read, it would keep its own commit out, or hold the snapshot that the next one begins with."""
+    kept = []
+    select = text or "select id from accounts"
+
+    def leave(sql: Sql) -> Op[int]:
+        yield from sql(lambda tx: kept.append(execute(tx)))
+        return 1
+
+    def execute(tx: Any) -> Any:
+        tx = tx.connection() if way.name == "sqlmodel" else tx
+        return tx.execute(select if way.name == "sqlite3" else sqlalchemy.text(select))
+
+    def read(sql: Sql) -> Op[int]:
+        rows = yield from sql("select cents from accounts where id = 1")
+        return int(rows[0][0])
+
+    place.run(way, leave, place.begin("leaving"), read_only=text is None)
+    place.sql("update accounts set cents = 50 where id = 1")
+    assert place.run(way, read, read_only=True).value == 50
+    assert place.run(way, debit, place.begin("after")).recorded
+    assert (place.money(), place.pauses, len(kept)) == (40, [], 1)
+
+
+@only(lambda way: way.name == "sqlite3")
+def test_a_blob_that_outlives_its_transaction_keeps_nobody_out(place: Bench, way: Way) -> None:
+    kept = []
+
+    def leave(sql: Sql) -> Op[int]:
+        yield from sql("create table files (data blob)")
+        yield from sql("insert into files values (zeroblob(8))")
+        yield from sql(lambda tx: kept.append(tx.blobopen("files", "data", 1)))
+        return 1
+
+    place.run(way, leave, place.begin("leaving"))
+    assert place.run(way, debit, place.begin("after")).recorded
+    assert (place.money(), place.pauses, len(kept)) == (90, [], 1)
+
+
 @pytest.mark.parametrize("isolation", ["serializable", "repeatable read", "read committed"])
 @on_postgres
 def test_the_isolation_asked_for_is_in_force(place: Bench, way: Way, isolation: Any) -> None:
@@ -374,3 +420,51 @@ def test_a_cancelled_task_rolls_back_and_gives_its_connection_back(place: Bench,
     assert place.run(way, debit, place.begin("next")).recorded
     assert place.money() == 90
     assert place.recorded() == [("1", "7")]
+
+
+def stream(tx: psycopg.Connection) -> object:
+    rows = tx.cursor().stream("select generate_series(1, 9)")
+    return next(rows), rows
+
+
+def copy(tx: psycopg.Connection) -> object:
+    copying = tx.cursor().copy("copy accounts to stdout")
+    return copying.__enter__().read(), copying
+
+
+def pipeline(tx: psycopg.Connection) -> object:
+    sending = tx.pipeline()
+    sending.__enter__()
+    return tx.execute(DEBIT), sending
+
+
+async def stream_async(tx: psycopg.AsyncConnection) -> object:
+    rows = tx.cursor().stream("select generate_series(1, 9)")
+    return await anext(rows), rows
+
+
+LEFT: dict[str, tuple[Callable[[Any], object], ...]] = {
+    "psycopg": (stream, copy, pipeline),
+    "psycopg-async": (stream_async,),
+}
+
+
+@only(lambda way: way.name in LEFT)
+def test_what_is_left_half_done_hides_no_error_and_holds_no_connection(
+    place: Bench, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream keeps the connection's lock as long as somebody has it: the traceback of the error does."""
+    monkeypatch.setattr("operon.datasources.adapters.psycopg.LETTING_GO", 0.01)
+    kept = []
+
+    def script(sql: Sql) -> Op[None]:
+        yield from sql(DEBIT)
+        kept.append((yield from sql(next(leaving))))
+        raise LookupError
+
+    leaving = cycle(LEFT[way.name])
+    for number in range(place.source.size + 1):
+        with pytest.raises(LookupError):
+            place.run(way, script, place.begin(f"w{number}"))
+    assert place.run(way, debit, place.begin("next")).recorded
+    assert (place.money(), place.pauses) == (90, [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncConnection, Connection
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from operon.datasources.opened import Adapter
 
 GUARDED = ("commit", "rollback", "close")
+LETTING_GO = 1.0
+"""Seconds that a statement under way has to notice that its connection is broken."""
 
 
 class Joined(Opened):
@@ -79,14 +83,25 @@ class PsycopgTransaction(Joined, Transaction):
         yield from self._release()
 
     def rollback(self) -> Op[None]:
-        """Undo; what does not answer is closed, which undoes it too."""
+        """Undo; what does not answer is closed, which undoes it too, and so is what was left half-done."""
         try:
-            if not self.broken and self.handle.info.transaction_status is not TransactionStatus.IDLE:
+            if self.handle.info.transaction_status is TransactionStatus.ACTIVE:
+                yield from self._break_off()
+            elif not self.broken and self.handle.info.transaction_status is not TransactionStatus.IDLE:
                 yield from complete(lambda: self.handle.execute("rollback"))
         except Exception:
             self.abandon()
         finally:
             yield from self._release()
+
+    def _break_off(self) -> Op[None]:
+        """Close under a stream, a copy, a pipeline or a statement; a stream that somebody keeps never lets go."""
+        self.sever()
+        if self.asynchronous:
+            yield from complete(lambda: _let_go(self.handle.lock))
+        elif self.handle.lock.acquire(timeout=LETTING_GO):
+            self.handle.lock.release()
+        self.abandon()
 
     def abandon(self) -> None:
         """Close the socket."""
@@ -151,6 +166,12 @@ class PsycopgAdapter:
         }
         kwargs = {"autocommit": True, **postgres.ENCODING, **postgres.network(self.source.conninfo)}
         return self.make(self.source.conninfo, kwargs=kwargs, **settings)
+
+
+async def _let_go(lock: asyncio.Lock) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LETTING_GO), lock:
+            pass
 
 
 def adapter(source: Datasource, handle: type) -> Adapter:

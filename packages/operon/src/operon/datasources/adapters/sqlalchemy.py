@@ -11,6 +11,7 @@ from contextlib import suppress
 from inspect import iscoroutine
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
@@ -109,6 +110,7 @@ class SqlalchemyTransaction(Joined, Transaction):
         self.read_only = read_only
         self.name: str | None = None
         self.driver: Any = None
+        self.readers: WeakSet[Any] = WeakSet()
 
     def begin(self, settings: str) -> None:
         """Begin; from here on only we may end it."""
@@ -122,6 +124,8 @@ class SqlalchemyTransaction(Joined, Transaction):
             connection.exec_driver_sql(f"pragma query_only = {'on' if self.read_only else 'off'}")
             connection.exec_driver_sql("begin" if self.read_only else "begin immediate")
             connection.exec_driver_sql(f"savepoint {MARK}")
+            if not self.asynchronous:  # aiosqlite reads to the end at once
+                event.listen(self.lower, "after_cursor_execute", self._note)
         else:
             asyncpg = connection.dialect.driver == "asyncpg"
             self.idle = self.adapter.source.idle if asyncpg else inf
@@ -171,6 +175,7 @@ class SqlalchemyTransaction(Joined, Transaction):
         return False
 
     def _check_mark(self) -> None:
+        self._end_reads()
         try:
             self.lower.exec_driver_sql(f"release {MARK}")
         except DBAPIError as error:
@@ -218,7 +223,16 @@ class SqlalchemyTransaction(Joined, Transaction):
         finally:
             self.adapter.yield_turn(read_only=self.read_only)
 
+    def _note(self, _connection: Connection, cursor: object, *_: object) -> None:
+        self.readers.add(cursor)
+
+    def _end_reads(self) -> None:
+        """Close what somebody still has: half-read, it keeps its snapshot beyond the transaction, or a commit out."""
+        for reader in tuple(self.readers):
+            reader.close()
+
     def _close(self) -> None:
+        self._end_reads()
         if self.adapter.sqlite and self.read_only and not self.broken:
             self.lower.exec_driver_sql("pragma query_only = off")
         self.lower.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from operon.datasources.call import call
 from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended
@@ -46,9 +47,32 @@ class Warden:
 
 
 class Connection(sqlite3.Connection):
-    """A connection that only we can commit while a transaction is ours."""
+    """A connection that only we can commit while a transaction is ours, and that knows what reads on it."""
 
     warden: Warden
+    readers: WeakSet[Any]
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Make a cursor, and note it."""
+        made = super().cursor(*args, **kwargs)
+        self.readers.add(made)
+        return made
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        """Execute on a cursor that is noted, which Python's own would not be."""
+        cursor: sqlite3.Cursor = self.cursor().execute(*args)
+        return cursor
+
+    def blobopen(self, *args: Any, **kwargs: Any) -> Any:
+        """Open a blob, and note it."""
+        made = super().blobopen(*args, **kwargs)
+        self.readers.add(made)
+        return made
+
+    def end_reads(self) -> None:
+        """Close what somebody still has: half-read, it keeps its snapshot beyond the transaction, or a commit out."""
+        for reader in tuple(self.readers):
+            reader.close()
 
     def commit(self) -> None:
         """Refuse, inside a transaction of ours."""
@@ -105,6 +129,7 @@ class SqliteTransaction(Joined, Transaction):
     def commit(self) -> Op[None]:
         """Commit, and let the next one write."""
         self.handle.warden.watching = False
+        self.handle.end_reads()
         yield from call(self.handle.commit)
         self._release()
 
@@ -169,6 +194,7 @@ class SqliteAdapter:
 
     def keep(self, connection: Connection) -> None:
         """Keep a connection for the next transaction, as new."""
+        connection.end_reads()
         connection.row_factory = None
         connection.text_factory = str
         self.idle.append(connection)
@@ -201,5 +227,6 @@ def connect(path: str) -> Connection:
         uri=path.startswith("file:"),
     )
     connection.warden = Warden()
+    connection.readers = WeakSet()
     connection.set_authorizer(connection.warden)
     return connection
