@@ -19,6 +19,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from engine.late import LateStore
 from operon import Handle, Operon, aio
 from operon.core.commands import Advance, Bury, Describe, Enlist, Find, Load, Start
 from operon.core.rows import Entry, Filter, Kind, NewWorkflow, Outcome, Process, WorkflowRow
@@ -30,7 +31,19 @@ Seen = list[str]
 Program = Callable[["World"], Awaitable[None] | None]
 """A body, of either colour."""
 Loops = Callable[[], asyncio.AbstractEventLoop]
+Stores = Callable[[int], MemoryStore]
+"""Make a store, of a seed."""
 HIDDEN = (Kind.ATTEMPT, Kind.WAKE)
+
+
+def prompt(_: int) -> MemoryStore:
+    """Answer at once."""
+    return MemoryStore(Clock(time.time))
+
+
+def late(seed: int) -> MemoryStore:
+    """Answer late, from another thread, in an order of chance."""
+    return LateStore(Clock(time.time), seed)
 
 
 class World:
@@ -196,12 +209,14 @@ def test_a_replay_sees_what_the_first_run_saw(program: Program, seed: int) -> No
     check_replays(program, seed)
 
 
-def check_replays(program: Program, seed: int, loops: Loops = asyncio.SelectorEventLoop) -> None:
+def check_replays(
+    program: Program, seed: int, loops: Loops = asyncio.SelectorEventLoop, stores: Stores = prompt
+) -> None:
     """Run a program, and again from each prefix of its journal."""
-    journal, seen = run(program, seed, (), loops=loops)
+    journal, seen = run(program, seed, (), loops=loops, stores=stores)
     assert [entry.ordinal for entry in journal] == sorted({entry.ordinal for entry in journal})
     for length in range(len(journal) + 1):
-        again, seen_again = run(program, seed + 100 + length, journal[:length], loops=loops)
+        again, seen_again = run(program, seed + 100 + length, journal[:length], loops=loops, stores=stores)
         assert timeless(again[:length]) == timeless(journal[:length])
         if length == len(journal):
             assert seen_again == seen
@@ -243,9 +258,10 @@ def run(
     born: dict[str, WorkflowRow] | None = None,
     *,
     loops: Loops = asyncio.SelectorEventLoop,
+    stores: Stores = prompt,
 ) -> tuple[tuple[Entry, ...], Seen]:
     """Run a program to its end, from a past that a dead process left; the children that it had are kept in `born`."""
-    store = MemoryStore(Clock(time.time))
+    store = stores(seed)
     born = {} if born is None else born
     seen: Seen = []
     app = Operon("app", database=store, grace=30, version="1")

@@ -35,7 +35,7 @@ class Node:
         return f"{self.kind}{self.number}({', '.join(map(repr, self.inside))})"
 
 
-LEAVES = ("step", "sleep", "hang", "now", "random", "child", "handle", "plain", "thread", "napping")
+LEAVES = ("step", "sleep", "hang", "now", "random", "child", "handle", "plain", "thread", "napping", "callback")
 BRANCHES = (
     *("sequence", "timeout", "wait_for", "gather", "group", "first", "wait", "shield", "cancel", "failing"),
     *("completed", "deadline", "scope", "cancelled_group", "shielded_scope"),
@@ -130,6 +130,21 @@ class Play:
     async def plain(self, node: Node, where: str) -> None:
         await asyncio.sleep(node.number * 0.003)
         self.told(where, "slept")
+
+    async def callback(self, node: Node, where: str) -> None:
+        loop, tasks = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+
+        def call(turns: int) -> None:
+            if turns:
+                loop.call_soon(call, turns - 1)
+            else:
+                tasks.append(loop.create_task(self.step(node, f"{where}.called")))
+
+        call(2 * node.number + 1)
+        try:
+            await self.step(node, where)
+        finally:
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # ── Around them ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -181,10 +181,11 @@ def test_a_loop_is_given_back_as_it_was(make: MakeApp) -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        before = loop.call_at, loop.call_later
+        before = loop.call_at, loop.call_later, loop.call_soon, loop.call_soon_threadsafe
         async with app:
             assert loop.call_at != before[0]
-        assert (loop.call_at, loop.call_later) == before
+            assert loop.call_soon != before[2]
+        assert (loop.call_at, loop.call_later, loop.call_soon, loop.call_soon_threadsafe) == before
 
     asyncio.run(main())
 

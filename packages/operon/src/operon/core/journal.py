@@ -20,7 +20,6 @@ from operon.errors import Cancelled, Divergence, NotDeserializable, Suspended
 if TYPE_CHECKING:
     from operon.core.host import RunHost
 
-
 T = TypeVar("T")
 WAKE = "~"
 """Marks the second record of a wait: when it ended, and whether by its end or by a cancellation."""
@@ -84,7 +83,7 @@ class Run:
     """One claim's execution of a workflow."""
 
     __slots__ = (
-        "__weakref__", "_first", "_latecomers", "_moment", "_news", "_recorded", "beyond", "busy", "cancelled",
+        "__weakref__", "_first", "_latecomers", "_moment", "_news", "_recorded", "beyond", "busy", "calls", "cancelled",
         "children", "cleaning_until", "dead", "failure", "failures", "forked", "guard", "host", "id", "instants",
         "journal", "late", "lines", "monitor", "ordinal", "outstanding", "parking", "pending", "reach", "riding",
         "root", "row", "settling", "stirred", "stops", "tasks", "timed", "timers", "turns", "waits", "writing",
@@ -110,6 +109,8 @@ class Run:
         """Likewise, as the waits: those of the loop that the body has set, and that are neither fired nor cancelled."""
         self.timed = False
         """It has set one."""
+        self.calls: dict[Any, None] | None = None
+        """What its body has given to the loop to be called and has not been called; None until it gives something."""
         self.lines = Lines(self.monitor)
         self.pending: list[Entry] = []
         self.writing = False
@@ -193,7 +194,7 @@ class Run:
     def alone(self) -> bool:
         """Whether its code is one line that has been given all that is recorded: then nothing can come in between."""
         single = not (self.forked or self.timers or self.lines.threaded or self.turns)
-        return single and self._first > self._recorded and self.beyond is None
+        return single and self.calls is None and self._first > self._recorded and self.beyond is None
 
     def behind(self) -> bool:
         """Whether something is recorded that the code has not been given yet."""

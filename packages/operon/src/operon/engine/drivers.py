@@ -225,7 +225,7 @@ def _turn(engine: DrivingRuntime, command: Turn) -> None:
 
 
 def _unless_alone(run: Run, ordinal: int) -> None:
-    if not (run.forked or run.timed):
+    if not (run.forked or run.timed) and run.calls is None:
         raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {run.first()}."))
 
 
@@ -371,14 +371,14 @@ async def _aturn(engine: DrivingRuntime, command: Turn) -> None:
     run, cancelled = command.run, None
     if run.pending:
         engine.pens.linger(run)
-    if not run.forked and run.its_turn(command.ordinal):
+    if not run.forked and run.calls is None and run.its_turn(command.ordinal):
         return
     repose = Repose(run, asyncio.current_task())
     while True:
         try:
             if not run.its_turn(command.ordinal):
                 await _its_turn(engine, run, command.ordinal)
-            if run.forked:
+            if run.forked or run.calls is not None:
                 await _at_rest(engine, repose)
                 run.check()
             break

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from operon.core.journal import Branch, Run
 from operon.engine.branches import BranchingFactory
+from operon.engine.callbacks import BodyCallbacks
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched
 from operon.promises import Promise
@@ -33,6 +34,7 @@ class Loop:
 
     def __init__(self, timers: BodyTimers) -> None:
         self._timers = timers
+        self._callbacks = BodyCallbacks()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._factory: BranchingFactory | None = None
@@ -48,6 +50,7 @@ class Loop:
         self._factory = BranchingFactory(loop)
         self._factory.install()
         self._timers.install(loop)
+        self._callbacks.install(loop)
         return loop
 
     def running(self) -> asyncio.AbstractEventLoop:
@@ -185,6 +188,7 @@ class Loop:
         if loop is None or self._factory is None:
             return
         self._timers.remove()
+        self._callbacks.remove()
         if self._thread is None:
             self._factory.remove()
             return

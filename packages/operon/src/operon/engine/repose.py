@@ -10,6 +10,8 @@ ECHOES = 4
 """As many futures, each of which waits for the next, may stand between two branches."""
 RESTLESS = 100
 """Turns of the loop that other branches are given to come to rest."""
+CHAIN = 50
+"""As many callbacks, each given to the loop by the one before, are waited for; a chain that never ends is not."""
 
 
 class Repose:
@@ -30,7 +32,8 @@ class Repose:
     def reached(self) -> bool:
         """Look again."""
         run = self.run
-        rests = run.lines.at_rest() and all(task is self._but or at_rest(task) for task in tuple(run.tasks))
+        called = not run.calls or self._patience < RESTLESS - CHAIN
+        rests = called and run.lines.at_rest() and all(it is self._but or at_rest(it) for it in tuple(run.tasks))
         self._quiet = self._quiet + 1 if rests else 0
         self._patience -= 1
         return self._quiet > ECHOES or self._patience < 0
