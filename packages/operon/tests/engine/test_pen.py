@@ -99,7 +99,8 @@ def test_a_closed_store_reaches_everybody_who_waits(run: Run, database: Stubborn
     run.pending.append(Entry("1", 1, Kind.STEP, "one"))
     first = pen.submit()
 
-    def closed(_: Command[Any]) -> None:
+    def closed(_: Command[Any], then: object) -> None:
+        del then
         raise StoreError("closed")
 
     run.pending.append(Entry("2", 2, Kind.STEP, "two"))

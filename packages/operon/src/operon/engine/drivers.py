@@ -21,6 +21,7 @@ from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.context import Place
 from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
+from operon.core.rows import Advanced, Outcome, Park
 from operon.core.starting import Execute
 from operon.engine import interrupting, strays, turns
 from operon.engine.bell import Rest
@@ -105,7 +106,7 @@ async def adrive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
                     run = command.run
                     engine.waits.enter(run)  # once a record is written its branch goes on, and would do a step in vain
                     try:
-                        answer = await Landing(engine.pens.of(run).submit(command.end), firm=True)
+                        answer = await written(engine, run, command.end)
                     finally:
                         engine.waits.leave(run)
                 else:
@@ -298,9 +299,16 @@ BLOCKING: dict[type[Command[Any]], Callable[[Engine, Any], Any]] = {
 # ── Awaited ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def written(engine: Engine, run: Run, end: Outcome | Park | None = None) -> Landing[Advanced]:
+    """Have what a run has noted written, and await that."""
+    landing: Landing[Advanced] = Landing(firm=True)
+    return landing.of(engine.pens.of(run).submit(end, landing))
+
+
 async def _submit(engine: Engine, command: Command[Any]) -> Any:
     try:
-        return await Landing(engine.store.submit(command), firm=True)
+        landing: Landing[Any] = Landing(firm=True)
+        return await landing.of(engine.store.submit(command, landing))
     except StoreError as error:
         raise out_of_reach(engine, error) from error
 
