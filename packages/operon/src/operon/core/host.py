@@ -12,8 +12,8 @@ from operon.errors import AmbiguousApp, NotLaunched, WrongDatabase
 
 if TYPE_CHECKING:
     from operon.core.codec import Codec
-    from operon.core.function import Function
-    from operon.core.journal import Run
+    from operon.core.function import Declared, Function
+    from operon.core.journal import Branch, Run
     from operon.core.rows import Guard
     from operon.core.store import Store
 
@@ -116,6 +116,12 @@ class Host(Protocol):
 
     def adrive(self, op: Op[T]) -> Coroutine[Any, Any, T]:
         """Run an operation, awaited on this loop."""
+        ...
+
+    def astep(
+        self, line: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Run a step of the body that is executing, awaited on this loop."""
         ...
 
 

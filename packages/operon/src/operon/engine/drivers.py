@@ -120,8 +120,7 @@ async def adrive(engine: Engine, op: Op[T], line: Branch | None = None) -> T:
         return result
     except Cancelled:
         if line is not None:
-            await interrupting.told_in_turn(line)
-            interrupting.told(line)
+            await interrupting.hears(line)
         raise
     finally:
         failure = None
@@ -321,10 +320,7 @@ async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
     if run is not None:
         waits.enter(run)
     try:
-        value = invoke.fn(*invoke.args, **invoke.kwargs)
-        if not _awaitable(value):
-            return value
-        return await (value if invoke.timeout is None else _alimited(invoke, value))
+        return await called(invoke)
     except BaseException as error:
         if (instead := told(run, error, task)) is error:
             raise
@@ -332,6 +328,14 @@ async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
     finally:
         if run is not None:
             waits.leave(run)
+
+
+async def called(invoke: Invoke[Any]) -> Any:
+    """Call a function, and await what it gives if that is to be awaited, no longer than it may take."""
+    value = invoke.fn(*invoke.args, **invoke.kwargs)
+    if not _awaitable(value):
+        return value
+    return await (value if invoke.timeout is None else _alimited(invoke, value))
 
 
 async def _abody(engine: Engine, invoke: Invoke[Any]) -> Any:

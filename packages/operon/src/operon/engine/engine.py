@@ -18,7 +18,7 @@ from operon.core import context
 from operon.core import host as hosts
 from operon.core.commands import Op, Seed
 from operon.core.execution import execute
-from operon.core.function import Function
+from operon.core.function import Declared, Function
 from operon.core.host import Opened, elsewhere
 from operon.core.journal import Branch, Run
 from operon.core.rows import Advanced, Claimed, Guard, Outcome, Park, WorkflowRow, first_row
@@ -26,7 +26,7 @@ from operon.core.schedules import declare
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.engine import adoption, drivers, interrupting, strays
+from operon.engine import adoption, drivers, fastpath, interrupting, strays
 from operon.engine.cleaning import Cleaning, heard
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
@@ -51,7 +51,6 @@ from operon.errors import (
     NotLaunched,
     StoreUnavailable,
     Suspended,
-    WrongColour,
 )
 from operon.promises import Promise
 from operon.threads import Threads
@@ -228,17 +227,18 @@ class Engine:
 
     def drive(self, op: Op[T]) -> T:
         """Run an operation on this thread."""
-        return drivers.drive(self, op, self._admitted())
+        return drivers.drive(self, op, self._admitted(context.current()))
 
     def adrive(self, op: Op[T]) -> Coroutine[Any, Any, T]:
         """Run an operation on this loop."""
-        line = self._admitted()
-        if line is not None and not self.loop.here():
-            raise WrongColour(
-                "A workflow's body awaits on an event loop of its own, where tasks are not numbered and a replay would "
-                "find others: make the workflow async instead of calling asyncio.run() in it, or do it all in one step."
-            )
-        return drivers.adrive(self, op, line)
+        return drivers.adrive(self, op, self.loop.admit(self._admitted(context.current())))
+
+    def astep(
+        self, line: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Run a step on this loop."""
+        self.loop.admit(self._admitted(line))
+        return fastpath.step(self, line, declared, args, kwargs)
 
     def unforked(self) -> None:
         """Refuse to work in a child of the process that launched.
@@ -253,8 +253,8 @@ class Engine:
                 "leave it to the ASGI lifespan of uvicorn's workers; with preload_app = True, import the app only."
             )
 
-    def _admitted(self) -> Branch | None:
-        """Let a verb in, and give the branch of the body whose verb it is.
+    def _admitted(self, line: Branch | None) -> Branch | None:
+        """Let a verb in, of the branch of the body whose verb it is.
 
         Raises:
             NotInWorkflow: it is asked where a body sent its code, and nothing of it can be recorded.
@@ -263,7 +263,6 @@ class Engine:
         """
         if self.forked:
             self.unforked()
-        line = context.current()
         strays.admit(line)
         if line is not None:
             if line.run.host is not self:
