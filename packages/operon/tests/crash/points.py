@@ -90,12 +90,17 @@ class TrappedStore:
         self._answered(command, answer)
         return answer
 
-    def submit(self, command: Command[Any]) -> Future[Any]:
+    def submit(self, command: Command[Any], then: Callable[[Future[Any]], object] | None = None) -> Future[Any]:
         """Answer a command later."""
         self._trap.reach(kind_of(command), after=False)
-        future = self._store.submit(command)
-        future.add_done_callback(lambda it: None if it.exception() else self._answered(command, it.result(0)))
-        return future
+
+        def answered(it: Future[Any]) -> None:
+            if it.exception() is None:
+                self._answered(command, it.result(0))
+            if then is not None:
+                then(it)
+
+        return self._store.submit(command, answered)
 
     def _answered(self, command: Command[Any], answer: Any) -> None:
         if not isinstance(command, Claim):

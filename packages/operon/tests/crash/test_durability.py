@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from children import PATIENCE, joined
 from operon import Operon
 from operon.core.commands import Advance, Command
+from operon.promises import Promise
 from operon.stores.memory import MemoryStore
 
 
@@ -20,11 +22,11 @@ class SlowStore(MemoryStore):
         self.taken, self.go = threading.Event(), threading.Event()
         self.log: list[str] = []
 
-    def submit(self, command: Command[Any]) -> Future[Any]:
+    def submit(self, command: Command[Any], then: Callable[[Future[Any]], object] | None = None) -> Future[Any]:
         """Answer a command later; an advance, when it may."""
         if not isinstance(command, Advance):
-            return super().submit(command)
-        answer: Future[Any] = Future()
+            return super().submit(command, then)
+        answer: Future[Any] = Promise(then)
 
         def commit() -> None:
             self.go.wait(PATIENCE)

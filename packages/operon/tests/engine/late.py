@@ -43,9 +43,9 @@ class LateStore(MemoryStore):
         if not self._thread.is_alive():
             self._thread.start()
 
-    def submit(self, command: Command[T]) -> Future[T]:
+    def submit(self, command: Command[T], then: Callable[[Future[T]], object] | None = None) -> Future[T]:
         """Answer some time."""
-        promise: Promise[T] = Promise()
+        promise: Promise[T] = Promise(then)
         with self._changed:
             self._loop = asyncio._get_running_loop() or self._loop
             if not self._over:

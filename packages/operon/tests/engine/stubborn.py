@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from operon.core.commands import Command
+from operon.promises import Promise
 from operon.stores.memory import Clock, MemoryStore
 
 T = TypeVar("T")
@@ -45,11 +46,11 @@ class Stubborn(MemoryStore):
             assert self.go.wait(20)
         return super().ask(command)
 
-    def submit(self, command: Command[T]) -> Future[T]:
+    def submit(self, command: Command[T], then: Callable[[Future[T]], object] | None = None) -> Future[T]:
         """Answer a command in its time, on a thread if it is held back."""
         if not self.holds(command):
-            return super().submit(command)
-        future: Future[T] = Future()
+            return super().submit(command, then)
+        future: Future[T] = Promise(then)
 
         def answer() -> None:
             try:

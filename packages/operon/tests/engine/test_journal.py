@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +18,7 @@ def run_with(entries: int) -> Run:
     store = MemoryStore()
     store.ask(Start(NewWorkflow("w", "flow", "{}", "", 1, executor=1)))
     row = store.tables.workflows["w"].row
-    return Run(None, row, [Entry(str(n), n, Kind.STEP, "step") for n in range(1, entries + 1)])
+    return Run(cast("Any", None), row, [Entry(str(n), n, Kind.STEP, "step") for n in range(1, entries + 1)])
 
 
 def test_a_replay_is_linear() -> None:

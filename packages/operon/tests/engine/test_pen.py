@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -30,7 +30,7 @@ def run(database: Stubborn) -> Iterator[Run]:
     """A running workflow of executor 1."""
     database.ask(Start(NewWorkflow("w", "flow", "{}", "", 1, executor=1)))
     row = database.tables.workflows["w"].row
-    yield Run(None, row)
+    yield Run(cast("Any", None), row)
     database.go.set()
 
 
@@ -99,7 +99,8 @@ def test_a_closed_store_reaches_everybody_who_waits(run: Run, database: Stubborn
     run.pending.append(Entry("1", 1, Kind.STEP, "one"))
     first = pen.submit()
 
-    def closed(_: Command[Any]) -> None:
+    def closed(_: Command[Any], then: object) -> None:
+        del then
         raise StoreError("closed")
 
     run.pending.append(Entry("2", 2, Kind.STEP, "two"))

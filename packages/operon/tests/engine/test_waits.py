@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -277,7 +277,7 @@ def begun(database: Stubborn, *keys: str) -> None:
 
 def running(database: Stubborn) -> Run:
     begun(database, "w")
-    return Run(None, database.tables.workflows["w"].row)
+    return Run(cast("Any", None), database.tables.workflows["w"].row)
 
 
 def test_nothing_ends_a_wait_while_its_run_is_being_parked(database: Stubborn, waits: Waits, parker: Parker) -> None:

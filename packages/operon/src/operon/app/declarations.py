@@ -96,9 +96,12 @@ class Declaration:
             "Make it a staticmethod, with @staticmethod outside."
         )
 
-    def _op(self, host: Host, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
+    def _refuse_class(self, args: tuple[Any, ...]) -> None:
         if args and isinstance(args[0], type) and self._is_classmethod_of(args[0]):
             raise self.of_class()
+
+    def _op(self, host: Host, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
+        self._refuse_class(args)
         return type(self).verb(host, self, args, kwargs)
 
     def _is_classmethod_of(self, owner: type) -> bool:
@@ -136,7 +139,7 @@ class Awaitable:
 
     def __get__(self, declared: Declaration | None, owner: type) -> Callable[..., Any]:
         """Give the method."""
-        if declared is not None and context.current() is not None and not on_loop():
+        if declared is not None and not on_loop() and context.current() is not None:
             raise WrongColour(
                 f"{declared.name} is async and was called in a blocking workflow; make that one async, too, "
                 "or start() it and wait for its result()."
@@ -337,7 +340,7 @@ class Step(Declaration, Generic[P, R_co]):
             context.admit()
             with context.outside(self.name, str(uuid4())):
                 return cast("R_co", self._plain()(*args, **kwargs))
-        host = here.run.host or locate(self)
+        host = here.run.host
         return cast("R_co", host.drive(self._op(host, args, kwargs)))
 
     def using(self, *, name: str | None = None, retries: int | None = None, timeout: Seconds | None = None) -> Self:
@@ -373,5 +376,5 @@ class AsyncStep(Step[P, R_co], Generic[P, R_co]):
             context.admit()
             with context.outside(self.name, str(uuid4())):
                 return await self._plain()(*args, **kwargs)
-        host = here.run.host or locate(self)
-        return await host.adrive(self._op(host, args, kwargs))
+        self._refuse_class(args)
+        return await here.run.host.astep(here, self, args, kwargs)

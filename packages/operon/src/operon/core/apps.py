@@ -49,9 +49,9 @@ def locate(owner: object = None) -> Host:
     """
     host: Host | None = getattr(owner, "host", None)
     here = context.branch()
-    if here is not None and (mine := here.run.host) is not None:
-        if host is None or _same(host.store, mine.store):
-            return mine
+    if here is not None:
+        if host is None or _same(host.store, here.run.host.store):
+            return here.run.host
         if context.current() is not None:
             raise elsewhere(here.run)
     if host is not None:

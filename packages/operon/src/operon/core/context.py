@@ -100,7 +100,7 @@ def refuse(here: Stray) -> NoReturn:
         "body of a workflow, use a ThreadPoolExecutor, asyncio.to_thread, aio.call or tasks of asyncio: what is done "
         "there is recorded. Or do all of it in one step."
     )
-    if run is not None and run.dead is None and run.host is not None:
+    if run is not None and run.dead is None:
         run.host.kill(run, error)
     raise error
 

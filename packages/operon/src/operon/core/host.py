@@ -10,12 +10,13 @@ from operon.core.commands import Op
 
 if TYPE_CHECKING:
     from operon.core.codec import Codec
-    from operon.core.function import Function
+    from operon.core.function import Declared, Function
     from operon.core.rows import Guard
     from operon.core.store import Store
 
 T = TypeVar("T")
 Run_contra = TypeVar("Run_contra", contravariant=True)
+Branch_contra = TypeVar("Branch_contra", contravariant=True)
 """Who executes runs knows what one is (`journal.Run`); a verb does not ask for it."""
 
 
@@ -110,7 +111,7 @@ class Host(Protocol):
         ...
 
 
-class RunHost(Host, Protocol[Run_contra]):
+class RunHost(Host, Protocol[Run_contra, Branch_contra]):
     """A launched app, seen from a run that it executes."""
 
     def linger(self, run: Run_contra) -> None:
@@ -119,4 +120,10 @@ class RunHost(Host, Protocol[Run_contra]):
 
     def kill(self, run: Run_contra, cause: BaseException) -> BaseException:
         """End a run from outside: all its verbs raise the first cause given, which is answered."""
+        ...
+
+    def astep(
+        self, line: Branch_contra, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Run a step of the body that is executing, awaited on this loop."""
         ...

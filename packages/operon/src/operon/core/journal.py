@@ -90,7 +90,11 @@ class Run:
     )  # fmt: skip
 
     def __init__(
-        self, host: RunHost[Run] | None, row: WorkflowRow, entries: Iterable[Entry] = (), monitor: Monitor | None = None
+        self,
+        host: RunHost[Run, Branch],
+        row: WorkflowRow,
+        entries: Iterable[Entry] = (),
+        monitor: Monitor | None = None,
     ) -> None:
         self.host = host
         self.monitor: Monitor = monitor or Alone()
@@ -263,11 +267,6 @@ class Run:
             if entry.position.startswith(path) and entry.ordinal in self.outstanding:
                 self.given(entry.ordinal)
 
-    def leftover(self) -> Entry | None:
-        """Find the first record of the main line that the code never asked for."""
-        left = (e for e in self.journal.values() if "/" not in e.position and e.ordinal in self.outstanding)
-        return min(left, key=lambda entry: entry.ordinal, default=None)
-
 
 class Branch:
     """One line of control in a run: the body itself, or a task that it started. Numbers what happens in it."""
@@ -392,7 +391,7 @@ def recall(
         return None
     if (entry.name, entry.digest) != (name, digest) or entry.kind not in (kind, Kind.CANCELLED):
         raise run.die(_divergence(run, entry, kind, name))
-    yield from _hand_out(run, entry)
+    yield from hand_out(run, entry)
     return entry
 
 
@@ -408,7 +407,7 @@ def _catch_up(run: Run, cancelled: Entry, *, strict: bool) -> Op[None]:
         run.check()
 
 
-def _hand_out(run: Run, entry: Entry) -> Op[None]:
+def hand_out(run: Run, entry: Entry) -> Op[None]:
     """Give a record to the code, in its turn; a cancelled operation waits to be cancelled again."""
     try:
         yield Stall(run, entry.ordinal) if entry.kind is Kind.CANCELLED else Turn(run, entry.ordinal)
@@ -456,15 +455,18 @@ def note(run: Run, entry: Entry) -> Op[None]:
 
     Its value is handed to the code in the turn of its ordinal.
     """
+    if not noted(run, entry):
+        yield from hand_out(run, entry)
+
+
+def noted(run: Run, entry: Entry) -> bool:
+    """Fix a result; whether its value may be handed to the code at once, for nothing can come in between."""
     run.pending.append(entry)
-    if run.alone and run.host is not None:
-        run.host.linger(run)
-        run.given_alone(entry.ordinal)
-        return
-    try:
-        yield Turn(run, entry.ordinal)
-    finally:
-        run.given(entry.ordinal)
+    if not run.alone:
+        return False
+    run.host.linger(run)
+    run.given_alone(entry.ordinal)
+    return True
 
 
 def interrupted(run: Run, entry: Entry, error: BaseException) -> None:
@@ -484,7 +486,7 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
     mark = f"{position}{WAKE}"
     woken = run.journal.get(mark)
     if woken is not None:
-        yield from _hand_out(run, woken)
+        yield from hand_out(run, woken)
         return {}
     concurrent = run.concurrent
     if concurrent:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from operon.core import context
@@ -12,33 +12,24 @@ from operon.core.commands import Invoke, Op, Pause
 from operon.core.function import Declared, Function
 from operon.core.host import Host
 from operon.core.journal import Branch, Run, interrupted, note, read, recall, rest, settle, write
-from operon.core.retry import Retry
 from operon.core.rows import Entry, Kind
 from operon.errors import NotSerializable
 
 
 def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
     """Run a step of the workflow around it, unless the journal has its output."""
-    function, using = declared.function, declared.options
-    fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
     branch = context.current() or context.within_workflow("step")
     run = branch.run
     cleaning = run.dead is not None and branch.cleaning(host.clock())
     if not cleaning:
         run.check()
-    name = using.name or function.name
-    position = branch.advance()
-    text, digest = function.signature.recorded(args, kwargs)
-    rules = function.rules
-    retry = rules.retry if using.retries is None else replace(rules.retry, retries=using.retries)
-    timeout = rules.timeout if using.timeout is None else using.timeout
-    attempts = Attempts(host, branch, function, (position, name, digest), retry, (fn, text, (args, kwargs), timeout))
+    attempts = Attempts(host, branch, declared, args, kwargs)
     if cleaning:
         return (yield from attempts.unrecorded())
     if not run.alone:
-        recorded = yield from recall(branch, position, Kind.STEP, name, digest)
+        recorded = yield from recall(branch, attempts.position, Kind.STEP, attempts.name, attempts.digest)
         if recorded is not None:
-            return replay(run, function, recorded)
+            return replay(run, declared.function, recorded)
     yield from settle(run)
     return (yield from attempts.until_done())
 
@@ -50,71 +41,112 @@ def replay(run: Run, function: Function, entry: Entry) -> Any:
     return read(run, entry, lambda: function.signature.decode_result(entry.output or "null"))
 
 
-Call: TypeAlias = tuple[Callable[..., Any], str, tuple[tuple[Any, ...], dict[str, Any]], float | None]
-"""A function, the record of its arguments, these themselves, and how many seconds it may take."""
+class Failed(Struct, frozen=True):
+    """What became of an attempt that failed."""
+
+    attempt: int
+    elapsed: float
+    text: str
+    """The record of its error."""
+    error: BaseException | None
+    """What the step raises; None if it is tried again."""
 
 
 class Attempts:
-    """The attempts of one step at one position; those that failed survive a crash."""
+    """The attempts of one step at one position, which it claims; those that failed survive a crash."""
 
-    __slots__ = ("_call", "branch", "digest", "function", "host", "name", "position", "retry", "run")
+    __slots__ = (
+        "_fn", "_given", "_text", "branch", "digest", "function", "host", "name", "position", "retry", "run", "timeout",
+    )  # fmt: skip
 
     def __init__(
-        self, host: Host, branch: Branch, function: Function, what: tuple[str, str, str], retry: Retry, call: Call
+        self, host: Host, branch: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        function, using = declared.function, declared.options
+        rules = function.rules
         self.host = host
         self.branch = branch
         self.run: Run = branch.run
         self.function = function
-        self.position, self.name, self.digest = what
-        self.retry = retry
-        self._call = call
+        self._fn = function.fn if declared.instance is None else function.fn.__get__(declared.instance)
+        self._given = args, kwargs
+        self.name = using.name or function.name
+        self.position = branch.advance()
+        self._text, self.digest = function.signature.recorded(args, kwargs)
+        self.retry = rules.retry if using.retries is None else replace(rules.retry, retries=using.retries)
+        self.timeout = rules.timeout if using.timeout is None else using.timeout
 
-    def _invoke(self) -> Invoke[Any]:
+    def invoke(self) -> Invoke[Any]:
         """Call it with arguments of this attempt's own, made of their record where one can be changed."""
-        fn, text, given, timeout = self._call
-        return Invoke(fn, *self.function.signature.fresh(text, *given), timeout)
+        return Invoke(self._fn, *self.function.signature.fresh(self._text, *self._given), self.timeout)
 
-    def until_done(self) -> Op[Any]:
-        """Try until the step succeeds or its retries are used up; either is recorded."""
+    def until_done(self, failed: Failed | None = None) -> Op[Any]:
+        """Try until the step succeeds or its retries are used up; either is recorded.
+
+        Args:
+            failed: the attempt before, if that was not made here.
+        """
         run, clock = self.run, self.host.clock
         failures = run.failures.get(self.position, ())
         attempt = len(failures) + 1
-        if failures:
+        if failed is not None:
+            attempt = yield from self._after(failed)
+        elif failures:
             yield from self._pause(attempt - 1, read(run, failures[-1], lambda: float(failures[-1].output or 0)))
         while True:
             begun = clock()
             try:
                 run.check()
-                with context.doing(self._doing(attempt)):
-                    value = yield self._invoke()
-                run.check()
-                output, value = self.function.signature.round_trip(value)
-            except Exception as error:
-                run.check()
-                elapsed = clock() - begun
-                final = self._final(attempt, error)
-                text, told = self.function.round_trip_error(error if final is None else final)
+                with context.doing(self.doing(attempt)):
+                    value = yield self.invoke()
+                output, value = self.taken(value)
             except BaseException as error:
-                run.check()
-                interrupted(run, self._entry(attempt, 0.0, kind=Kind.CANCELLED), error)
-                raise
+                failed = self.failed(attempt, begun, error)
             else:
-                yield from note(run, self._entry(attempt, clock() - begun, output=output))
+                yield from note(run, self.done(attempt, begun, output))
                 return value
-            if final is not None:
-                yield from note(run, self._entry(attempt, elapsed, error=text))
-                raise told
-            yield from self._record_failure(attempt, elapsed, text)
-            attempt += 1
+            attempt = yield from self._after(failed)
+
+    def taken(self, value: object) -> tuple[str, Any]:
+        """Give the record of a result, and what a replay will make of it."""
+        self.run.check()
+        return self.function.signature.round_trip(value)
+
+    def done(self, attempt: int, begun: float, output: str) -> Entry:
+        """Give the entry of an attempt that succeeded."""
+        return self._entry(attempt, self.host.clock() - begun, output=output)
+
+    def failed(self, attempt: int, begun: float, error: BaseException) -> Failed:
+        """Say what the error means that is being handled.
+
+        Raises:
+            BaseException: this, if it is no failure; or what has ended the run.
+        """
+        run = self.run
+        run.check()
+        if not isinstance(error, Exception):
+            interrupted(run, self._entry(attempt, 0.0, kind=Kind.CANCELLED), error)
+            raise error
+        elapsed = self.host.clock() - begun
+        final = self._final(attempt, error)
+        text, told = self.function.round_trip_error(error if final is None else final)
+        return Failed(attempt, elapsed, text, None if final is None else told)
+
+    def _after(self, failed: Failed) -> Op[int]:
+        """Record what an attempt came to, and raise it; or give the next one once that is due."""
+        if failed.error is not None:
+            yield from note(self.run, self._entry(failed.attempt, failed.elapsed, error=failed.text))
+            raise failed.error
+        yield from self._record_failure(failed.attempt, failed.elapsed, failed.text)
+        return failed.attempt + 1
 
     def unrecorded(self) -> Op[Any]:
         """Try likewise in a clean-up, of which nothing is recorded, for as long as it has time."""
         attempt = 1
         while True:
             try:
-                with context.doing(self._doing(attempt)):
-                    return (yield self._invoke())
+                with context.doing(self.doing(attempt)):
+                    return (yield self.invoke())
             except Exception as error:
                 final = self._final(attempt, error)
                 if final is error or not self.branch.cleaning(self.host.clock()):
@@ -124,7 +156,8 @@ class Attempts:
             yield Pause(self.retry.delay(attempt, self.host.random))
             attempt += 1
 
-    def _doing(self, attempt: int) -> context.Step:
+    def doing(self, attempt: int) -> context.Step:
+        """Say where its function runs."""
         return context.Step(self.name, self.position, attempt, f"{self.run.id}:{self.position}")
 
     def _final(self, attempt: int, error: Exception) -> Exception | None:

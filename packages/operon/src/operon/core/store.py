@@ -61,8 +61,8 @@ class Store(Protocol):
         """Answer a command, blocking this thread, which may do the work itself and that of others waiting."""
         ...
 
-    def submit(self, command: Command[T]) -> Future[T]:
-        """Answer a command later, never blocking the caller longer than the inbox is full."""
+    def submit(self, command: Command[T], then: Callable[[Future[T]], object] | None = None) -> Future[T]:
+        """Answer a command later, never blocking the caller longer than the inbox is full; and call this first."""
         ...
 
     def listen(self, heard: Callable[[str], None]) -> None:

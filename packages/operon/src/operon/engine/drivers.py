@@ -21,6 +21,7 @@ from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.context import Place
 from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
+from operon.core.rows import Advanced, Outcome, Park
 from operon.core.starting import Execute
 from operon.engine import hearing, strays, turns
 from operon.engine.bell import Rest
@@ -103,7 +104,7 @@ async def adrive(engine: DrivingRuntime, op: Op[T], line: Branch | None = None) 
                     run = command.run
                     engine.waits.enter(run)  # once a record is written its branch goes on, and would do a step in vain
                     try:
-                        answer = await Landing(engine.pens.of(run).submit(command.end), firm=True)
+                        answer = await written(engine, run, command.end)
                     finally:
                         engine.waits.leave(run)
                 else:
@@ -117,8 +118,7 @@ async def adrive(engine: DrivingRuntime, op: Op[T], line: Branch | None = None) 
         return result
     except Cancelled:
         if line is not None:
-            await hearing.told_in_turn(line)
-            hearing.told(line)
+            await hearing.hears(line)
         raise
     finally:
         failure = None
@@ -296,9 +296,16 @@ BLOCKING: dict[type[Command[Any]], Callable[[DrivingRuntime, Any], Any]] = {
 # ── Awaited ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def written(engine: DrivingRuntime, run: Run, end: Outcome | Park | None = None) -> Landing[Advanced]:
+    """Have what a run has noted written, and await that."""
+    landing: Landing[Advanced] = Landing(firm=True)
+    return landing.of(engine.pens.of(run).submit(end, landing))
+
+
 async def _submit(engine: DrivingRuntime, command: Command[Any]) -> Any:
     try:
-        return await Landing(engine.store.submit(command), firm=True)
+        landing: Landing[Any] = Landing(firm=True)
+        return await landing.of(engine.store.submit(command, landing))
     except StoreError as error:
         raise out_of_reach(engine, error) from error
 
@@ -311,10 +318,7 @@ async def _ainvoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     if run is not None:
         waits.enter(run)
     try:
-        value = invoke.fn(*invoke.args, **invoke.kwargs)
-        if not _awaitable(value):
-            return value
-        return await (value if invoke.timeout is None else _alimited(invoke, value))
+        return await called(invoke)
     except BaseException as error:
         if (instead := told(run, error, task)) is error:
             raise
@@ -322,6 +326,14 @@ async def _ainvoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     finally:
         if run is not None:
             waits.leave(run)
+
+
+async def called(invoke: Invoke[Any]) -> Any:
+    """Call a function, and await what it gives if that is to be awaited, no longer than it may take."""
+    value = invoke.fn(*invoke.args, **invoke.kwargs)
+    if not _awaitable(value):
+        return value
+    return await (value if invoke.timeout is None else _alimited(invoke, value))
 
 
 async def _abody(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:

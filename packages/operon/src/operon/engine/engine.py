@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from operon.core import apps, context
 from operon.core.commands import Op, Seed
-from operon.core.function import Function
+from operon.core.function import Declared, Function
 from operon.core.host import Opened
 from operon.core.journal import Branch, Run
 from operon.core.rows import Advanced, Guard, Park
 from operon.core.schedules import declare
 from operon.core.store import Store
-from operon.engine import adoption, drivers, interrupting, strays
+from operon.engine import adoption, drivers, fastpath, interrupting, strays
 from operon.engine.cleaning import Cleaning
 from operon.engine.executor import Executor
 from operon.engine.loops import Loop
@@ -34,7 +34,7 @@ from operon.engine.settings import Settings
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.engine.weights import Weights
-from operon.errors import DeclarationError, ForkedProcess, NotLaunched, Suspended, WrongColour
+from operon.errors import DeclarationError, ForkedProcess, NotLaunched, Suspended
 from operon.threads import Threads
 
 T = TypeVar("T")
@@ -206,17 +206,18 @@ class Engine:
 
     def drive(self, op: Op[T]) -> T:
         """Run an operation on this thread."""
-        return drivers.drive(self, op, self._admitted())
+        return drivers.drive(self, op, self._admitted(context.current()))
 
     def adrive(self, op: Op[T]) -> Coroutine[Any, Any, T]:
         """Run an operation on this loop."""
-        line = self._admitted()
-        if line is not None and not self.loop.here():
-            raise WrongColour(
-                "A workflow's body awaits on an event loop of its own, where tasks are not numbered and a replay would "
-                "find others: make the workflow async instead of calling asyncio.run() in it, or do it all in one step."
-            )
-        return drivers.adrive(self, op, line)
+        return drivers.adrive(self, op, self.loop.admit(self._admitted(context.current())))
+
+    def astep(
+        self, line: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Run a step on this loop."""
+        self.loop.admit(self._admitted(line))
+        return fastpath.step(self, line, declared, args, kwargs)
 
     def unforked(self) -> None:
         """Refuse to work in a child of the process that launched.
@@ -231,8 +232,8 @@ class Engine:
                 "leave it to the ASGI lifespan of uvicorn's workers; with preload_app = True, import the app only."
             )
 
-    def _admitted(self) -> Branch | None:
-        """Let a verb in, and give the branch of the body whose verb it is.
+    def _admitted(self, line: Branch | None) -> Branch | None:
+        """Let a verb in, of the branch of the body whose verb it is.
 
         Raises:
             NotInWorkflow: it is asked where a body sent its code, and nothing of it can be recorded.
@@ -241,7 +242,6 @@ class Engine:
         """
         if self.forked:
             self.unforked()
-        line = context.current()
         strays.admit(line)
         if line is not None:
             if line.run.host is not self:

@@ -34,6 +34,12 @@ async def told_in_turn(branch: Branch) -> None:
             await get_running_loop().create_future()
 
 
+async def hears(branch: Branch) -> None:
+    """Let a branch hear, by a verb of its own, that its run is cancelled."""
+    await told_in_turn(branch)
+    told(branch)
+
+
 class Hearing:
     """A coroutine of a body; the first cancellation of its task, once the run is cancelled, is raised as `Cancelled`.
 

@@ -54,13 +54,13 @@ class Landing(Generic[T]):
     But it is cheaper, and all that land together go on in one turn of the loop.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_call", "_cancelled", "_context", "_firm", "_future", "_pad")
+    __slots__ = ("_asyncio_future_blocking", "_call", "_cancelled", "_context", "_firm", "_future", "_known", "_pad")
 
-    def __init__(self, future: Future[T], *, firm: bool) -> None:
+    def __init__(self, future: Future[T] | None = None, *, firm: bool) -> None:
         """Prepare to await it.
 
         Args:
-            future: comes from any thread.
+            future: comes from any thread; without one, what is to call this when it is done, see `of`.
             firm: whether it is awaited to its end, as a commit is: a cancellation that hits meanwhile is delivered at
                 the next await, and not lost.
         """
@@ -69,12 +69,26 @@ class Landing(Generic[T]):
         if pad is None or pad.loop() is not loop:
             pad = _local.pad = Pad(loop)
         self._asyncio_future_blocking = False
-        self._future = future
+        self._future: Future[T]
+        self._known = future is None
+        """The future will call this."""
+        if future is not None:
+            self._future = future
         self._firm = firm
         self._pad = pad
         self._call: Callable[[Landing[T]], object] | None = None
         self._context: Context | None = None
         self._cancelled: asyncio.CancelledError | None = None
+
+    def __call__(self, future: Future[T]) -> None:
+        """Have the task go on: the future is done."""
+        del future
+        self._pad.land(self)
+
+    def of(self, future: Future[T]) -> Landing[T]:
+        """Await this future, which calls it."""
+        self._future = future
+        return self
 
     def __await__(self) -> Generator[Landing[T], None, T]:
         cancelled: asyncio.CancelledError | None = None
@@ -94,10 +108,9 @@ class Landing(Generic[T]):
     def add_done_callback(self, call: Callable[[Landing[T]], object], *, context: Context) -> None:
         """Have the task woken by this call, in its context."""
         self._call, self._context = call, context
-        self._future.add_done_callback(self._come)
-
-    def _come(self, _: Future[Any]) -> None:
-        self._pad.land(self)
+        if not self._known:
+            self._known = True
+            self._future.add_done_callback(self)
 
     def go_on(self) -> None:
         """Wake the task, if it waits."""

@@ -16,7 +16,7 @@ from operon.core.journal import Branch, Run
 from operon.engine.branches import BranchingFactory
 from operon.engine.callbacks import BodyCallbacks
 from operon.engine.timers import BodyTimers
-from operon.errors import NotLaunched
+from operon.errors import NotLaunched, WrongColour
 from operon.promises import Promise
 
 T = TypeVar("T")
@@ -74,10 +74,19 @@ class Loop:
         """Whether there is a loop to run anything on, or can be."""
         return not self._closed if self._loop is None else not self._loop.is_closed()
 
-    def here(self) -> bool:
-        """Whether it is this loop that runs on this thread; or none, where a coroutine is only made."""
+    def admit(self, line: Branch | None) -> Branch | None:
+        """Let a body await here; or only make a coroutine, where no loop runs.
+
+        Raises:
+            WrongColour: it is another loop that runs on this thread.
+        """
         running = asyncio._get_running_loop()  # noqa: SLF001 - the cheap spelling of get_running_loop
-        return running is self._loop or running is None or self._closed
+        if line is not None and not (running is self._loop or running is None or self._closed):
+            raise WrongColour(
+                "A workflow's body awaits on an event loop of its own, where tasks are not numbered and a replay would "
+                "find others: make the workflow async instead of calling asyncio.run() in it, or do it all in one step."
+            )
+        return line
 
     def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Promise[T] | None = None) -> None:
         """Run a body as a task in a context of its own, and tell who waits for its end; from any thread."""

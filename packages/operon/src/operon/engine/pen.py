@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from functools import partial
 
 from operon.core.commands import Advance, Look
 from operon.core.journal import Run
@@ -20,6 +19,7 @@ from operon.errors import Cancelled, StoreError, Suspended
 from operon.promises import Promise
 
 End = Outcome | Park | None
+Then = Callable[[Future[Advanced]], object]
 LINGER = 0.003
 """Seconds a record may wait for company while its workflow computes on."""
 NOTHING = Advanced(written=True)
@@ -80,7 +80,7 @@ class Pens:
 class Pen:
     """Writes what a run has noted, and its end; `leave` is told why a run must be left, and answers the first cause."""
 
-    __slots__ = ("_flight", "_leave", "_lock", "_run", "_store", "_waiting")
+    __slots__ = ("_command", "_flight", "_leave", "_lock", "_run", "_store", "_waiting")
 
     def __init__(self, store: Store, run: Run, leave: Callable[[Run, BaseException], BaseException] = Run.die) -> None:
         self._store = store
@@ -88,6 +88,8 @@ class Pen:
         self._leave = leave
         self._lock = threading.Lock()
         self._flight: Trip | None = None
+        self._command: Advance
+        """What is under way."""
         self._waiting: tuple[Trip, ...] = ()
 
     def flush(self, end: End = None) -> Advanced:
@@ -95,29 +97,42 @@ class Pen:
         trip, command = self._begin(end)
         if command is not None:
             try:
-                self._land(trip, command, self._store.ask(command))
+                self._land(trip, self._store.ask(command))
             except BaseException as error:
                 self._fail(trip, error)
                 if not isinstance(error, Exception):
                     raise
         return trip.result()
 
-    def submit(self, end: End = None) -> Future[Advanced]:
-        """Write everything soon; never blocks, never raises."""
-        trip, command = self._begin(end)
+    def submit(self, end: End = None, then: Then | None = None) -> Future[Advanced]:
+        """Write everything soon, and call `then`; never blocks, never raises."""
+        trip, command = self._begin(end, then)
         if command is not None:
             self._launch(trip, command)
         return trip
 
-    def _begin(self, end: End) -> tuple[Trip, Advance | None]:
+    def __call__(self, answer: Future[Advanced]) -> None:
+        """Learn what came of the commit that was under way; the store calls this."""
+        trip = self._flight
+        if trip is None:
+            return
+        try:
+            self._land(trip, answer.result())
+        except BaseException as error:
+            self._fail(trip, error)
+
+    def _begin(self, end: End, then: Then | None = None) -> tuple[Trip, Advance | None]:
         with self._lock:
-            if self._flight is not None:
-                return self._board(self._flight, end), None
-            trip = Trip()
-            trip.end = end
-            if end is not None or self._run.pending:
-                return trip, self._take(trip)
-        trip.set_result(NOTHING)
+            if self._flight is None:
+                trip = Trip(then)
+                if end is not None or self._run.pending:
+                    trip.end = end
+                    return trip, self._take(trip)
+                trip.set_result(NOTHING)
+                return trip, None
+            trip = self._board(self._flight, end)
+        if then is not None:
+            trip.add_done_callback(then)
         return trip, None
 
     def _board(self, flight: Trip, end: End) -> Trip:
@@ -140,26 +155,21 @@ class Pen:
             riding, run.riding = run.riding, {}
             if not (isinstance(end, Outcome) and end.status.ended):  # of what has ended nothing is replayed any more
                 entries = (*entries, *riding.values())
-        return Advance(run.id, run.guard.claim, entries, end)
+        self._command = Advance(run.id, run.guard.claim, entries, end)
+        return self._command
 
     def _launch(self, trip: Trip, command: Advance) -> None:
         try:
-            self._store.submit(command).add_done_callback(partial(self._landed, trip, command))
+            self._store.submit(command, self)
         except StoreError as error:
             self._fail(trip, error)
 
-    def _landed(self, trip: Trip, command: Advance, answer: Future[Advanced]) -> None:
-        try:
-            self._land(trip, command, answer.result())
-        except BaseException as error:
-            self._fail(trip, error)
-
-    def _land(self, trip: Trip, command: Advance, answer: Advanced) -> None:
+    def _land(self, trip: Trip, answer: Advanced) -> None:
         if not answer.written:
-            self._store.submit(Look((self._run.id,))).add_done_callback(lambda it: self._fail(trip, self._why(it)))
+            self._store.submit(Look((self._run.id,)), lambda it: self._fail(trip, self._why(it)))
             return
         if answer.instants:
-            timed = (entry.position for entry in command.entries if entry.after is not None)
+            timed = (entry.position for entry in self._command.entries if entry.after is not None)
             self._run.instants.update(zip(timed, answer.instants, strict=True))
         self._go_on()
         trip.set_result(answer)

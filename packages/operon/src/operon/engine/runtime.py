@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from operon.core.host import RunHost
-from operon.core.journal import Run
+from operon.core.journal import Branch, Run
 from operon.core.rows import Outcome
 from operon.core.starting import Execute
 from operon.engine.clockwork import Timers
@@ -17,7 +17,7 @@ from operon.engine.settings import Settings
 from operon.engine.waits import Waits
 
 
-class Runtime(RunHost[Run], Protocol):
+class Runtime(RunHost[Run, Branch], Protocol):
     """An engine as its parts see it; what only one of them needs beyond, it declares beside itself."""
 
     settings: Settings

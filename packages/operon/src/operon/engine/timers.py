@@ -81,7 +81,7 @@ class BodyTimer(asyncio.Handle):
 class BodyTimers:
     """Stands before `call_at`, `call_later` and `time` of the loop that an engine's bodies run on."""
 
-    def __init__(self, host: RunHost[Run], waits: Waits) -> None:
+    def __init__(self, host: RunHost[Run, Branch], waits: Waits) -> None:
         self._host = host
         self._waits = waits
         self._loop: Any = None

@@ -61,9 +61,9 @@ class MemoryStore:
         with self._lock:
             return self.apply(command)
 
-    def submit(self, command: c.Command[T]) -> Future[T]:
+    def submit(self, command: c.Command[T], then: Callable[[Future[T]], object] | None = None) -> Future[T]:
         """Answer a command; the future is already done."""
-        future: Promise[T] = Promise()
+        future: Promise[T] = Promise(then)
         try:
             future.set_result(self.ask(command))
         except Exception as error:  # the future carries it

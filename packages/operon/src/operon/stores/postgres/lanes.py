@@ -36,17 +36,23 @@ PATIENTS = 8
 class Ticket(Promise[Any]):
     """A command that waits for its answer, and the future of that."""
 
-    def __init__(self, command: LaneCommand, mail: SimpleQueue[Lane | None] | None = None) -> None:
-        super().__init__()
+    again = False
+    """It may have been committed by a connection that was lost."""
+    leading = False
+    """Its thread works a lane or has been handed one, or is gone; it is to be handed no other."""
+    under_way = False
+
+    def __init__(
+        self,
+        command: LaneCommand,
+        mail: SimpleQueue[Lane | None] | None = None,
+        then: Callable[[Future[Any]], object] | None = None,
+    ) -> None:
+        super().__init__(then)
         self.command = command
         self.key = command.row.id if isinstance(command, Start) else command.workflow_id
         self.mail = mail
         """For a thread that waits: a lane to work, or None once there is an answer."""
-        self.again = False
-        """It may have been committed by a connection that was lost."""
-        self.leading = False
-        """Its thread works a lane or has been handed one, or is gone; it is to be handed no other."""
-        self.under_way = False
 
     def settle(self, answer: Answer | StoreError) -> None:
         """Give the answer to whoever waits for it."""
@@ -109,9 +115,9 @@ class Lanes:
                 lane = None
         return ticket.result()
 
-    def submit(self, command: LaneCommand) -> Future[Any]:
-        """Answer a command on a thread of ours."""
-        ticket = Ticket(command)
+    def submit(self, command: LaneCommand, then: Callable[[Future[Any]], object] | None = None) -> Future[Any]:
+        """Answer a command on a thread of ours, and call this first."""
+        ticket = Ticket(command, then=then)
         if lane := self._enter((ticket,)):
             self._put_to_work(lane)
         return ticket

@@ -11,6 +11,7 @@ import psycopg
 from operon.core import commands as c
 from operon.core.commands import Advance, Command, LaneCommand, Start
 from operon.core.rows import Outcome
+from operon.promises import called
 from operon.stores.postgres import faults, schema
 from operon.stores.postgres.answers import ANSWERS
 from operon.stores.postgres.faults import Fault
@@ -99,13 +100,13 @@ class PostgresStore:
             answer = self._persist(pool, lambda session: ANSWERS[type(command)](session, command), seconds)
         return answer
 
-    def submit(self, command: Command[T]) -> Future[T]:
+    def submit(self, command: Command[T], then: Callable[[Future[T]], object] | None = None) -> Future[T]:
         """Answer a command on a thread of the store's."""
         if self._closed:
             raise faults.closed()
         if rides(command):
-            return self._lanes.submit(command)
-        return self._pool(command).threads.call(self.ask, command)
+            return self._lanes.submit(command, then)
+        return called(self._pool(command).threads.call(self.ask, command), then)
 
     def submit_many(self, commands: Sequence[Command[Any]]) -> Sequence[Future[Any]]:
         """Submit what has come up at once: at half of what it costs one by one, and in one commit where it may be."""

@@ -63,9 +63,9 @@ class Combiner:
         answer: T = job.future.result()
         return answer
 
-    def submit(self, command: Command[T]) -> Future[T]:
-        """Answer a command behind the caller's back."""
-        job = Job(command)
+    def submit(self, command: Command[T], then: Callable[[Future[T]], object] | None = None) -> Future[T]:
+        """Answer a command behind the caller's back, and call this first."""
+        job = Job(command, Promise[Any](then))
         if self._enter(job):
             self._hand_over()
         return job.future

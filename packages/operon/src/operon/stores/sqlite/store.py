@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from operon.errors import ForeignDatabase, StoreError, StoreUnavailable
+from operon.promises import called
 from operon.stores.migrations import migrate, shipped
 from operon.stores.sqlite.answers import READS, Undone, answer
 from operon.stores.sqlite.combiner import Combiner, Job
@@ -72,9 +73,11 @@ class SqliteStore:
             return answer
         return self._combiner.ask(command)
 
-    def submit(self, command: Command[T]) -> Future[T]:
+    def submit(self, command: Command[T], then: Callable[[Future[T]], object] | None = None) -> Future[T]:
         """Answer a command on another thread; a write is on the disk once the future is done."""
-        return self._reading.call(self.ask, command) if type(command) in READS else self._combiner.submit(command)
+        if type(command) in READS:
+            return called(self._reading.call(self.ask, command), then)
+        return self._combiner.submit(command, then)
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """Say `ready` after another connection's commit, if something is to be claimed."""

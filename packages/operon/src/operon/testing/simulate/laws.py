@@ -237,7 +237,7 @@ class Laws:
         if isinstance(run.dead, Cancelled):
             self._tidy.add(run.row.nonce)
         cleanup = self._tables.workflows[run.id].cleanup if self._there(run) else None
-        executor = None if run.host is None else run.host.executor
+        executor = run.host.executor
         if isinstance(run.dead, Cancelled) and cleanup is not None and cleanup.cleaner == executor:
             if (told := (run.host, run.row.nonce)) in self._told:
                 raise LawBroken(f"{run.id} has cleaned up twice in one process.")

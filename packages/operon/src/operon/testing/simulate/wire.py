@@ -12,6 +12,7 @@ from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Lock
 from operon.errors import StoreError, StoreUnavailable
+from operon.promises import Promise
 from operon.stores.memory import Tables
 from operon.testing.simulate.database import Database, DatabaseError
 from operon.testing.simulate.process import Process
@@ -59,9 +60,9 @@ class Wire:
         """Answer at once, as nothing but a launch asks."""
         return self._answered(command, again=False)
 
-    def submit(self, command: Command[T]) -> Future[T]:
+    def submit(self, command: Command[T], then: Callable[[Future[T]], object] | None = None) -> Future[T]:
         """Answer a command in its time."""
-        future: Future[T] = Future()
+        future: Future[T] = Promise(then)
         self._send(command, future, self._database.faults.tries, again=False)
         return future
 
