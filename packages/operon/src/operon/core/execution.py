@@ -12,7 +12,7 @@ from operon.core.context import Place
 from operon.core.function import Function
 from operon.core.host import Host
 from operon.core.journal import Run, write
-from operon.core.rows import Outcome
+from operon.core.rows import Entry, Outcome
 from operon.core.states import Status
 from operon.core.transactions import as_workflow
 from operon.errors import (
@@ -126,7 +126,7 @@ def _failure(run: Run, function: Function, error: BaseException) -> Outcome:
 def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
     """Let the run's own state decide, whatever came out of the body."""
     if run.dead is None:
-        leftover = run.leftover()
+        leftover = _leftover(run)
         if leftover is None:
             return outcome
         run.die(
@@ -138,6 +138,12 @@ def _checked(host: Host, run: Run, outcome: Outcome) -> Outcome:
     if isinstance(run.dead, Divergence | NotDeserializable | NotInWorkflow | StoreError):
         return _revived(host, run, run.dead)
     raise run.dead if isinstance(run.dead, Suspended) else Suspended(str(run.dead))
+
+
+def _leftover(run: Run) -> Entry | None:
+    """Find the first record of the main line that the code never asked for."""
+    left = (e for e in run.journal.values() if "/" not in e.position and e.ordinal in run.outstanding)
+    return min(left, key=lambda entry: entry.ordinal, default=None)
 
 
 def _revived(host: Host, run: Run, why: Exception) -> Outcome:

@@ -97,7 +97,7 @@ class Attempts:
                 text, told = self.function.round_trip_error(error if final is None else final)
             except BaseException as error:
                 run.check()
-                interrupted(run, self._entry(attempt, 0.0, kind=Kind.CANCELLED), error)
+                yield from interrupted(run, self._entry(attempt, 0.0, kind=Kind.CANCELLED), error)
                 raise
             else:
                 yield from note(run, self._entry(attempt, clock() - begun, output=output))
