@@ -26,11 +26,13 @@ class LateStore(MemoryStore):
     Args:
         clock: the store's.
         seed: decides the order, and how late an answer is.
+        spells: the turns of the loop that an answer may take.
     """
 
-    def __init__(self, clock: Clock, seed: int) -> None:
+    def __init__(self, clock: Clock, seed: int, spells: tuple[int, ...] = SPELLS) -> None:
         super().__init__(clock)
         self._rng = Random(seed)
+        self._spells = spells
         self._changed = threading.Condition()
         self._asked: list[Callable[[], None]] = []
         self._over = False
@@ -69,7 +71,7 @@ class LateStore(MemoryStore):
                 if not self._asked:
                     return
                 give = self._asked.pop(self._rng.randrange(len(self._asked)))
-            self._be_late(self._rng.choice(SPELLS))
+            self._be_late(self._rng.choice(self._spells))
             give()
 
     def _be_late(self, turns: int) -> None:

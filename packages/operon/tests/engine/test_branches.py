@@ -46,6 +46,11 @@ def late(seed: int) -> MemoryStore:
     return LateStore(Clock(time.time), seed)
 
 
+def slow(seed: int) -> MemoryStore:
+    """Answer each time so late that what is due in some milliseconds is due before."""
+    return LateStore(Clock(time.time), seed, (400,))
+
+
 class World:
     """What a program may do: steps of random length, and saying what it sees."""
 

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import operon
-from engine.test_branches import World, run, timeless
+from engine.test_branches import Stores, World, late, prompt, run, timeless
 from operon import aio
 from operon.core.rows import WorkflowRow
 
@@ -243,6 +244,7 @@ class Play:
         await self.end(tasks)
 
 
+@pytest.mark.parametrize("stores", [prompt, late], ids=["prompt", "late"])
 @given(root=nodes(), seed=st.integers(1, 99))
 @settings(
     max_examples=40,
@@ -252,16 +254,16 @@ class Play:
     phases=(Phase.generate,),
     suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
 )
-def test_a_replay_of_any_program_is_told_what_the_first_run_was(root: Node, seed: int) -> None:
+def test_a_replay_of_any_program_is_told_what_the_first_run_was(stores: Stores, root: Node, seed: int) -> None:
     """Killed after any record, the workflow is told again what it was told before, and ends, and is not held."""
 
     async def program(world: World) -> None:
         await Play(world).perform_all(root)
 
     born: dict[str, WorkflowRow] = {}
-    journal, seen = run(program, seed, (), born)
+    journal, seen = run(program, seed, (), born, stores=stores)
     for length in range(len(journal) + 1):
-        again, seen_again = run(program, seed + 100 + length, journal[:length], dict(born))
+        again, seen_again = run(program, seed + 100 + length, journal[:length], dict(born), stores=stores)
         assert timeless(again[:length]) == timeless(journal[:length])
         if length == len(journal):
             assert by_line(seen_again) == by_line(seen), f"{root}, seed {seed}"

@@ -10,7 +10,7 @@ import anyio
 import pytest
 import uvloop
 
-from engine.test_branches import Loops, Program, World, check_replays
+from engine.test_branches import Loops, Program, World, check_replays, slow
 from operon import aio
 
 SOON = 0.02
@@ -157,6 +157,24 @@ async def timeouts_in_one_another(world: World) -> None:
     await world.do("end")
 
 
+async def deadlines_in_a_slow_commit(world: World) -> None:
+    async def one(name: str) -> None:
+        await world.do(name)  # is written before the next step begins, and both deadlines pass meanwhile
+        try:
+            async with asyncio.timeout(0.004):
+                try:
+                    async with asyncio.timeout(0.002):
+                        await world.hang("h")
+                except TimeoutError:
+                    world.seen.append(f"{name} inner")
+        except TimeoutError:
+            world.seen.append(f"{name} outer")
+
+    await one("a")
+    await asyncio.gather(one("b"), one("c"))
+    await world.do("end")
+
+
 async def rescheduled(world: World) -> None:
     try:
         async with asyncio.timeout(None) as scope:
@@ -284,3 +302,9 @@ PROGRAMS: list[Program] = [
 def test_a_replay_sees_what_the_first_run_saw(program: Program, loops: Loops) -> None:
     """Killed after any record, the workflow goes on from the same past, whatever asyncio or anyio did to it."""
     check_replays(program, 1, loops)
+
+
+@pytest.mark.parametrize("loops", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_deadlines_that_pass_while_a_record_is_written_are_told_alike(loops: Loops) -> None:
+    """Which of two deadlines a body hears of is decided when it hears of it, in the first run as in a replay."""
+    check_replays(deadlines_in_a_slow_commit, 1, loops, slow)

@@ -55,10 +55,11 @@ class CatchUp(Command[None], frozen=True):
 
 
 class Stall(Command[None], frozen=True):
-    """Wait to be cancelled, as this operation was the first time, and be so in its turn if nobody else does it."""
+    """Be cancelled in the turn of this ordinal, once, whatever asks for it till then: by that, or by the `error`."""
 
     run: Run
     ordinal: int
+    error: BaseException | None = None
 
 
 class Wait(Command[dict[str, Outcome]], frozen=True):
@@ -357,8 +358,9 @@ class Branch:
         """Note that this branch asks for nothing more: it may be cancelled before it comes to where it was then."""
         run, self.task = self.run, None
         run.tasks.pop(task, None)
+        below = tuple(it.path for it in run.tasks.values() if it.path.startswith(self.path))  # they have still to hear
         for entry in run.cancelled:
-            if entry.position.startswith(self.path):
+            if entry.position.startswith(self.path) and not entry.position.startswith(below):
                 run.given(entry.ordinal)
 
 
@@ -402,7 +404,7 @@ def _catch_up(run: Run, cancelled: Entry, *, strict: bool) -> Op[None]:
             yield CatchUp(run, strict)
         except BaseException as error:
             run.check()
-            interrupted(run, replace(cancelled, ordinal=run.number()), error)
+            yield from interrupted(run, replace(cancelled, ordinal=run.number()), error)
             raise
         run.check()
 
@@ -469,16 +471,19 @@ def noted(run: Run, entry: Entry) -> bool:
     return True
 
 
-def interrupted(run: Run, entry: Entry, error: BaseException) -> None:
-    """Note that an operation was cancelled by the code around it, so that a replay cancels it too.
+def interrupted(run: Run, entry: Entry, error: BaseException) -> Op[None]:
+    """Note that an operation was cancelled by the code around it, so that a replay cancels it too, in the same turn.
 
     What interrupts the whole process is no part of the workflow's history: the run is left.
     """
     if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
         run.die(Suspended(f"{run.id} was interrupted."))
-    if run.dead is None:
-        run.pending.append(entry)
-    run.given(entry.ordinal)
+    try:
+        if run.dead is None:
+            run.pending.append(entry)
+            yield Stall(run, entry.ordinal, error)
+    finally:
+        run.given(entry.ordinal)
 
 
 def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] = ()) -> Op[dict[str, Outcome]]:
@@ -495,7 +500,7 @@ def rest(run: Run, position: str, until: float | None, awaits: tuple[str, ...] =
         seen = yield from ask(Wait(run, until, awaits))
     except BaseException as error:
         if run.dead is None:
-            interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
+            yield from interrupted(run, Entry(mark, run.number(), Kind.CANCELLED, "wake"), error)
         raise
     if concurrent or run.concurrent:  # a timer may have fired meanwhile: a replay asks at the beginning
         yield from note(run, Entry(mark, run.number(), Kind.WAKE, "wake"))

@@ -193,7 +193,7 @@ def result(
     except OperonError:
         raise
     except BaseException as error:
-        interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
+        yield from interrupted(run, replace(blank, ordinal=run.number(), kind=Kind.CANCELLED), error)
         raise
     # A child's record is kept as long as its parent's, and a replay reads it there; others' may be deleted.
     copied = "null" if handle.id in run.children else json.encode(replace(outcome, shares=())).decode()

@@ -120,13 +120,11 @@ class Attempts:
         """Say what the error means that is being handled.
 
         Raises:
-            BaseException: this, if it is no failure; or what has ended the run.
+            BaseException: what has ended the run.
         """
-        run = self.run
-        run.check()
+        self.run.check()
         if not isinstance(error, Exception):
-            interrupted(run, self._entry(attempt, 0.0, kind=Kind.CANCELLED), error)
-            raise error
+            return Failed(attempt, 0.0, "null", error)
         elapsed = self.host.clock() - begun
         final = self._final(attempt, error)
         text, told = self.function.round_trip_error(error if final is None else final)
@@ -134,6 +132,9 @@ class Attempts:
 
     def _after(self, failed: Failed) -> Op[int]:
         """Record what an attempt came to, and raise it; or give the next one once that is due."""
+        if failed.error is not None and not isinstance(failed.error, Exception):
+            yield from interrupted(self.run, self._entry(failed.attempt, 0.0, kind=Kind.CANCELLED), failed.error)
+            raise failed.error
         if failed.error is not None:
             yield from note(self.run, self._entry(failed.attempt, failed.elapsed, error=failed.text))
             raise failed.error

@@ -102,7 +102,7 @@ def in_workflow(
         run.check()
         text, told = function.round_trip_error(error)
     except BaseException as error:
-        interrupted(run, replace(blank, ordinal=ledger.number(), kind=Kind.CANCELLED), error)
+        yield from interrupted(run, replace(blank, ordinal=ledger.number(), kind=Kind.CANCELLED), error)
         raise
     else:
         yield from _hand_over(run, ledger, blank, done)

@@ -252,7 +252,7 @@ def _catch_up(engine: DrivingRuntime, command: CatchUp) -> None:
 def _stall(engine: DrivingRuntime, command: Stall) -> None:
     del engine
     run = command.run
-    raise run.die(
+    raise command.error or run.die(
         Divergence(f"{run.id}: the journal says that an operation was cancelled here; blocking code cannot be.")
     )
 
@@ -380,26 +380,34 @@ async def _aturn(engine: DrivingRuntime, command: Turn) -> None:
 
     It may be cancelled in every turn of the loop meanwhile: anyio's scopes do that until they are left.
     """
-    run, cancelled = command.run, None
+    run = command.run
     if run.pending:
         engine.pens.linger(run)
     if not run.forked and run.calls is None and run.its_turn(command.ordinal):
         return
+    cancelled = await _come_to(engine, run, command.ordinal, rest=run.forked or run.calls is not None)
+    if isinstance(cancelled, asyncio.CancelledError):
+        cancel_later(cancelled)
+
+
+async def _come_to(
+    engine: Engine, run: Run, ordinal: int, cancelled: BaseException | None = None, *, rest: bool = True
+) -> BaseException | None:
+    """Wait for a turn to its end; answers what has asked for a cancellation by then, if anything has."""
     repose = Repose(run, asyncio.current_task())
     while True:
         try:
-            if not run.its_turn(command.ordinal):
-                await _its_turn(engine, run, command.ordinal)
-            if run.forked or run.calls is not None:
+            if not run.its_turn(ordinal):
+                await _its_turn(engine, run, ordinal)
+            if rest or run.forked:
                 await _at_rest(engine, repose)
                 run.check()
-            break
         except asyncio.CancelledError as error:
             if run.dead is not None:
                 raise
             cancelled = error if error.args or cancelled is None else cancelled
-    if cancelled is not None:
-        cancel_later(cancelled)
+        else:
+            return cancelled
 
 
 async def _its_turn(engine: DrivingRuntime, run: Run, ordinal: int) -> None:
@@ -455,11 +463,10 @@ async def _at_rest(engine: DrivingRuntime, repose: Repose) -> None:
 
 async def _astall(engine: DrivingRuntime, command: Stall) -> None:
     run = command.run
-    if not run.its_turn(command.ordinal):
-        await _its_turn(engine, run, command.ordinal)
-    await _at_rest(engine, Repose(run, asyncio.current_task()))
-    run.check()
-    raise asyncio.CancelledError  # it cancelled itself: whoever else would have, has by now
+    if run.pending:
+        engine.pens.linger(run)
+    cancelled = await _come_to(engine, run, command.ordinal, command.error)
+    raise cancelled or asyncio.CancelledError  # it cancelled itself: whoever else would have, has by now
 
 
 async def _await(engine: DrivingRuntime, command: Wait) -> Any:
