@@ -42,12 +42,12 @@ def replay(run: Run, function: Function, entry: Entry) -> Any:
 
 
 class Failed(Struct, frozen=True):
-    """What became of an attempt that failed."""
+    """What became of an attempt that failed, or was cancelled."""
 
     attempt: int
     elapsed: float
     text: str
-    """The record of its error."""
+    """The record of its error, if it failed."""
     error: BaseException | None
     """What the step raises; None if it is tried again."""
 

@@ -391,7 +391,7 @@ async def _aturn(engine: DrivingRuntime, command: Turn) -> None:
 
 
 async def _come_to(
-    engine: Engine, run: Run, ordinal: int, cancelled: BaseException | None = None, *, rest: bool = True
+    engine: DrivingRuntime, run: Run, ordinal: int, cancelled: BaseException | None = None, *, rest: bool = True
 ) -> BaseException | None:
     """Wait for a turn to its end; answers what has asked for a cancellation by then, if anything has."""
     repose = Repose(run, asyncio.current_task())
