@@ -26,7 +26,7 @@ from operon.core.schedules import declare
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.engine import adoption, drivers, interrupting, strays
+from operon.engine import adoption, drivers, interrupting, orphans, strays
 from operon.engine.cleaning import Cleaning, heard
 from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
@@ -351,9 +351,7 @@ class Engine:
     async def aexecute(self, command: Execute) -> Outcome | None:
         """Run what was just started, for an awaiting caller; if he is cancelled, the workflow goes on."""
         future = self.spawn(Claimed(first_row(command.row, self.now())), command.function, inline=command.inline)
-        if not command.inline:
-            return None
-        return await arrived(future)
+        return await arrived(future) if command.inline else None
 
     def spawn(self, it: Claimed, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
@@ -361,7 +359,8 @@ class Engine:
         self._begin(it.row)
         self.weights.add(it)
         if function.asynchronous:
-            self.loop.spawn(partial(self._awaited, it, function, inline=inline), done)
+            body = partial(self._awaited, it, function, inline=inline)
+            self.loop.spawn(body, done, partial(orphans.leave, self, it, function, done))
         else:
             self.threads.submit(partial(self._threaded, it, function, done))
         return done
@@ -383,7 +382,7 @@ class Engine:
             if inspect.getgeneratorstate(life) != inspect.GEN_CREATED:
                 raise
             life.close()
-            self._leave(it.row, None, function, None)
+            self.leave(it.row, None, function, None)
             if interrupts(error):
                 raise
             log.exception("What is put around %s failed; it is taken up again.", it.row.id)
@@ -417,7 +416,7 @@ class Engine:
             if run is not None:
                 run.tasks.pop(task, None)  # it ends by itself
                 run.root.task = None
-            self._leave(row, run, function, outcome)
+            self.leave(row, run, function, outcome)
             if run is None:
                 self.service.doubt()  # it may have something to clean up from before
         return outcome
@@ -433,15 +432,15 @@ class Engine:
         self.pens.open(run)
         run.late = row.deadline is not None and row.deadline <= self.now()
         if row.deadline is not None and not run.late:
-            self._deadlines[row.id] = self.clockwork.after(
-                row.deadline - self.now(), lambda: interrupting.expire(self, run)
-            )
+            expire = partial(interrupting.expire, self, run)
+            self._deadlines[row.id] = self.clockwork.after(row.deadline - self.now(), expire)
         if before is not None:
             self.kill(before, Suspended(f"{row.id} was taken up again."))
             self.pens.close(before)
         return run
 
-    def _leave(self, row: WorkflowRow, run: Run | None, function: Function, outcome: Outcome | None) -> None:
+    def leave(self, row: WorkflowRow, run: Run | None, function: Function, outcome: Outcome | None) -> None:
+        """Have nothing more to do with a claim."""
         with self.lock:
             if run is not None and self.runs.get(row.id) is run:
                 del self.runs[row.id]
