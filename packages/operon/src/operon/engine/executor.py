@@ -361,6 +361,7 @@ class Executor:
         if back := self._offset.put_back():
             yield self._rewind(back)
         yield self._watch(pulse)
+        yield self._leave_lost()
         yield self._reconcile(pulse)
         if pulse.untidy:
             yield self._tidy()
@@ -425,6 +426,12 @@ class Executor:
         while taken == SWEEP:
             taken = yield from ask(TakeOver(SWEEP, self._settings.poison, error))
             self.nudge(news=taken > 0)
+
+    def _leave_lost(self) -> Op[None]:
+        """Hand back what ran on a loop that its owner has closed while this app is launched."""
+        if lost := self._engine.loop.lost():
+            log.warning("The event loop of %d async workflows is closed; others may run them.", len(lost))
+            yield from self.hand_back(*lost)
 
     def _reconcile(self, pulse: Pulse) -> Op[None]:
         """Compare what the store says that runs here with what does; act on what stays different for two beats."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from operon.core.journal import Branch, Run
+from operon.core.rows import Guard
 from operon.engine.branches import BranchingFactory
 from operon.engine.callbacks import BodyCallbacks
 from operon.engine.timers import BodyTimers
@@ -41,6 +42,8 @@ class Loop:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._lives: dict[Promise[Any], Callable[[], Guard]] = {}
+        """How each run that was to end on the loop is left, if that is closed before."""
         self.left: set[str] = set()
         """Workflows whose body was cancelled, and not by the engine."""
 
@@ -88,13 +91,38 @@ class Loop:
             )
         return line
 
-    def spawn(self, body: Callable[[], Coroutine[Any, Any, T]], done: Promise[T] | None = None) -> None:
-        """Run a body as a task in a context of its own, and tell who waits for its end; from any thread."""
+    def spawn(
+        self,
+        body: Callable[[], Coroutine[Any, Any, T]],
+        done: Promise[T] | None = None,
+        leave: Callable[[], Guard] | None = None,
+    ) -> None:
+        """Run a body as a task in a context of its own, and tell who waits for its end; from any thread.
+
+        Args:
+            body: what is to run.
+            done: is told how it ends.
+            leave: called in its place if the loop is closed before.
+        """
         loop = self.running()
+        if done is not None and leave is not None:
+            self._lives[done] = leave
         if asyncio._get_running_loop() is loop:  # noqa: SLF001 - the cheap spelling of get_running_loop
             self._begin(loop, body, done)
-        else:
+            return
+        try:
             loop.call_soon_threadsafe(self._begin, loop, body, done)
+        except RuntimeError:  # it was closed this moment
+            if done not in self._lives:
+                raise
+
+    def lost(self) -> tuple[Guard, ...]:
+        """Leave what was to end on the caller's loop, if he has closed that; answers what nobody runs any more."""
+        loop, lost = self._loop, tuple[Guard, ...]()
+        while loop is not None and loop.is_closed() and self._lives:
+            _, leave = self._lives.popitem()
+            lost = (*lost, leave())
+        return lost
 
     def _begin(
         self, loop: asyncio.AbstractEventLoop, body: Callable[[], Coroutine[Any, Any, T]], done: Promise[T] | None
@@ -105,6 +133,7 @@ class Loop:
 
     def _finish(self, done: Promise[T], task: asyncio.Task[T]) -> None:
         self._tasks.discard(task)
+        self._lives.pop(done, None)
         if task.cancelled():
             done.set_exception(CancelledError())
         elif (error := task.exception()) is not None:

@@ -16,7 +16,7 @@ from operon.core.commands import Op
 from operon.core.execution import execute
 from operon.core.function import Function
 from operon.core.journal import Run
-from operon.core.rows import Claimed, Outcome, WorkflowRow, first_row
+from operon.core.rows import Claimed, Guard, Outcome, WorkflowRow, first_row
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.engine import drivers, interrupting
@@ -75,7 +75,8 @@ class Runner:
         engine.runs.expect(it.row)
         engine.weights.add(it)
         if function.asynchronous:
-            engine.loop.spawn(partial(self._awaited, it, function, inline=inline), done)
+            body = partial(self._awaited, it, function, inline=inline)
+            engine.loop.spawn(body, done, partial(self._lost, it, function, done))
         else:
             engine.threads.submit(partial(self._threaded, it, function, done))
         return done
@@ -150,6 +151,18 @@ class Runner:
             if run is None:
                 self._engine.service.doubt()  # it may have something to clean up from before
         return outcome
+
+    def _lost(self, it: Claimed, function: Function, done: Promise[Outcome | None]) -> Guard:
+        """Leave a claim whose body was to run on a loop that is closed, or did; answers what is to be handed back."""
+        guard = Guard(it.row.id, it.row.claim)
+        run = self._engine.runs.get(guard.workflow_id)
+        if run is not None and run.guard != guard:
+            run = None
+        if run is not None:
+            self._engine.kill(run, Suspended(f"{run.id} was left: its event loop was closed."))
+        self._leave(it.row, run, function, None)
+        done.set_result(None)
+        return guard
 
     def _enter(self, it: Claimed) -> Run | None:
         """Begin a run, unless it has been cancelled meanwhile."""
