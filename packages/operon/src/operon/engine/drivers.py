@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,7 @@ from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
 from operon.core.starting import Execute
 from operon.engine import interrupting, strays, turns
 from operon.engine.bell import Rest
-from operon.engine.exits import Busy, left_by_its_loop, told
+from operon.engine.exits import Busy, end_fork, left_by_its_loop, told
 from operon.engine.interrupting import Hearing
 from operon.engine.landing import Landing, arrived, cancel_later
 from operon.engine.repose import Repose
@@ -181,8 +182,13 @@ def _limited(engine: Engine, invoke: Invoke[Any]) -> Any:
 
     def run() -> None:
         try:
-            done.set_result(around.run(invoke.fn, *invoke.args, **invoke.kwargs))
+            value = around.run(invoke.fn, *invoke.args, **invoke.kwargs)
+            if engine.forked:
+                end_fork(None)
+            done.set_result(value)
         except BaseException as error:
+            if engine.forked:
+                end_fork(error)
             done.set_exception(error)
 
     threading.Thread(target=run, name=f"operon-step-{_named(invoke)}", daemon=True).start()
@@ -322,6 +328,8 @@ async def _ainvoke(engine: Engine, invoke: Invoke[Any]) -> Any:
             raise
         raise instead from error
     finally:
+        if engine.forked:
+            end_fork(sys.exception())
         if run is not None:
             waits.leave(run)
 
@@ -338,8 +346,12 @@ async def _abody(engine: Engine, invoke: Invoke[Any]) -> Any:
                 future: Future[None] = Future()
                 turns.once_done(line.run, lambda: _come(future))
                 await arrived(future)
+            if engine.forked:
+                end_fork(None)
             return value
     except BaseException as error:
+        if engine.forked:
+            end_fork(error)
         if line is not None:
             left_by_its_loop(engine, line.run, task, error)
         if (instead := told(None if line is None else line.run, error, task)) is error:
