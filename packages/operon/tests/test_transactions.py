@@ -242,7 +242,7 @@ def test_a_read_only_transaction_writes_nothing_and_may_not(place: Bench, way: W
 @only(lambda way: not way.asynchronous, ("sqlite",))
 def test_a_cursor_that_outlives_its_transaction_keeps_nobody_out(place: Bench, way: Way, text: str | None) -> None:
     """Left half-read, it would keep its own commit out, or hold the snapshot that the next one begins with."""
-    kept: list[Any] = []
+    kept: list[object] = []
     select = text or "select id from accounts"
 
     def leave(sql: Sql) -> Op[int]:
@@ -266,7 +266,7 @@ def test_a_cursor_that_outlives_its_transaction_keeps_nobody_out(place: Bench, w
 
 @only(lambda way: way.name == "sqlite3")
 def test_a_blob_that_outlives_its_transaction_keeps_nobody_out(place: Bench, way: Way) -> None:
-    kept: list[Any] = []
+    kept: list[object] = []
 
     def leave(sql: Sql) -> Op[int]:
         yield from sql("create table files (data blob)")
@@ -455,7 +455,7 @@ def test_what_is_left_half_done_hides_no_error_and_holds_no_connection(
 ) -> None:
     """A stream keeps the connection's lock as long as somebody has it: the traceback of the error does."""
     monkeypatch.setattr("operon.datasources.adapters.psycopg.LETTING_GO", 0.01)
-    kept: list[Any] = []
+    kept: list[object] = []
 
     def script(sql: Sql) -> Op[None]:
         yield from sql(DEBIT)

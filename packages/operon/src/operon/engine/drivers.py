@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -25,7 +26,7 @@ from operon.core.rows import Advanced, Outcome, Park
 from operon.core.starting import Execute
 from operon.engine import hearing, strays, turns
 from operon.engine.bell import Rest
-from operon.engine.exits import Busy, told
+from operon.engine.exits import Busy, end_fork, told
 from operon.engine.hearing import Hearing
 from operon.engine.landing import Landing, arrived, cancel_later
 from operon.engine.repose import Repose
@@ -155,7 +156,7 @@ def _ask(engine: DrivingRuntime, command: Command[Any]) -> Any:
 
 
 def _invoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
-    with Busy(engine.waits, context.branch()):
+    with Busy(engine, context.branch()):
         if invoke.timeout is not None:
             return _limited(engine, invoke)
         if invoke.body:
@@ -179,8 +180,13 @@ def _limited(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
 
     def run() -> None:
         try:
-            done.set_result(around.run(invoke.fn, *invoke.args, **invoke.kwargs))
+            value = around.run(invoke.fn, *invoke.args, **invoke.kwargs)
+            if engine.forked:
+                end_fork(None)
+            done.set_result(value)
         except BaseException as error:
+            if engine.forked:
+                end_fork(error)
             done.set_exception(error)
 
     threading.Thread(target=run, name=f"operon-step-{_named(invoke)}", daemon=True).start()
@@ -318,7 +324,7 @@ async def _ainvoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     if run is not None:
         waits.enter(run)
     try:
-        return await called(invoke)
+        return await called(engine, invoke)
     except BaseException as error:
         if (instead := told(run, error, task)) is error:
             raise
@@ -328,12 +334,16 @@ async def _ainvoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
             waits.leave(run)
 
 
-async def called(invoke: Invoke[Any]) -> Any:
+async def called(engine: Runtime, invoke: Invoke[Any]) -> Any:
     """Call a function, and await what it gives if that is to be awaited, no longer than it may take."""
-    value = invoke.fn(*invoke.args, **invoke.kwargs)
-    if not _awaitable(value):
-        return value
-    return await (value if invoke.timeout is None else _alimited(invoke, value))
+    try:
+        value = invoke.fn(*invoke.args, **invoke.kwargs)
+        if not _awaitable(value):
+            return value
+        return await (value if invoke.timeout is None else _alimited(invoke, value))
+    finally:
+        if engine.forked:
+            end_fork(sys.exception())
 
 
 async def _abody(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
@@ -348,8 +358,12 @@ async def _abody(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
                 future: Future[None] = Future()
                 turns.once_done(line.run, lambda: _come(future))
                 await arrived(future)
+            if engine.forked:
+                end_fork(None)
             return value
     except BaseException as error:
+        if engine.forked:
+            end_fork(error)
         if line is not None:
             _left_by_its_loop(engine, line.run, task, error)
         if (instead := told(None if line is None else line.run, error, task)) is error:

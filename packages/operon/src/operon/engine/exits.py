@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
+import traceback
+from contextlib import suppress
+from typing import NoReturn
 
 from operon.core.codec.failures import replaced
 from operon.core.journal import Branch, Run
-from operon.engine.waits import Waits
+from operon.engine.runtime import Runtime
 from operon.errors import Cancelled, StepFailed, Suspended
 
 
@@ -41,10 +46,11 @@ def told(run: Run | None, error: BaseException, task: asyncio.Task[object] | Non
 class Busy:
     """Something of the user's runs for a workflow, which is kept from being parked meanwhile."""
 
-    __slots__ = ("_run", "_waits")
+    __slots__ = ("_engine", "_run", "_waits")
 
-    def __init__(self, waits: Waits, line: Branch | None) -> None:
-        self._waits = waits
+    def __init__(self, engine: Runtime, line: Branch | None) -> None:
+        self._engine = engine
+        self._waits = engine.waits
         self._run = None if line is None else line.run
 
     def __enter__(self) -> None:
@@ -54,10 +60,31 @@ class Busy:
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _at: object) -> None:
         """End; what cannot be recorded is raised as a failure that can."""
+        if self._engine.forked:
+            end_fork(error)
         if self._run is not None:
             self._waits.leave(self._run)
         if error is not None and (instead := told(self._run, error)) is not error:
             raise instead from error
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End this process, which a function of the user's forked and which came back from that function.
+
+    The run is the parent's: here it would be recorded a second time, over connections that the parent is using, and no
+    thread is left that it could wait for. So nothing is unwound either.
+    """
+    code = 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    with suppress(Exception):
+        if error is None:
+            sys.stderr.write("A forked process came back to Operon, and is ended: end it yourself, by os._exit().\n")
+        elif not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 def interrupts(error: BaseException) -> bool:

@@ -38,7 +38,7 @@ async def step(
         begun = engine.clock()
         context.place.set(Place(line, attempts.doing(1), driving=True))
         try:
-            value = await drivers.called(attempts.invoke())
+            value = await drivers.called(engine, attempts.invoke())
             text, value = attempts.taken(value)
         except BaseException as error:
             failed = attempts.failed(1, begun, told(run, error, line.task))

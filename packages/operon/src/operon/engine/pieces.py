@@ -110,7 +110,7 @@ class Piece(Generic[R]):
             self._begun = not self.abandoned
         if not self._begun:
             raise CancelledError
-        with _standing(self.parent, self.branch), Busy(self.engine.waits, self.branch):
+        with _standing(self.parent, self.branch), Busy(self.engine, self.branch):
             run.lines.wakes(self.branch)
             try:
                 return self.fn()

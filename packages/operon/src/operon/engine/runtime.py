@@ -26,6 +26,8 @@ class Runtime(RunHost[Run, Branch], Protocol):
     waits: Waits
     loop: Loop
     runs: Runs
+    forked: bool
+    """This is a child of the process that launched: nothing works here any more."""
 
 
 class DrivingRuntime(Runtime, Protocol):
