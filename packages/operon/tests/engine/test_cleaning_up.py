@@ -340,12 +340,12 @@ def test_who_could_not_say_so_where_it_ran_cleans_up_once(
     with app:
         engine: Any = app._engine
 
-        def failing(answer: Callable[[Command[Any]], Any]) -> Callable[[Command[Any]], Any]:
-            def answered(command: Command[Any]) -> Any:
+        def failing(answer: Callable[..., Any]) -> Callable[..., Any]:
+            def answered(command: Command[Any], *then: Any) -> Any:
                 if isinstance(command, Cleaned) and failures:
                     failures.pop()
                     raise StoreUnavailable("It is away.")
-                return answer(command)
+                return answer(command, *then)
 
             return answered
 

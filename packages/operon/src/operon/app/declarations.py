@@ -24,6 +24,7 @@ from operon.core.function import Function, OnDuplicate, Using
 from operon.core.given import labels, seconds, whole
 from operon.core.host import Host
 from operon.core.ids import checked, names
+from operon.core.journal import Branch
 from operon.core.results import call
 from operon.core.steps import step
 from operon.core.transactions import transaction
@@ -128,6 +129,11 @@ class Blocking(Declaration):
         return host.drive(self._op(host, args, kwargs))
 
 
+def _on_loop(here: Branch) -> bool:
+    """Whether an event loop runs on this thread, on which a body is executing."""
+    return here.run.host.on_loop(here) or on_loop()
+
+
 class Awaitable:
     """The `__call__` of an async declaration: refuses, as it is looked up, to be called in a blocking workflow.
 
@@ -139,7 +145,7 @@ class Awaitable:
 
     def __get__(self, declared: Declaration | None, owner: type) -> Callable[..., Any]:
         """Give the method."""
-        if declared is not None and not on_loop() and context.current() is not None:
+        if declared is not None and (here := context.current()) is not None and not _on_loop(here):
             raise WrongColour(
                 f"{declared.name} is async and was called in a blocking workflow; make that one async, too, "
                 "or start() it and wait for its result()."

@@ -122,6 +122,10 @@ class RunHost(Host, Protocol[Run_contra, Branch_contra]):
         """End a run from outside: all its verbs raise the first cause given, which is answered."""
         ...
 
+    def on_loop(self, line: Branch_contra) -> bool:
+        """Whether it is the line's own task that is executing, here and now."""
+        ...
+
     def astep(
         self, line: Branch_contra, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:

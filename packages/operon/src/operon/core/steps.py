@@ -96,7 +96,6 @@ class Attempts:
         while True:
             begun = clock()
             try:
-                run.check()
                 with context.doing(self.doing(attempt)):
                     value = yield self.invoke()
                 output, value = self.taken(value)
@@ -179,6 +178,7 @@ class Attempts:
 
     def _pause(self, attempt: int, until: float) -> Op[None]:
         yield from rest(self.run, f"{self.position}#{attempt}", until)
+        self.run.check()
 
     def _entry(
         self,

@@ -28,7 +28,7 @@ from operon.engine import hearing, strays, turns
 from operon.engine.bell import Rest
 from operon.engine.exits import Busy, end_fork, told
 from operon.engine.hearing import Hearing
-from operon.engine.landing import Landing, arrived, cancel_later
+from operon.engine.landing import Landing, Pad, arrived, cancel_later
 from operon.engine.repose import Repose
 from operon.engine.runtime import DrivingRuntime, Runtime
 from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
@@ -302,9 +302,9 @@ BLOCKING: dict[type[Command[Any]], Callable[[DrivingRuntime, Any], Any]] = {
 # ── Awaited ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def written(engine: DrivingRuntime, run: Run, end: Outcome | Park | None = None) -> Landing[Advanced]:
+def written(engine: Runtime, run: Run, end: Outcome | Park | None = None, pad: Pad | None = None) -> Landing[Advanced]:
     """Have what a run has noted written, and await that."""
-    landing: Landing[Advanced] = Landing(firm=True)
+    landing: Landing[Advanced] = Landing(firm=True, pad=pad)
     return landing.of(engine.pens.of(run).submit(end, landing))
 
 

@@ -75,6 +75,7 @@ class Engine:
         self.requests = Threads(settings.threads, f"operon-request-{program.name}")
         """For blocking work that a client waits for: it never waits behind what runs in the background."""
         self.loop = Loop(BodyTimers(self, self.waits))
+        self.on_loop = self.loop.executes
         self.places = Places(settings, self.loop, self.lock)
         self.runs = Runs(self.places, self.lock)
         self.executes = self.runs.executes
@@ -216,7 +217,7 @@ class Engine:
         self, line: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:
         """Run a step on this loop."""
-        self.loop.admit(self._admitted(line))
+        self._admitted(line)
         return fastpath.step(self, line, declared, args, kwargs)
 
     def unforked(self) -> None:

@@ -43,6 +43,14 @@ def told(run: Run | None, error: BaseException, task: asyncio.Task[object] | Non
     return failure(error)
 
 
+def told_from(run: Run, error: BaseException, task: asyncio.Task[object] | None) -> BaseException:
+    """Say it likewise, of an error that is not raised again: what is told in its place says whence it comes."""
+    instead = told(run, error, task)
+    if instead is not error:
+        instead.__cause__ = error
+    return instead
+
+
 class Busy:
     """Something of the user's runs for a workflow, which is kept from being parked meanwhile."""
 

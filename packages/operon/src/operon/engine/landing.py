@@ -56,18 +56,15 @@ class Landing(Generic[T]):
 
     __slots__ = ("_asyncio_future_blocking", "_call", "_cancelled", "_context", "_firm", "_future", "_known", "_pad")
 
-    def __init__(self, future: Future[T] | None = None, *, firm: bool) -> None:
+    def __init__(self, future: Future[T] | None = None, *, firm: bool, pad: Pad | None = None) -> None:
         """Prepare to await it.
 
         Args:
             future: comes from any thread; without one, what is to call this when it is done, see `of`.
             firm: whether it is awaited to its end, as a commit is: a cancellation that hits meanwhile is delivered at
                 the next await, and not lost.
+            pad: of the loop that runs here, if that is known.
         """
-        loop = asyncio.get_running_loop()
-        pad = _local.pad
-        if pad is None or pad.loop() is not loop:
-            pad = _local.pad = Pad(loop)
         self._asyncio_future_blocking = False
         self._future: Future[T]
         self._known = future is None
@@ -75,7 +72,7 @@ class Landing(Generic[T]):
         if future is not None:
             self._future = future
         self._firm = firm
-        self._pad = pad
+        self._pad = pad or here()
         self._call: Callable[[Landing[T]], object] | None = None
         self._context: Context | None = None
         self._cancelled: asyncio.CancelledError | None = None
@@ -147,6 +144,15 @@ class OfThread(threading.local):
 
 
 _local = OfThread()
+
+
+def here() -> Pad:
+    """Give the pad of the loop that runs here."""
+    loop = asyncio.get_running_loop()
+    pad = _local.pad
+    if pad is None or pad.loop() is not loop:
+        pad = _local.pad = Pad(loop)
+    return pad
 
 
 async def arrived(future: Future[T]) -> T:

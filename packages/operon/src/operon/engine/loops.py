@@ -16,6 +16,7 @@ from operon.core.journal import Branch, Run
 from operon.core.rows import Guard
 from operon.engine.branches import BranchingFactory
 from operon.engine.callbacks import BodyCallbacks
+from operon.engine.landing import Pad, here
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched, WrongColour
 from operon.promises import Promise
@@ -44,6 +45,10 @@ class Loop:
         self._closed = False
         self._lives: dict[Promise[Any], Callable[[], Guard]] = {}
         """How each run that was to end on the loop is left, if that is closed before."""
+        self._ident = 0
+        """The thread that the loop runs on."""
+        self.pad: Pad | None = None
+        """Where answers for it land."""
         self.left: set[str] = set()
         """Workflows whose body was cancelled, and not by the engine."""
 
@@ -76,6 +81,11 @@ class Loop:
     def alive(self) -> bool:
         """Whether there is a loop to run anything on, or can be."""
         return not self._closed if self._loop is None else not self._loop.is_closed()
+
+    def executes(self, line: Branch) -> bool:
+        """Whether it is this line's own task that is executing, here and now: cheaper than to ask which loop runs."""
+        task = line.task
+        return task is not None and threading.get_ident() == self._ident and asyncio.current_task(self._loop) is task
 
     def admit(self, line: Branch | None) -> Branch | None:
         """Let a body await here; or only make a coroutine, where no loop runs.
@@ -127,6 +137,9 @@ class Loop:
     def _begin(
         self, loop: asyncio.AbstractEventLoop, body: Callable[[], Coroutine[Any, Any, T]], done: Promise[T] | None
     ) -> None:
+        if self._ident != threading.get_ident():
+            self._ident = threading.get_ident()
+            self.pad = here()
         task = loop.create_task(body(), context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard if done is None else partial(self._finish, done))

@@ -175,14 +175,20 @@ class Signature:
         }
 
     @cached_property
+    def _scalars(self) -> tuple[tuple[str, frozenset[type]], ...]:
+        """The parameters by position, and the types whose values are recorded as JSON has them."""
+        none = frozenset[type]()
+        return tuple((it, none if it in self._ignore else self._forms[it].plain) for it in self._simple.names)
+
+    @cached_property
     def _where(self) -> dict[str, str]:
         return {name: f"the argument {name!r} of {self._name}()" for name in self._parameters}
 
     def _plainly(self, args: tuple[object, ...]) -> tuple[str, str] | None:
         """Return the record and the digest of scalars by position: JSON as it is; None if these are no such."""
-        forms, record = self._forms, dict[str, object]()
-        for name, value in zip(self._simple.names, args, strict=False):
-            if type(value) not in forms[name].plain or name in self._ignore:
+        record: dict[str, object] = {}
+        for (name, plain), value in zip(self._scalars, args, strict=False):
+            if type(value) not in plain:
                 return None
             record[name] = value
         try:
