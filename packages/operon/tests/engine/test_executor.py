@@ -11,7 +11,7 @@ import pytest
 import operon
 from children import PATIENCE, eventually
 from engine.conftest import MakeApp, crash
-from engine.stubborn import Stubborn
+from engine.stubborn import Stubborn, nothing
 from operon import Operon, aio
 from operon.core import context
 from operon.core.commands import Beat, Bury, Claim, Command, HandBack, Start
@@ -303,8 +303,8 @@ def test_what_kills_its_processes_is_held_and_the_others_go_on(make: MakeApp, da
     assert len(begun) == 2
 
 
-def test_sleepers_that_are_due_close_together_wake_at_their_times(make: MakeApp) -> None:
-    """And not at the next heartbeat, which here is twenty minutes away."""
+def test_sleepers_that_are_due_close_together_wake_without_a_heartbeat(make: MakeApp, database: Stubborn) -> None:
+    """A process knows when each workflow that it has parked is due, and not of the first of them only."""
     app = make(lease=3600, grace=0.01)
 
     @app.workflow
@@ -313,5 +313,10 @@ def test_sleepers_that_are_due_close_together_wake_at_their_times(make: MakeApp)
         return n
 
     with app:
-        handles = [operon.start(flow, n) for n in range(20)]
-        assert [handle.result(PATIENCE) for handle in handles] == list(range(20))
+        database.holds = lambda command: isinstance(command, Beat)
+        try:
+            handles = [operon.start(flow, n) for n in range(20)]
+            assert [handle.result(PATIENCE) for handle in handles] == list(range(20))
+        finally:
+            database.holds = nothing
+            database.go.set()
