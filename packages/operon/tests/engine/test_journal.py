@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from operon.core.commands import Start
-from operon.core.journal import Run, note
+from operon.core.journal import Run
+from operon.core.recording import note
 from operon.core.rows import Entry, Kind, NewWorkflow
 from operon.stores.memory import MemoryStore
 

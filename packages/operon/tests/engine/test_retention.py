@@ -33,7 +33,7 @@ from operon import (
 )
 from operon.core import deleting
 from operon.core.commands import Beat, Command, Describe, Op, Sweep
-from operon.core.journal import note
+from operon.core.recording import note
 from operon.core.rows import Guard, Swept
 from operon.engine.retention import LONG_PAUSE, PAUSE, Retention
 from operon.errors import (

@@ -18,7 +18,8 @@ from engine.conftest import MakeApp
 from engine.stubborn import Stubborn, fine
 from operon import aio
 from operon.core.commands import Advance, Command, Delete, Look, Start
-from operon.core.journal import Run, Wait
+from operon.core.journal import Run
+from operon.core.recording import Wait
 from operon.core.rows import Advanced, Kind, NewWorkflow, Outcome, Park
 from operon.core.states import Status
 from operon.engine.clock import WallClock

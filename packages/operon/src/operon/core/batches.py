@@ -21,7 +21,8 @@ from operon.core.codec.hints import hints_of, result_hint, signature_of
 from operon.core.commands import Form, Op, ask
 from operon.core.function import Function, Rules
 from operon.core.host import Host
-from operon.core.journal import Run, Wait, recall
+from operon.core.journal import Run
+from operon.core.recording import Wait, recall
 from operon.core.results import conclude, ended
 from operon.core.rows import Guard, Kind, NewWorkflow, Outcome, Share, WorkflowRow
 from operon.core.starting import Execute

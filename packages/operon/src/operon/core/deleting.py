@@ -8,8 +8,9 @@ from operon.core import context
 from operon.core.commands import Delete, Describe, Op, ask
 from operon.core.host import Host
 from operon.core.ids import possible
-from operon.core.journal import Branch, note, recall, settle, write
+from operon.core.journal import Branch
 from operon.core.once import failed, trying
+from operon.core.recording import note, recall, settle, write
 from operon.core.results import unknown
 from operon.core.rows import Entry, Kind, Obstacle
 from operon.errors import NotEnded

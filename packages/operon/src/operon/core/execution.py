@@ -11,7 +11,8 @@ from operon.core.commands import Invoke, Op
 from operon.core.context import Place
 from operon.core.function import Function
 from operon.core.host import Host
-from operon.core.journal import Run, write
+from operon.core.journal import Run
+from operon.core.recording import write
 from operon.core.rows import Entry, Outcome
 from operon.core.states import Status
 from operon.core.transactions import as_workflow

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from operon.core import context
 from operon.core.commands import Op
 from operon.core.host import Host
-from operon.core.journal import Run, note, read, recall, settle
+from operon.core.journal import Run
+from operon.core.recording import note, read, recall, settle
 from operon.core.rows import Entry, Kind
 from operon.errors import NotInWorkflow, NotSerializable, OperonError
 

@@ -15,8 +15,9 @@ from operon.core.function import Declared, Function
 from operon.core.given import seconds
 from operon.core.host import Host
 from operon.core.ids import possible
-from operon.core.journal import Branch, Run, Wait, interrupted, note, read, recall, settle, write
+from operon.core.journal import Branch, Run
 from operon.core.once import failed, trying
+from operon.core.recording import Wait, interrupted, note, read, recall, settle, write
 from operon.core.records import at, read_error
 from operon.core.rows import Entry, Kind, Outcome
 from operon.core.starting import Begun, begin, placed

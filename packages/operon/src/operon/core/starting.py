@@ -14,8 +14,9 @@ from operon.core.commands import Command, Describe, Invoke, Op, Queues, Start, a
 from operon.core.function import Declared, Function, Using
 from operon.core.host import Host
 from operon.core.ids import checked
-from operon.core.journal import Branch, Run, note, recall, settle
+from operon.core.journal import Branch, Run
 from operon.core.once import failed, trying
+from operon.core.recording import note, recall, settle
 from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Started, workflow_parameters
 from operon.core.states import status_of
 from operon.errors import BadValue, DeclarationError, Duplicate, KeyConflict, NotFound, Suspended

@@ -11,7 +11,8 @@ from operon.core import context
 from operon.core.commands import Invoke, Op, Pause
 from operon.core.function import Declared, Function
 from operon.core.host import Host
-from operon.core.journal import Branch, Run, interrupted, note, read, recall, rest, settle, write
+from operon.core.journal import Branch, Run
+from operon.core.recording import interrupted, note, read, recall, rest, settle, write
 from operon.core.rows import Entry, Kind
 from operon.errors import NotSerializable
 

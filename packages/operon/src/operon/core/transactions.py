@@ -10,8 +10,9 @@ from operon.core import context
 from operon.core.commands import Describe, Invoke, Load, Op, Pause, ask
 from operon.core.function import Declared, Function, Home, Using
 from operon.core.host import Host
-from operon.core.journal import Branch, Run, Turn, interrupted, note, recall, settle
+from operon.core.journal import Branch, Run
 from operon.core.ledger import Adopted, Done, Statement, Work
+from operon.core.recording import Turn, interrupted, note, recall, settle
 from operon.core.results import call
 from operon.core.rows import (
     Entry,

@@ -11,7 +11,8 @@ from operon.core import context
 from operon.core.commands import Op
 from operon.core.given import instant, seconds
 from operon.core.host import Host
-from operon.core.journal import Branch, Turn, note, read, recall, rest, settle, write
+from operon.core.journal import Branch
+from operon.core.recording import Turn, note, read, recall, rest, settle, write
 from operon.core.rows import Entry, Kind
 
 

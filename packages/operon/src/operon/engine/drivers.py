@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.context import Place
-from operon.core.journal import Branch, CatchUp, Flush, Run, Stall, Turn, Wait
+from operon.core.journal import Branch, Run
+from operon.core.recording import CatchUp, Flush, Stall, Turn, Wait
 from operon.core.rows import Advanced, Outcome, Park
 from operon.core.starting import Execute
 from operon.engine import hearing, strays, turns

@@ -12,7 +12,8 @@ from typing import Any
 from operon.core import context, steps
 from operon.core.context import Place
 from operon.core.function import Declared
-from operon.core.journal import Branch, hand_out, noted
+from operon.core.journal import Branch
+from operon.core.recording import hand_out, noted
 from operon.core.steps import Attempts, Failed
 from operon.engine import drivers
 from operon.engine.exits import told_from

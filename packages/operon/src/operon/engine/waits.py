@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from operon.core.commands import Look
-from operon.core.journal import Run, Wait
+from operon.core.journal import Run
+from operon.core.recording import Wait
 from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Store

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from operon.app.declarations import Declaration
 from operon.core.commands import Describe, Op, ask
 from operon.core.function import Using
-from operon.core.journal import Wait
+from operon.core.recording import Wait
 from operon.core.records import at
 from operon.core.results import conclude
 from operon.core.rows import Outcome
