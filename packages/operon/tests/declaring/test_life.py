@@ -463,3 +463,28 @@ def test_a_file_that_may_not_be_written_is_said_clearly(tmp_path: Path) -> None:
     path.chmod(0o444)
     with pytest.raises(StoreError, match=r"readonly|read-only"):
         Operon("app", database=path).launch()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_who_asks_on_another_loop_than_the_apps_is_told_that_it_stands_still(make: MakeApp, *, closed: bool) -> None:
+    """As in a fixture of another scope: the workflow would be recorded, and its caller wait for ever."""
+    app = make()
+
+    @app.workflow
+    async def flow() -> int:
+        return 1
+
+    entered, asks = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        entered.run_until_complete(app.__aenter__())
+        if closed:
+            entered.close()
+        with pytest.raises(NotLaunched, match="is closed" if closed else "does not run"):
+            asks.run_until_complete(flow())
+        assert operon.count() == 0
+        if not closed:
+            assert entered.run_until_complete(flow()) == 1
+    finally:
+        app.close()
+        for loop in (entered, asks):
+            loop.close()

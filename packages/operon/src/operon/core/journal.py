@@ -8,7 +8,7 @@ meet in the order in which they met the first time. Must not know threads, loops
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -19,7 +19,6 @@ from operon.errors import Cancelled
 if TYPE_CHECKING:
     from operon.core.host import RunHost
 
-T = TypeVar("T")
 WAKE = "~"
 """Marks the second record of a wait: when it ended, and whether by its end or by a cancellation."""
 

@@ -9,10 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
 from contextvars import Token
-from functools import partial
 from types import GeneratorType
 from typing import Any, TypeVar
 
@@ -25,12 +23,11 @@ from operon.core.journal import Branch, Run
 from operon.core.recording import CatchUp, Flush, Stall, Turn, Wait
 from operon.core.rows import Advanced, Outcome, Park
 from operon.core.starting import Execute
-from operon.engine import hearing, strays, turns
+from operon.engine import hearing, strays, taskturns, turns
 from operon.engine.bell import Rest
 from operon.engine.exits import Busy, end_fork, told
 from operon.engine.hearing import Hearing
-from operon.engine.landing import Landing, Pad, arrived, cancel_later
-from operon.engine.repose import Repose
+from operon.engine.landing import Landing, Pad, arrived
 from operon.engine.runtime import DrivingRuntime, Runtime
 from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
 
@@ -227,28 +224,8 @@ def _turn(engine: DrivingRuntime, command: Turn) -> None:
     if run.pending:
         engine.pens.linger(run)
     if run.lines.threaded or not run.its_turn(command.ordinal):
-        _unless_alone(run, command.ordinal)
+        turns.unless_alone(run, command.ordinal)
         turns.take(engine, run, command.ordinal, context.branch())
-
-
-def _unless_alone(run: Run, ordinal: int) -> None:
-    if not (run.forked or run.timed) and run.calls is None:
-        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {run.first()}."))
-
-
-def _turn_future(run: Run, ordinal: int) -> Future[None]:
-    _unless_alone(run, ordinal)
-    future: Future[None] = Future()
-    run.turns[ordinal] = lambda: _come(future)
-    if run.its_turn(ordinal) and run.turns.pop(ordinal, None) is not None:
-        _come(future)  # it came on another thread, between the look and the note
-    return future
-
-
-def _come(future: Future[None], error: BaseException | None = None) -> None:
-    """Complete a future that two threads may complete; the first one does."""
-    with suppress(InvalidStateError):
-        future.set_result(None) if error is None else future.set_exception(error)
 
 
 def _catch_up(engine: DrivingRuntime, command: CatchUp) -> None:
@@ -357,7 +334,7 @@ async def _abody(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
                 value = await (value if line is None else Hearing.of(value, line))
             if line is not None and line.run.lines.pieces:
                 future: Future[None] = Future()
-                turns.once_done(line.run, lambda: _come(future))
+                turns.once_done(line.run, lambda: turns.come(future))
                 await arrived(future)
             if engine.forked:
                 end_fork(None)
@@ -390,100 +367,6 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
         raise
 
 
-async def _aturn(engine: DrivingRuntime, command: Turn) -> None:
-    """Wait for a turn to its end: what is recorded is given to the code, and only then is it cancelled.
-
-    It may be cancelled in every turn of the loop meanwhile: anyio's scopes do that until they are left.
-    """
-    run = command.run
-    if run.pending:
-        engine.pens.linger(run)
-    if not run.forked and run.calls is None and run.its_turn(command.ordinal):
-        return
-    cancelled = await _come_to(engine, run, command.ordinal, rest=run.forked or run.calls is not None)
-    if isinstance(cancelled, asyncio.CancelledError):
-        cancel_later(cancelled)
-
-
-async def _come_to(
-    engine: DrivingRuntime, run: Run, ordinal: int, cancelled: BaseException | None = None, *, rest: bool = True
-) -> BaseException | None:
-    """Wait for a turn to its end; answers what has asked for a cancellation by then, if anything has."""
-    repose = Repose(run, asyncio.current_task())
-    while True:
-        try:
-            if not run.its_turn(ordinal):
-                await _its_turn(engine, run, ordinal)
-            if rest or run.forked:
-                await _at_rest(engine, repose)
-                run.check()
-        except asyncio.CancelledError as error:
-            if run.dead is not None:
-                raise
-            cancelled = error if error.args or cancelled is None else cancelled
-        else:
-            return cancelled
-
-
-async def _its_turn(engine: DrivingRuntime, run: Run, ordinal: int) -> None:
-    try:
-        await _before_long(engine, _turn_future(run, ordinal))
-    except TimeoutError:
-        raise run.die(turns.never(run, ordinal)) from None
-    finally:
-        run.turns.pop(ordinal, None)
-
-
-async def _before_long(engine: DrivingRuntime, future: Future[None]) -> None:
-    """Wait for what other branches bring; by the engine's timers, for those of the loop are the body's own.
-
-    Raises:
-        TimeoutError: it does not come.
-    """
-    limit = engine.clockwork.after(turns.STUCK, lambda: _come(future, TimeoutError()))
-    try:
-        await arrived(future)
-    finally:
-        limit.cancel()
-
-
-async def _acatch_up(engine: DrivingRuntime, command: CatchUp) -> None:
-    run, repose = command.run, Repose(command.run, asyncio.current_task())
-    while not command.strict and run.behind() and not repose.reached():  # noqa: ASYNC110 - likewise
-        await asyncio.sleep(0)
-    if command.strict:
-        future: Future[None] = Future()
-        run.caught_up(lambda: _come(future))
-        try:
-            await _before_long(engine, future)
-        except TimeoutError:
-            raise run.die(turns.never(run, run.first())) from None
-
-
-async def _at_rest(engine: DrivingRuntime, repose: Repose) -> None:
-    """Let the other branches go on until each waits for something; not for ever, if one spins."""
-    run = repose.run
-    while not repose.reached():
-        if run.lines.at_rest():
-            await asyncio.sleep(0)
-            continue
-        future: Future[None] = Future()
-        run.lines.once_at_rest(partial(_come, future))
-        limit = engine.clockwork.after(turns.PATIENCE, run.lines.overlook)
-        try:
-            await arrived(future)
-        finally:
-            limit.cancel()
-
-
-async def _astall(engine: DrivingRuntime, command: Stall) -> None:
-    run = command.run
-    if run.pending:
-        engine.pens.linger(run)
-    cancelled = await _come_to(engine, run, command.ordinal, command.error)
-    raise cancelled or asyncio.CancelledError  # it cancelled itself: whoever else would have, has by now
-
-
 async def _await(engine: DrivingRuntime, command: Wait) -> Any:
     waiting = engine.waits.begin(command, on_loop=True)
     try:
@@ -494,7 +377,7 @@ async def _await(engine: DrivingRuntime, command: Wait) -> Any:
 
 async def _apause(engine: DrivingRuntime, command: Pause) -> None:
     over: Future[None] = Future()
-    timer = engine.clockwork.after(command.seconds, lambda: _come(over))
+    timer = engine.clockwork.after(command.seconds, lambda: turns.come(over))
     try:
         await arrived(over)
     finally:
@@ -512,9 +395,9 @@ async def _arest(engine: DrivingRuntime, command: Rest) -> None:
 
 AWAITED: dict[type[Command[Any]], Callable[[DrivingRuntime, Any], Awaitable[Any]]] = {
     Invoke: _ainvoke,
-    Turn: _aturn,
-    CatchUp: _acatch_up,
-    Stall: _astall,
+    Turn: taskturns.take,
+    CatchUp: taskturns.catch_up,
+    Stall: taskturns.stall,
     Wait: _await,
     Pause: _apause,
     Execute: _aexecute,

@@ -257,6 +257,8 @@ class Engine:
         """Take a place for a body, if this process runs it and has one free; inline, the caller's thread is it."""
         if not (self.settings.run and self.alive) or self.function(function.name) is None:
             return None
+        if function.asynchronous:
+            self.loop.refuse_standing()
         taken = self.places.take(nonce, asynchronous=function.asynchronous, inline=inline)
         return self.executor if taken else None
 

@@ -82,6 +82,21 @@ class Loop:
         """Whether there is a loop to run anything on, or can be."""
         return not self._closed if self._loop is None else not self._loop.is_closed()
 
+    def refuse_standing(self) -> None:
+        """Refuse to run on the caller's loop what is asked for on another one, if that loop does not run.
+
+        Raises:
+            NotLaunched: it stands still, or is closed: whoever awaited the workflow's end would wait for ever.
+        """
+        loop, asking = self._loop, asyncio._get_running_loop()  # noqa: SLF001 - as above
+        if loop is None or asking is None or asking is loop or self._thread is not None or loop.is_running():
+            return
+        raise NotLaunched(
+            f"The app was launched on another event loop, which {'is closed' if loop.is_closed() else 'does not run'}: "
+            "its async workflows run there. Enter it with `async with app:` on the loop that uses it, as in a fixture "
+            "of the same scope, or with `with app:`, which gives them a loop of its own."
+        )
+
     def executes(self, line: Branch) -> bool:
         """Whether it is this line's own task that is executing, here and now: cheaper than to ask which loop runs."""
         task = line.task

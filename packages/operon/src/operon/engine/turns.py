@@ -92,8 +92,7 @@ def _tasks_at_rest(engine: Runtime, run: Run) -> None:
 
     def look() -> None:
         if repose.reached():
-            with suppress(InvalidStateError):
-                future.set_result(None)
+            come(future)
         else:
             engine.loop.between(look)
 
@@ -140,3 +139,19 @@ def once_done(run: Run, call: Callable[[], None]) -> None:
             run.lines.endings = (*run.lines.endings, call)
             return
     call()
+
+
+def unless_alone(run: Run, ordinal: int) -> None:
+    """Refuse to wait for a turn that nobody else could bring.
+
+    Raises:
+        Divergence: the run has one line only.
+    """
+    if not (run.forked or run.timed) and run.calls is None:
+        raise run.die(Divergence(f"{run.id}: the code asks for record {ordinal} before record {run.first()}."))
+
+
+def come(future: Future[None], error: BaseException | None = None) -> None:
+    """Complete a future that two threads may complete; the first one does."""
+    with suppress(InvalidStateError):
+        future.set_result(None) if error is None else future.set_exception(error)
