@@ -132,7 +132,7 @@ def test_a_method_is_called_on_an_object(make: MakeApp) -> None:
         assert eu.bill(1) == "visa: 1"
 
 
-# ── Strangers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Unrunnable ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_function_that_nobody_here_has(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:

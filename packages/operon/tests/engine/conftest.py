@@ -86,7 +86,7 @@ def crash(app: Operon) -> None:
     for run in tuple(engine.runs.all()):
         engine.kill(run, Suspended("crashed"))
     engine.service.stop()
-    engine.clockwork.stop()
+    engine.timers.stop()
     engine.loop.close()
     for part in (*app._databases.close(), engine.store.close):
         part()

@@ -37,7 +37,7 @@ def beat(app: Operon, times: int = 1) -> None:
         before = engine.store.tables.executors[engine.executor].beat
         engine.service.beat()
         eventually(lambda before=before: engine.store.tables.executors[engine.executor].beat > before)
-        eventually(lambda: engine.service._felt is None)
+        eventually(lambda: engine.service._pulse is None)
 
 
 def alive(database: MemoryStore) -> int:

@@ -23,7 +23,7 @@ from operon.core.recording import Wait
 from operon.core.rows import Advanced, Kind, NewWorkflow, Outcome, Park
 from operon.core.states import Status
 from operon.engine.clock import WallClock
-from operon.engine.clockwork import Clockwork
+from operon.engine.timerthread import TimerThread
 from operon.engine.waits import Waits
 from operon.errors import NotLaunched, StoreUnavailable, Suspended, WorkflowCancelled, WorkflowTimedOut
 
@@ -97,7 +97,7 @@ def test_a_branch_whose_record_is_being_written_is_not_parked_for_its_sleeping_s
         database.holds = lambda command: wakes(command) or parks(command)
         handle = operon.start(flow)
         assert database.arrived.wait(PATIENCE)
-        engine.clockwork.after(4 * engine.settings.grace, passed.set)
+        engine.timers.after(4 * engine.settings.grace, passed.set)
         assert passed.wait(PATIENCE)
         for _ in range(100):  # turns of the loop, in which the run would be parked
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0), engine.loop.running()).result(PATIENCE)
@@ -265,10 +265,10 @@ def parker() -> Parker:
 
 @pytest.fixture
 def waits(database: Stubborn, parker: Parker) -> Any:
-    clockwork = Clockwork(WallClock())
-    clockwork.start()
-    yield Waits(clockwork, database, parker, 0.02)
-    clockwork.stop()
+    timers = TimerThread(WallClock())
+    timers.start()
+    yield Waits(timers, database, parker, 0.02)
+    timers.stop()
 
 
 def begun(database: Stubborn, *keys: str) -> None:
@@ -419,24 +419,24 @@ def test_a_distant_deadline_keeps_no_run_alive(make: MakeApp) -> None:
 
 
 def test_cancelled_timers_do_not_pile_up() -> None:
-    clockwork = Clockwork(WallClock())
+    timers = TimerThread(WallClock())
     for _ in range(50_000):
-        clockwork.after(3600, lambda: None).cancel()
-    assert len(clockwork._heap) < 5000
+        timers.after(3600, lambda: None).cancel()
+    assert len(timers._heap) < 5000
 
 
 def test_a_timer_that_fails_in_whatever_way_stops_no_other(caplog: Any) -> None:
     """The clock survives what no `except Exception` catches."""
-    clockwork, rang = Clockwork(WallClock()), threading.Event()
+    timers, rang = TimerThread(WallClock()), threading.Event()
 
     def leaves() -> None:
         raise Suspended("gone")
 
-    clockwork.after(0, leaves)
-    clockwork.after(0, rang.set)
-    clockwork.start()
+    timers.after(0, leaves)
+    timers.after(0, rang.set)
+    timers.start()
     assert rang.wait(PATIENCE)
-    clockwork.stop()
+    timers.stop()
 
 
 def test_a_thread_that_computes_is_not_parked(make: MakeApp) -> None:

@@ -22,7 +22,7 @@ from operon.datasources.transact import Attempt, Stage
 from operon.engine.cleaning import Cleaning
 from operon.engine.engine import Engine
 from operon.engine.executor import Executor
-from operon.engine.pen import Pen, Pens
+from operon.engine.recorder import Recorder, Recorders
 from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.stores.memory import (
@@ -363,35 +363,35 @@ def what_is_pending_is_not_flushed_before_the_next_step(patch: pytest.MonkeyPatc
 
 @mutant
 def an_outcome_goes_without_its_last_record(patch: pytest.MonkeyPatch) -> None:
-    take = Pen._take
+    take = Recorder._take
 
-    def without(self: Pen, trip: Any) -> c.Advance:
+    def without(self: Recorder, trip: Any) -> c.Advance:
         it = take(self, trip)
         return replace(it, entries=()) if isinstance(it.end, Outcome) else it
 
-    patch.setattr(Pen, "_take", without)
+    patch.setattr(Recorder, "_take", without)
 
 
 @mutant
 def a_step_is_answered_before_its_commit(patch: pytest.MonkeyPatch) -> None:
-    launch = Pen._launch
+    launch = Recorder._send
 
-    def early(self: Pen, trip: Any, it: c.Advance) -> None:
+    def early(self: Recorder, trip: Any, it: c.Advance) -> None:
         if it.end is not None or any(entry.after is not None for entry in it.entries):
             launch(self, trip, it)
         else:
             launch(self, type(trip)(), it)
             trip.set_result(Advanced(written=True))
 
-    patch.setattr(Pen, "_launch", early)
+    patch.setattr(Recorder, "_send", early)
 
 
 @mutant
 def two_commits_are_swapped(patch: pytest.MonkeyPatch) -> None:
-    take = Pen._take
-    held: dict[Pen, tuple[Entry, ...]] = {}
+    take = Recorder._take
+    held: dict[Recorder, tuple[Entry, ...]] = {}
 
-    def swapped(self: Pen, trip: Any) -> c.Advance:
+    def swapped(self: Recorder, trip: Any) -> c.Advance:
         it = take(self, trip)
         if it.end is not None or any(entry.after is not None for entry in it.entries):
             return it
@@ -399,7 +399,7 @@ def two_commits_are_swapped(patch: pytest.MonkeyPatch) -> None:
         held[self] = it.entries
         return replace(it, entries=before or ())
 
-    patch.setattr(Pen, "_take", swapped)
+    patch.setattr(Recorder, "_take", swapped)
 
 
 @mutant
@@ -432,15 +432,15 @@ def what_runs_is_handed_back(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def lingering_entries_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    def linger(self: Pens, run: Run) -> None: ...
+    def linger(self: Recorders, run: Run) -> None: ...
 
-    patch.setattr(Pens, "linger", linger)
+    patch.setattr(Recorders, "linger", linger)
 
 
 @mutant
 def a_parked_deadline_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     def park(self: Engine, run: Run, it: Park) -> Any:
-        return self.pens.of(run).submit(it)
+        return self.recorders.of(run).submit(it)
 
     patch.setattr(Engine, "park", park)
 
@@ -450,7 +450,7 @@ def a_sleeper_wakes_early(patch: pytest.MonkeyPatch) -> None:
     def wind(self: Waits, waiting: Any) -> None:
         if waiting.wait.until is not None:
             left = waiting.wait.until - self._parker.now()
-            waiting.timer = self._clockwork.after(left * 0.9, lambda: self.end(waiting, {}))
+            waiting.timer = self._timers.after(left * 0.9, lambda: self.end(waiting, {}))
 
     patch.setattr(Waits, "_wind", wind)
 

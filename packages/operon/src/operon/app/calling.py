@@ -25,8 +25,8 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """
     from concurrent.futures import Future
 
+    from operon.engine.bridge import bridged
     from operon.engine.hearing import told_in_turn
-    from operon.engine.landing import arrived
     from operon.engine.pieces import Piece
     from operon.engine.strays import own_threads
 
@@ -50,7 +50,7 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     with own_threads():
         thread.start()
     try:
-        return await arrived(done)
+        return await bridged(done)
     except BaseException as error:
         its_own = Future[R].done(done) and not done.cancelled() and Future[R].exception(done) is error
         done.cancel()

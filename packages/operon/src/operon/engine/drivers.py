@@ -24,11 +24,11 @@ from operon.core.recording import CatchUp, Flush, Stall, Turn, Wait
 from operon.core.rows import Advanced, Outcome, Park
 from operon.core.starting import Execute
 from operon.engine import hearing, strays, taskturns, turns
-from operon.engine.bell import Rest
+from operon.engine.bridge import Bridged, Delivery, bridged
 from operon.engine.exits import Busy, end_fork, told
 from operon.engine.hearing import Hearing
-from operon.engine.landing import Landing, Pad, arrived
 from operon.engine.runtime import DrivingRuntime, Runtime
+from operon.engine.wakeup import Rest
 from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
 
 T = TypeVar("T")
@@ -214,7 +214,7 @@ def _too_long(invoke: Invoke[Any]) -> str:
 def _flush(engine: DrivingRuntime, command: Flush) -> Any:
     engine.waits.enter(command.run)  # once a record is written its branch goes on, and would do a step in vain
     try:
-        return engine.pens.of(command.run).flush(command.end)
+        return engine.recorders.of(command.run).flush(command.end)
     finally:
         engine.waits.leave(command.run)
 
@@ -222,7 +222,7 @@ def _flush(engine: DrivingRuntime, command: Flush) -> Any:
 def _turn(engine: DrivingRuntime, command: Turn) -> None:
     run = command.run
     if run.pending:
-        engine.pens.linger(run)
+        engine.recorders.linger(run)
     if run.lines.threaded or not run.its_turn(command.ordinal):
         turns.unless_alone(run, command.ordinal)
         turns.take(engine, run, command.ordinal, context.branch())
@@ -262,7 +262,7 @@ def _execute(engine: DrivingRuntime, command: Execute) -> Any:
 
 def _rest(engine: DrivingRuntime, command: Rest) -> None:
     del engine
-    command.bell.wait(command.seconds)
+    command.wakeup.wait(command.seconds)
 
 
 BLOCKING: dict[type[Command[Any]], Callable[[DrivingRuntime, Any], Any]] = {
@@ -280,16 +280,18 @@ BLOCKING: dict[type[Command[Any]], Callable[[DrivingRuntime, Any], Any]] = {
 # ── Awaited ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def written(engine: Runtime, run: Run, end: Outcome | Park | None = None, pad: Pad | None = None) -> Landing[Advanced]:
+def written(
+    engine: Runtime, run: Run, end: Outcome | Park | None = None, delivery: Delivery | None = None
+) -> Bridged[Advanced]:
     """Have what a run has noted written, and await that."""
-    landing: Landing[Advanced] = Landing(firm=True, pad=pad)
-    return landing.of(engine.pens.of(run).submit(end, landing))
+    answer: Bridged[Advanced] = Bridged(firm=True, delivery=delivery)
+    return answer.of(engine.recorders.of(run).submit(end, answer))
 
 
 async def _submit(engine: DrivingRuntime, command: Command[Any]) -> Any:
     try:
-        landing: Landing[Any] = Landing(firm=True)
-        return await landing.of(engine.store.submit(command, landing))
+        answer: Bridged[Any] = Bridged(firm=True)
+        return await answer.of(engine.store.submit(command, answer))
     except StoreError as error:
         raise out_of_reach(engine, error) from error
 
@@ -335,7 +337,7 @@ async def _abody(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
             if line is not None and line.run.lines.pieces:
                 future: Future[None] = Future()
                 turns.once_done(line.run, lambda: turns.come(future))
-                await arrived(future)
+                await bridged(future)
             if engine.forked:
                 end_fork(None)
             return value
@@ -370,16 +372,16 @@ async def _alimited(invoke: Invoke[Any], value: Awaitable[Any]) -> Any:
 async def _await(engine: DrivingRuntime, command: Wait) -> Any:
     waiting = engine.waits.begin(command, on_loop=True)
     try:
-        return await arrived(waiting.future)
+        return await bridged(waiting.future)
     finally:
         engine.waits.end(waiting, {})
 
 
 async def _apause(engine: DrivingRuntime, command: Pause) -> None:
     over: Future[None] = Future()
-    timer = engine.clockwork.after(command.seconds, lambda: turns.come(over))
+    timer = engine.timers.after(command.seconds, lambda: turns.come(over))
     try:
-        await arrived(over)
+        await bridged(over)
     finally:
         timer.cancel()
 
@@ -390,7 +392,7 @@ async def _aexecute(engine: DrivingRuntime, command: Execute) -> Any:
 
 async def _arest(engine: DrivingRuntime, command: Rest) -> None:
     del engine
-    await command.bell.heard(command.seconds)
+    await command.wakeup.awaited(command.seconds)
 
 
 AWAITED: dict[type[Command[Any]], Callable[[DrivingRuntime, Any], Awaitable[Any]]] = {

@@ -24,9 +24,9 @@ from operon.engine.cleaning import Cleaning
 from operon.engine.executor import Executor
 from operon.engine.loops import Loop
 from operon.engine.machine import Machine
-from operon.engine.pen import Pens
 from operon.engine.places import Places
 from operon.engine.program import Program
+from operon.engine.recorder import Recorders
 from operon.engine.repose import at_rest
 from operon.engine.runner import Runner
 from operon.engine.runs import Runs
@@ -65,11 +65,11 @@ class Engine:
         self._abandoned: set[Future[Any]] = set()
         self.forked = False
         """This is a child of the process that launched: nothing works here any more."""
-        self.clockwork = self.machine.timers()
+        self.timers = self.machine.timers()
         self.clock = self.machine.clock.monotonic
-        self.pens = Pens(store, self.clockwork, self.kill)
-        self.linger = self.pens.linger
-        self.waits = Waits(self.clockwork, store, self, settings.grace)
+        self.recorders = Recorders(store, self.timers, self.kill)
+        self.linger = self.recorders.linger
+        self.waits = Waits(self.timers, store, self, settings.grace)
         self.ids = self.machine.ids()
         self.threads = Threads(settings.threads, f"operon-{program.name}")
         self.requests = Threads(settings.threads, f"operon-request-{program.name}")
@@ -80,7 +80,7 @@ class Engine:
         self.runs = Runs(self.places, self.lock)
         self.executes = self.runs.executes
         self.service = Executor(self)
-        self.weights = Weights(self.clockwork, self.service.lighter)
+        self.weights = Weights(self.timers, self.service.lighter)
         runner = Runner(self)
         self.execute, self.aexecute, self.spawn = runner.execute, runner.aexecute, runner.spawn
 
@@ -89,7 +89,7 @@ class Engine:
     def launch(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin: enlist, and claim what is ready. Async bodies run on `loop`, or on one of our own."""
         adoption.patches.install()
-        self.clockwork.start()
+        self.timers.start()
         try:
             if loop is not None:
                 self.loop.use(loop)
@@ -125,14 +125,14 @@ class Engine:
     def connect(self) -> None:
         """Let verbs work and run nothing: this process is no executor, and no other learns of it."""
         self.service.look()
-        self.clockwork.start()
+        self.timers.start()
         self.places.open = True
 
     def disconnect(self) -> None:
         """End what `connect` began."""
         self.places.open = False
         self.waits.close()
-        self.clockwork.stop()
+        self.timers.stop()
         self.threads.close()
 
     def stop(self, drain: float) -> None:
@@ -157,7 +157,7 @@ class Engine:
         """Let go of what `launch` took."""
         adoption.patches.remove()
         self.waits.close()
-        self.clockwork.stop()
+        self.timers.stop()
         self.threads.close()
         self.requests.close()
         self.loop.close()
@@ -301,7 +301,7 @@ class Engine:
         """Submit a run's parking; its deadline wakes it too."""
         instants = [it for it in (park.ready_at, run.row.deadline) if it is not None]
         ready_at = min(instants, default=None)
-        parked = self.pens.of(run).submit(replace(park, ready_at=ready_at))
+        parked = self.recorders.of(run).submit(replace(park, ready_at=ready_at))
         if ready_at is not None:
             parked.add_done_callback(lambda _: self.service.nudge(ready_at - self.now()))
         return parked

@@ -36,14 +36,14 @@ from operon.core.function import Function
 from operon.core.rows import Claimed, Guard, Outcome, Process, Pulse
 from operon.core.states import Status
 from operon.engine import drivers
-from operon.engine.bell import Bell, Rest
-from operon.engine.calendar import Calendar
 from operon.engine.cleaning import Cleaning, CleaningRuntime
-from operon.engine.heart import Heart
+from operon.engine.heartbeat import Heartbeat
 from operon.engine.machine import Machine, Service
 from operon.engine.offset import Offset
 from operon.engine.retention import Retention
-from operon.engine.strangers import Strangers
+from operon.engine.scheduler import Scheduler
+from operon.engine.unrunnable import Unrunnable
+from operon.engine.wakeup import Rest, Wakeup
 from operon.engine.weights import Weights
 from operon.errors import Cancelled, RowLocked, StoreError, Suspended, WorkflowHeld
 
@@ -82,7 +82,7 @@ class Executor:
         self._engine = engine
         self._settings = engine.settings
         self._clock = engine.machine.clock
-        self._bell = Bell(self._clock)
+        self._wakeup = Wakeup(self._clock)
         self._lock = threading.Lock()
         self._nudged: frozenset[bool] = COLOURS
         """Of which colours, async or not, something may be ready."""
@@ -98,18 +98,18 @@ class Executor:
         """Something is due by now, as far as is known here; what comes after it is not known."""
         self._was_due = False
         """Likewise, by what the last heartbeat saw; but it may be nothing that can run here."""
-        self._felt: Pulse | None = None
+        self._pulse: Pulse | None = None
         self._claiming = engine.settings.run
         self._stopped = False
         self._suspects: dict[tuple[int, int], float] = {}
         """Whose lease has run out, each with the beat at which it stands still, and since when, by our own clock."""
         self._strays: frozenset[tuple[str, int]] = frozenset()
-        self._strangers = Strangers(engine, engine.program)
+        self._unrunnable = Unrunnable(engine, engine.program)
         self._retention = Retention(lambda: engine.program.functions, engine.settings)
-        self._calendar = Calendar(engine, engine.program, engine.settings, self._clock, self.beat)
+        self._scheduler = Scheduler(engine, engine.program, engine.settings, self._clock, self.beat)
         self._offset = Offset(self._clock)
         self._service: Service | None = None
-        self._heart = Heart(self._clock, self._settings.ttl / BEATS_A_LEASE, self._beat, self._feel)
+        self._heartbeat = Heartbeat(self._clock, self._settings.ttl / BEATS_A_LEASE, self._beat, self._receive)
         self.id = 0
         self.alive = True
         """False while others may run what is here, this executor having been declared dead."""
@@ -124,7 +124,7 @@ class Executor:
         """Enlist, bury what is provably gone, and begin to beat and claim."""
         drivers.serve(self._engine, self._arrive())
         serve = partial(self._engine.machine.serve, self._engine)
-        self._heart.start(serve)
+        self._heartbeat.start(serve)
         self._service = serve("executor", self._serve())
 
     def look(self) -> None:
@@ -147,7 +147,7 @@ class Executor:
                 heappush(self._own_dues, due)
                 if self._own_dues[0] < due:
                     return
-        self._bell.ring()
+        self._wakeup.set()
 
     def lighter(self) -> None:
         """Say that there is room for more journals: what could not be claimed may be now."""
@@ -157,16 +157,16 @@ class Executor:
     def doubt(self) -> None:
         """Say that what runs here may have been cancelled: look at once, and not at the next heartbeat."""
         self._doubted = True
-        self._bell.ring()
+        self._wakeup.set()
 
     def beat(self) -> None:
         """Say that something will be ready at a time that only the store knows: beat now, and not in a while."""
-        self._heart.hurry()
+        self._heartbeat.hurry()
 
     def stop_claiming(self) -> None:
         """Claim nothing more; the lease is still renewed."""
         self._claiming = False
-        self._calendar.close()
+        self._scheduler.close()
 
     def close(self) -> None:
         """Hand back what is left, and end the lease."""
@@ -176,16 +176,16 @@ class Executor:
             self._engine.store.shout("ready")
         except (StoreError, TimeoutError) as error:
             log.warning("Could not say goodbye to the database (%r); the lease will run out by itself.", error)
-        self._heart.stop(PATIENCE)
+        self._heartbeat.stop(PATIENCE)
 
     def stop(self) -> None:
         """Do nothing more; the lease runs out by itself."""
         self._rest()
-        self._heart.stop(PATIENCE)
+        self._heartbeat.stop(PATIENCE)
 
     def _rest(self) -> None:
         self._stopped = True
-        self._bell.ring()
+        self._wakeup.set()
         if self._service is not None:
             self._service.join(PATIENCE)
         self.alive = False
@@ -201,10 +201,10 @@ class Executor:
         while not self._stopped:
             yield from self._round()
             due = self._first_due()
-            yield Rest(self._bell, None if due is None else due - self._clock.monotonic())
+            yield Rest(self._wakeup, None if due is None else due - self._clock.monotonic())
 
     def _round(self) -> Op[None]:
-        pulse, self._felt = self._felt, None
+        pulse, self._pulse = self._pulse, None
         if pulse is not None:
             for part in self._parts(pulse):
                 yield from self._attempt(part)
@@ -247,7 +247,7 @@ class Executor:
         self._engine.nudge()
 
     def _first_due(self) -> float | None:
-        dues = (*self._own_dues[:1], self._next_due, self._calendar.at)
+        dues = (*self._own_dues[:1], self._next_due, self._scheduler.at)
         return min((due for due in dues if due is not None), default=None)
 
     def _ready(self) -> frozenset[bool]:
@@ -259,20 +259,20 @@ class Executor:
                 self._next_due = None if self._next_due is None or self._next_due <= now else self._next_due
                 self._nudged = COLOURS
                 self._comes_due = True
-            if self._calendar.due:
+            if self._scheduler.due:
                 self._nudged = COLOURS
             nudged, self._nudged = self._nudged, frozenset()
             return nudged if self._claiming else frozenset()
 
     def _claim(self, colours: frozenset[bool]) -> Op[None]:
-        yield from self._attempt(self._calendar.fire())
+        yield from self._attempt(self._scheduler.fire())
         news, self._news = self._news, False
         claimed = 0
         yield from self._attempt(self._ripen())
         for asynchronous in sorted(colours):
             claimed += (yield from self._attempt(self._claim_colour(asynchronous=asynchronous))) or 0
         if self._comes_due or (self._was_due and claimed):
-            self._heart.hurry()  # to learn when the next one is due, now that this one is not any more
+            self._heartbeat.hurry()  # to learn when the next one is due, now that this one is not any more
         self._comes_due = self._was_due = False
         queues = self._queues()
         if queues and not self.backlog:
@@ -338,19 +338,19 @@ class Executor:
         process = Process(self._engine.name, host, pid, born, self._engine.version, self._settings.ttl)
         self.id = yield from ask(Enlist(process))
         self.alive = True
-        self._feel((yield from self._beat()))
+        self._receive((yield from self._beat()))
 
     def _beat(self) -> Op[Pulse]:
         asked = self._clock.monotonic()
-        pulse = yield from ask(Beat(self.id, self._settings.ttl, self._calendar.fires()))
+        pulse = yield from ask(Beat(self.id, self._settings.ttl, self._scheduler.fires()))
         self._offset.looked(pulse.now, asked)
         return pulse
 
-    def _feel(self, pulse: Pulse) -> None:
+    def _receive(self, pulse: Pulse) -> None:
         """Take in a heartbeat: what is to be done about it is the other service's work."""
-        self._calendar.feel(pulse)
-        self._felt = pulse
-        self._bell.ring()
+        self._scheduler.receive(pulse)
+        self._pulse = pulse
+        self._wakeup.set()
 
     def _parts(self, pulse: Pulse) -> Iterator[Op[Any]]:
         """What is to be done about a heartbeat."""
@@ -365,7 +365,7 @@ class Executor:
         yield self._reconcile(pulse)
         if pulse.untidy:
             yield self._tidy()
-        yield self._strangers.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
+        yield self._unrunnable.look(due=pulse.due is not None and pulse.due <= 0 and not self.backlog)
         if pulse.stirred:
             yield ask(Wake(None))
             yield self._take_over()
@@ -381,9 +381,9 @@ class Executor:
         """Go on where the store's clock was put back: what was ready is ready, and the dead live no longer for it."""
         log.warning("The database's clock was put back, by up to %.1f seconds.", back)
         yield from ask(Rewind(back, self._settings.ttl))
-        yield from self._calendar.rewind()
+        yield from self._scheduler.rewind()
         self.nudge()
-        self._heart.hurry()
+        self._heartbeat.hurry()
 
     def _reborn(self) -> Op[None]:
         """Stop everything: this executor was declared dead, and others run its workflows by now."""

@@ -45,7 +45,7 @@ async def _first(
         waits.enter(run)  # and leave, before it waits to try again: it may be parked then
         try:
             if run.pending or run.writing:
-                await drivers.written(engine, run, pad=engine.loop.pad)
+                await drivers.written(engine, run, delivery=engine.loop.delivery)
                 run.check()
             begun, text = engine.clock(), ""
             context.place.set(Place(line, attempts.doing(1), driving=True))

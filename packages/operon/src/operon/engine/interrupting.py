@@ -52,7 +52,7 @@ def _insist(engine: Runtime, run: Run, cause: Cancelled) -> None:
             log.warning("%s hears of its end before it is where it was: its replay does not go on.", run.id)
             _kill(engine, run, cause)
 
-    engine.clockwork.after(engine.settings.cleanup, look)
+    engine.timers.after(engine.settings.cleanup, look)
 
 
 def _kill(engine: Runtime, run: Run, cause: BaseException) -> BaseException:
@@ -67,7 +67,7 @@ def _kill(engine: Runtime, run: Run, cause: BaseException) -> BaseException:
         engine.loop.cancel(run)
     elif fresh:
         engine.waits.abandon(run, first, on_loop=not engine.loop.interrupt(run))
-        engine.clockwork.after(engine.settings.cleanup, lambda: engine.loop.cancel(run))
+        engine.timers.after(engine.settings.cleanup, lambda: engine.loop.cancel(run))
     return first
 
 
@@ -92,7 +92,7 @@ def _expire(engine: Runtime, run: Run, then: Callable[[], None]) -> None:
 
     outcome = timed_out(engine, run, engine.executor)
     try:
-        written = engine.pens.of(run).submit(outcome)
+        written = engine.recorders.of(run).submit(outcome)
     except Suspended:  # it has left by itself meanwhile
         then()
     else:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from operon.core.journal import Branch, Run
 from operon.core.rows import Guard
 from operon.engine.branches import BranchingFactory
+from operon.engine.bridge import Delivery, here
 from operon.engine.callbacks import BodyCallbacks
-from operon.engine.landing import Pad, here
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched, WrongColour
 from operon.promises import Promise
@@ -47,8 +47,8 @@ class Loop:
         """How each run that was to end on the loop is left, if that is closed before."""
         self._ident = 0
         """The thread that the loop runs on."""
-        self.pad: Pad | None = None
-        """Where answers for it land."""
+        self.delivery: Delivery | None = None
+        """Delivers answers to it."""
         self.left: set[str] = set()
         """Workflows whose body was cancelled, and not by the engine."""
 
@@ -154,7 +154,7 @@ class Loop:
     ) -> None:
         if self._ident != threading.get_ident():
             self._ident = threading.get_ident()
-            self.pad = here()
+            self.delivery = here()
         task = loop.create_task(body(), context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard if done is None else partial(self._finish, done))

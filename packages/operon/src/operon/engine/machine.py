@@ -13,9 +13,9 @@ from operon.core.commands import Op
 from operon.core.rows import Peer
 from operon.engine import drivers, processes
 from operon.engine.clock import Clock, WallClock
-from operon.engine.clockwork import Clockwork, Timers
 from operon.engine.ids import Ids
 from operon.engine.runtime import DrivingRuntime
+from operon.engine.timerthread import Timers, TimerThread
 
 
 class Service(Protocol):
@@ -39,7 +39,7 @@ class Machine:
 
     def timers(self) -> Timers:
         """Make what calls things later."""
-        return Clockwork(self.clock)
+        return TimerThread(self.clock)
 
     def serve(self, engine: DrivingRuntime, name: str, op: Op[None]) -> Service:
         """Do a service of the engine's in the background, on a thread of its own."""

@@ -140,7 +140,7 @@ class Piece(Generic[R]):
         ordinal = run.number() if recorded is None else recorded.ordinal
         if recorded is None:
             run.pending.append(Entry(mark, ordinal, Kind.WAKE, "thread", version=self.engine.version))
-            self.engine.pens.linger(run)
+            self.engine.recorders.linger(run)
         try:
             turns.take(self.engine, run, ordinal, self.branch)
         except BaseException:

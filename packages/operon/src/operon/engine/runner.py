@@ -20,13 +20,13 @@ from operon.core.rows import Claimed, Guard, Outcome, WorkflowRow, first_row
 from operon.core.starting import Execute
 from operon.core.states import Status
 from operon.engine import drivers, interrupting
+from operon.engine.bridge import bridged
 from operon.engine.cleaning import Cleaning, CleaningRuntime, heard
-from operon.engine.clockwork import Timer
 from operon.engine.endings import tell
 from operon.engine.executor import Executor
 from operon.engine.exits import interrupts
-from operon.engine.landing import arrived
 from operon.engine.monitor import Monitor
+from operon.engine.timerthread import Timer
 from operon.engine.weights import Weights
 from operon.errors import Cancelled, StoreUnavailable, Suspended
 from operon.promises import Promise
@@ -66,7 +66,7 @@ class Runner:
         """Run what was just started, for an awaiting caller; if that one is cancelled, the workflow goes on."""
         it = Claimed(first_row(command.row, self._engine.now()))
         future = self.spawn(it, command.function, inline=command.inline)
-        return await arrived(future) if command.inline else None
+        return await bridged(future) if command.inline else None
 
     def spawn(self, it: Claimed, function: Function, *, inline: bool = False) -> Future[Outcome | None]:
         """Run a claimed workflow in a place that is reserved for it; inline, its caller is told how it ends."""
@@ -171,15 +171,15 @@ class Runner:
         before = engine.runs.enter(run)
         if before is None:
             return None
-        engine.pens.open(run)
+        engine.recorders.open(run)
         run.late = row.deadline is not None and row.deadline <= engine.now()
         if row.deadline is not None and not run.late:
-            self._deadlines[run] = engine.clockwork.after(
+            self._deadlines[run] = engine.timers.after(
                 row.deadline - engine.now(), lambda: interrupting.expire(engine, run)
             )
         for each in before:
             engine.kill(each, Suspended(f"{row.id} was taken up again."))
-            engine.pens.close(each)
+            engine.recorders.close(each)
         return run
 
     def _leave(self, row: WorkflowRow, run: Run | None, function: Function, outcome: Outcome | None) -> None:
@@ -189,7 +189,7 @@ class Runner:
         if run is not None:
             if (deadline := self._deadlines.pop(run, None)) is not None:
                 deadline.cancel()
-            engine.pens.close(run)
+            engine.recorders.close(run)
             engine.waits.abandon(run, run.die(Suspended(f"{row.id} has left.")))  # threads may still wait in it
         engine.loop.cancel(run)
         engine.release(function, row.nonce)

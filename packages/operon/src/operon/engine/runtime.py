@@ -9,11 +9,11 @@ from operon.core.host import RunHost
 from operon.core.journal import Branch, Run
 from operon.core.rows import Outcome
 from operon.core.starting import Execute
-from operon.engine.clockwork import Timers
 from operon.engine.loops import Loop
-from operon.engine.pen import Pens
+from operon.engine.recorder import Recorders
 from operon.engine.runs import Runs
 from operon.engine.settings import Settings
+from operon.engine.timerthread import Timers
 from operon.engine.waits import Waits
 
 
@@ -21,8 +21,8 @@ class Runtime(RunHost[Run, Branch], Protocol):
     """An engine as its parts see it; what only one of them needs beyond, it declares beside itself."""
 
     settings: Settings
-    clockwork: Timers
-    pens: Pens
+    timers: Timers
+    recorders: Recorders
     waits: Waits
     loop: Loop
     runs: Runs

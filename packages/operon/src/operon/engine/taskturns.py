@@ -9,7 +9,7 @@ from functools import partial
 from operon.core.journal import Run
 from operon.core.recording import CatchUp, Stall, Turn
 from operon.engine import turns
-from operon.engine.landing import arrived, cancel_later
+from operon.engine.bridge import bridged, cancel_later
 from operon.engine.repose import Repose
 from operon.engine.runtime import Runtime
 
@@ -21,7 +21,7 @@ async def take(engine: Runtime, command: Turn) -> None:
     """
     run = command.run
     if run.pending:
-        engine.pens.linger(run)
+        engine.recorders.linger(run)
     if not run.forked and run.calls is None and run.its_turn(command.ordinal):
         return
     cancelled = await _come_to(engine, run, command.ordinal, rest=run.forked or run.calls is not None)
@@ -47,7 +47,7 @@ async def stall(engine: Runtime, command: Stall) -> None:
     """Wait for the turn of a cancellation, and raise it."""
     run = command.run
     if run.pending:
-        engine.pens.linger(run)
+        engine.recorders.linger(run)
     cancelled = await _come_to(engine, run, command.ordinal, command.error)
     raise cancelled or asyncio.CancelledError  # it cancelled itself: whoever else would have, has by now
 
@@ -96,9 +96,9 @@ async def _before_long(engine: Runtime, future: Future[None]) -> None:
     Raises:
         TimeoutError: it does not come.
     """
-    limit = engine.clockwork.after(turns.STUCK, lambda: turns.come(future, TimeoutError()))
+    limit = engine.timers.after(turns.STUCK, lambda: turns.come(future, TimeoutError()))
     try:
-        await arrived(future)
+        await bridged(future)
     finally:
         limit.cancel()
 
@@ -112,8 +112,8 @@ async def _at_rest(engine: Runtime, repose: Repose) -> None:
             continue
         future: Future[None] = Future()
         run.lines.once_at_rest(partial(turns.come, future))
-        limit = engine.clockwork.after(turns.PATIENCE, run.lines.overlook)
+        limit = engine.timers.after(turns.PATIENCE, run.lines.overlook)
         try:
-            await arrived(future)
+            await bridged(future)
         finally:
             limit.cancel()

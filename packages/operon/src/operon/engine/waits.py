@@ -20,7 +20,7 @@ from operon.core.recording import Wait
 from operon.core.rows import Advanced, Outcome, Park
 from operon.core.states import Status
 from operon.core.store import Store
-from operon.engine.clockwork import Timer, Timers
+from operon.engine.timerthread import Timer, Timers
 from operon.errors import NotLaunched, Suspended
 from operon.promises import Promise
 
@@ -65,8 +65,8 @@ class Waiting:
 class Waits:
     """Every wait of this process."""
 
-    def __init__(self, clockwork: Timers, store: Store, parker: Parker, grace: float) -> None:
-        self._clockwork = clockwork
+    def __init__(self, timers: Timers, store: Store, parker: Parker, grace: float) -> None:
+        self._timers = timers
         self._store = store
         self._parker = parker
         self._grace = grace
@@ -107,7 +107,7 @@ class Waits:
             waiting.timer.cancel()
         if waiting.wait.until is not None:
             left = waiting.wait.until - self._parker.now()
-            waiting.timer = self._clockwork.after(left, lambda: self.end(waiting, {}))
+            waiting.timer = self._timers.after(left, lambda: self.end(waiting, {}))
 
     def end(self, waiting: Waiting, seen: Seen | BaseException) -> None:
         """End a wait, unless it has ended, or a parking under way is to decide that."""
@@ -136,7 +136,7 @@ class Waits:
         with self._lock:
             if outcome.status.ended:
                 short = len(outcome.output or "") + len(outcome.error or "") <= LONGEST
-                self._recent[workflow_id] = (self._clockwork.clock.monotonic(), outcome if short else None)
+                self._recent[workflow_id] = (self._timers.clock.monotonic(), outcome if short else None)
                 self._recent.move_to_end(workflow_id)
             if len(self._recent) > REMEMBERED:
                 self._recent.popitem(last=False)
@@ -174,7 +174,7 @@ class Waits:
             together = self._rounds.setdefault(seconds, [])
             together.append(waiting)
             if len(together) == 1:
-                self._clockwork.after(seconds, lambda: self._look(seconds))
+                self._timers.after(seconds, lambda: self._look(seconds))
 
     def _look(self, seconds: float) -> None:
         """Ask the store whether what is awaited has ended elsewhere."""
@@ -228,7 +228,7 @@ class Waits:
 
     def stir(self, run: Run) -> None:
         """Note that a run did something; if all it does now is to wait, it rests from here on."""
-        run.stirred = self._clockwork.clock.monotonic()
+        run.stirred = self._timers.clock.monotonic()
         if run.waits and not run.busy:
             self._settle(run)
 
@@ -246,10 +246,10 @@ class Waits:
             if run.dead is not None or run.busy or run.parking or run.settling or not run.waits:
                 return
             awaits = run.forked or any(waiting.wait.awaits for waiting in run.waits)
-            left = run.stirred + (self._grace if awaits else 0.0) - self._clockwork.clock.monotonic()
+            left = run.stirred + (self._grace if awaits else 0.0) - self._timers.clock.monotonic()
             if left > 0:
                 run.settling = True
-                self._clockwork.after(left, lambda: self._parker.quietly(run, lambda: self._again(run, ahead)))
+                self._timers.after(left, lambda: self._parker.quietly(run, lambda: self._again(run, ahead)))
                 return
             gathering = _gathering(run)
             if gathering is not None and ahead is None:

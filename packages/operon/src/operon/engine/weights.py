@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from operon.core.rows import Claimed, Guard, WorkflowRow
-from operon.engine.clockwork import Timers
+from operon.engine.timerthread import Timers
 
 NEWS = 5.0
 """Seconds for which a run is new here, and the memory that it takes keeps others from being claimed."""

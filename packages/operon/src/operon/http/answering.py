@@ -24,8 +24,8 @@ from operon.core.results import conclude
 from operon.core.rows import Outcome
 from operon.core.starting import begin, new_row
 from operon.core.transactions import Busy, attempt, transaction
+from operon.engine.bridge import bridged
 from operon.engine.engine import Engine
-from operon.engine.landing import arrived
 from operon.errors import Forbidden, KeyConflict, NotLaunched, PayloadTooLarge, StoreUnavailable
 from operon.http import keys
 from operon.http.admission import Admission, RequestContext
@@ -215,14 +215,14 @@ async def _threaded(host: object, work: Callable[[], T], seconds: float) -> T:
         raise HTTPException(503, FULL, RETRY)
     try:
         async with asyncio.timeout(seconds):
-            await arrived(begun)
+            await bridged(begun)
     except TimeoutError:
         if begun.cancel():
             raise HTTPException(503, FULL, RETRY) from None
     except asyncio.CancelledError:
         begun.cancel()
         raise
-    return await arrived(done)
+    return await bridged(done)
 
 
 def _ended(workflow_id: str, until: float, looked: float) -> Op[Outcome | None]:

@@ -33,7 +33,7 @@ class Notices:
         self._words: set[str] = set()
         self._changed = threading.Condition()
         self._closed = False
-        self._bell: tuple[socket, socket] | None = None
+        self._wakeup: tuple[socket, socket] | None = None
         """The end that rings, and the end that a listening thread attends to."""
         self._listening = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -47,7 +47,7 @@ class Notices:
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """Call this, on a thread of ours, with every word that is said once this returns."""
-        self._bell = socketpair()
+        self._wakeup = socketpair()
         self._start("listen", lambda: self._hear(heard))
         self._listening.wait(RECONNECT)
 
@@ -56,12 +56,12 @@ class Notices:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._bell is not None:
-            self._bell[0].send(b".")
+        if self._wakeup is not None:
+            self._wakeup[0].send(b".")
         for thread in self._threads.values():
             thread.join()
         self._notifier.close()
-        for end in self._bell or ():
+        for end in self._wakeup or ():
             end.close()
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
@@ -100,8 +100,8 @@ class Notices:
     def _attend(self, connection: psycopg.Connection[Row], heard: Callable[[str], None]) -> None:
         with DefaultSelector() as selector:
             selector.register(connection.fileno(), EVENT_READ)
-            if self._bell is not None:
-                selector.register(self._bell[1], EVENT_READ)
+            if self._wakeup is not None:
+                selector.register(self._wakeup[1], EVENT_READ)
             while not self._closed:
                 words: set[str] = set()
                 while notice := connection.pgconn.notifies():

@@ -70,7 +70,7 @@ class PostgresStore:
         self._patience = Patience(patience)
         self._lanes = Lanes([PostgresLane(url, self.url, self._patience) for _ in range(lanes)])
         settings = {**INDEXED, "lock_timeout": MOMENT}
-        self._heart = Pool(Address(url, "heartbeat", {"lock_timeout": MOMENT}), 1)
+        self._heartbeat = Pool(Address(url, "heartbeat", {"lock_timeout": MOMENT}), 1)
         self._reads = Pool(Address(url, "reading", settings), CONNECTIONS)
         self._services = Pool(Address(url, "service", settings), CONNECTIONS)
         self._changes = Pool(Address(url, "change", settings), CONNECTIONS)
@@ -122,7 +122,7 @@ class PostgresStore:
         self._patience.end()
         if not self._closed:
             self._notices.close()
-        pools = (self._heart, self._reads, self._services, self._changes)
+        pools = (self._heartbeat, self._reads, self._services, self._changes)
         for pool in pools:
             pool.threads.finish()
         self._lanes.close()
@@ -133,7 +133,7 @@ class PostgresStore:
     def _pool(self, command: Command[Any]) -> Pool:
         """Choose whose connections a command takes: what waits for a lock keeps nobody of another kind waiting."""
         if isinstance(command, c.Beat):
-            return self._heart
+            return self._heartbeat
         if type(command) in SERVICES:
             return self._services
         return self._changes if type(command) in CHANGES else self._reads

@@ -15,12 +15,12 @@ from operon.core.rows import Peer
 from operon.core.store import Store
 from operon.engine import drivers
 from operon.engine.clock import Clock
-from operon.engine.clockwork import Timer
 from operon.engine.engine import Engine
 from operon.engine.ids import Ids
 from operon.engine.machine import Machine, Service
 from operon.engine.runtime import DrivingRuntime
 from operon.engine.settings import Settings
+from operon.engine.timerthread import Timer
 from operon.testing.simulate.loops import SimulatedLoop
 from operon.testing.simulate.schedule import Agenda
 
@@ -56,7 +56,7 @@ class SimulatedClock:
 
 
 class SimulatedTimers:
-    """The clockwork, wound by the world."""
+    """The timers, wound by the world."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

@@ -1,4 +1,4 @@
-"""The pen: what is durable when, and who learns of it."""
+"""The recorder: what is durable when, and who learns of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from operon.core.commands import Advance, Cancel, Command, Start
 from operon.core.journal import Run
 from operon.core.rows import Entry, Kind, NewWorkflow, Outcome, Park
 from operon.core.states import Status
-from operon.engine.pen import Pen
+from operon.engine.recorder import Recorder
 from operon.errors import Cancelled, StoreError, Suspended, WorkflowCancelled
 
 
@@ -68,10 +68,10 @@ def test_a_record_on_its_way_is_not_durable_yet(make: MakeApp, database: Stubbor
 def test_the_first_of_two_ends_decides(run: Run, database: Stubborn) -> None:
     """Ends that are submitted during a commit are not merged: the first is written, and the others hear that."""
     database.holds = records_a_step
-    pen = Pen(database, run)
+    recorder = Recorder(database, run)
     run.pending.append(Entry("1", 1, Kind.STEP, "one"))
-    flight = pen.submit()
-    failed, parked = pen.submit(Outcome(Status.FAILED, error="null")), pen.submit(Park(None))
+    flight = recorder.submit()
+    failed, parked = recorder.submit(Outcome(Status.FAILED, error="null")), recorder.submit(Park(None))
     database.go.set()
     assert flight.result(PATIENCE).written
     assert failed.result(PATIENCE).written
@@ -82,9 +82,9 @@ def test_the_first_of_two_ends_decides(run: Run, database: Stubborn) -> None:
 def test_waiting_for_what_is_already_written_costs_no_commit(run: Run, database: Stubborn) -> None:
     """Who asks for a flush while his entry is under way waits for that commit, and not for an empty one more."""
     database.holds = records_a_step
-    pen = Pen(database, run)
+    recorder = Recorder(database, run)
     run.pending.append(Entry("1", 1, Kind.STEP, "one"))
-    first, second = pen.submit(), pen.submit()
+    first, second = recorder.submit(), recorder.submit()
     database.go.set()
     assert first.result(PATIENCE).written
     assert second.result(PATIENCE).written
@@ -95,22 +95,22 @@ def test_waiting_for_what_is_already_written_costs_no_commit(run: Run, database:
 def test_a_closed_store_reaches_everybody_who_waits(run: Run, database: Stubborn, monkeypatch: Any) -> None:
     """A submit that raises instead of answering fails its own waiters, and not those of the commit before."""
     database.holds = records_a_step
-    pen = Pen(database, run)
+    recorder = Recorder(database, run)
     run.pending.append(Entry("1", 1, Kind.STEP, "one"))
-    first = pen.submit()
+    first = recorder.submit()
 
     def closed(_: Command[Any], then: object) -> None:
         del then
         raise StoreError("closed")
 
     run.pending.append(Entry("2", 2, Kind.STEP, "two"))
-    second = pen.submit()
+    second = recorder.submit()
     monkeypatch.setattr(database, "submit", closed)
     database.go.set()
     assert first.result(PATIENCE).written
     assert isinstance(second.exception(10), StoreError)
     run.pending.append(Entry("3", 3, Kind.STEP, "three"))
-    assert isinstance(pen.submit().exception(10), StoreError)
+    assert isinstance(recorder.submit().exception(10), StoreError)
 
 
 def test_a_refused_record_says_why(make: MakeApp, database: Stubborn) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from children import PATIENCE
-from operon.engine.landing import Landing, arrived
+from operon.engine.bridge import Bridged, bridged
 from operon.promises import Promise
 
 MAKERS: dict[str, Callable[..., Any]] = {"compiled": asyncio.Task, "python": vars(asyncio.tasks)["_PyTask"]}
@@ -40,7 +40,7 @@ def elsewhere(call: Callable[[], object]) -> None:
 def test_what_another_thread_brings_is_awaited(task: Callable[..., Any]) -> None:
     async def main() -> list[int]:
         futures = [Promise[int]() for _ in range(3)]
-        tasks = [task(arrived(future)) for future in futures]
+        tasks = [task(bridged(future)) for future in futures]
         await asyncio.sleep(0)
         elsewhere(lambda: settle(futures))
         return [await asyncio.wait_for(each, PATIENCE) for each in tasks]
@@ -51,7 +51,7 @@ def test_what_another_thread_brings_is_awaited(task: Callable[..., Any]) -> None
 def test_what_fails_there_is_raised_here(task: Callable[..., Any]) -> None:
     async def main() -> None:
         future = Promise[int]()
-        waiting = task(arrived(future))
+        waiting = task(bridged(future))
         await asyncio.sleep(0)
         elsewhere(lambda: future.set_exception(ValueError("there")))
         with pytest.raises(ValueError, match="there"):
@@ -65,7 +65,7 @@ def test_a_wait_is_over_when_it_is_cancelled(task: Callable[..., Any]) -> None:
 
     async def main() -> None:
         future = Promise[int]()
-        waiting = task(arrived(future))
+        waiting = task(bridged(future))
         await asyncio.sleep(0)
         waiting.cancel("enough")
         with pytest.raises(asyncio.CancelledError, match="enough"):
@@ -82,7 +82,7 @@ def test_a_commit_is_awaited_to_its_end(task: Callable[..., Any]) -> None:
     told: list[object] = []
 
     async def commits(future: Future[int]) -> None:
-        value = await Landing(future, firm=True)
+        value = await Bridged(future, firm=True)
         told.append(value)
         try:
             await asyncio.sleep(PATIENCE)
@@ -112,7 +112,7 @@ def test_a_timeout_that_was_left_meanwhile_cancels_nothing() -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(0.01, elsewhere, lambda: future.set_result(1))
         async with asyncio.timeout(0.001):
-            value = await Landing(future, firm=True)
+            value = await Bridged(future, firm=True)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return value
@@ -125,7 +125,7 @@ def test_who_interrupts_the_process_keeps_nobody_else_waiting(task: Callable[...
     told: list[int] = []
 
     async def waits(future: Future[int]) -> None:
-        told.append(await arrived(future))
+        told.append(await bridged(future))
         if len(told) == 1:
             raise KeyboardInterrupt
 
@@ -152,11 +152,11 @@ class AtOnce(Promise[int]):
 
 def test_who_lands_again_and_again_keeps_nobody_else_waiting() -> None:
     """The loop does other things between two of its answers."""
-    landed: list[int] = []
+    answered: list[int] = []
 
     async def busy() -> None:
         while True:
-            landed.append(await arrived(AtOnce()))
+            answered.append(await bridged(AtOnce()))
 
     async def main() -> None:
         tasks = [asyncio.create_task(busy()) for _ in range(2)]
@@ -166,14 +166,14 @@ def test_who_lands_again_and_again_keeps_nobody_else_waiting() -> None:
             task.cancel()
 
     asyncio.run(main())
-    assert 10 <= len(landed) <= 30
+    assert 10 <= len(answered) <= 30
 
 
 def test_what_comes_after_the_loop_is_over_wakes_nobody() -> None:
     future = Promise[int]()
 
     async def main() -> None:
-        waiting = asyncio.create_task(arrived(future))
+        waiting = asyncio.create_task(bridged(future))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

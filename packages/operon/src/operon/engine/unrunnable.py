@@ -15,7 +15,7 @@ SEEN = 100
 """How many of the newest waiting rows are looked at."""
 
 
-class Strangers:
+class Unrunnable:
     """What this process lacks for rows that are ready; others may have it, so a row is left alone."""
 
     def __init__(self, host: Host, program: Program) -> None:

@@ -48,7 +48,7 @@ class Timers(Protocol):
         ...
 
 
-class Clockwork:
+class TimerThread:
     """A heap of timers and the thread that minds it."""
 
     def __init__(self, clock: Clock) -> None:

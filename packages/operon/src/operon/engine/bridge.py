@@ -1,4 +1,4 @@
-"""From a store's thread back to an event loop: answers of one commit land together, and wake the loop once."""
+"""The bridge from a store's thread to an event loop: the answers of one commit wake the loop once, all together."""
 
 from __future__ import annotations
 
@@ -17,53 +17,62 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Pad:
-    """Where answers for one loop land."""
+class Delivery:
+    """Delivers answers to the tasks of one loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = ref(loop)  # which may be over long before its thread is
         self._thread = threading.get_ident()
-        self._landed: deque[Landing[Any]] = deque()
+        self._answered: deque[Bridged[Any]] = deque()
         self._called = False
 
-    def land(self, landing: Landing[Any]) -> None:
+    def deliver(self, answered: Bridged[Any]) -> None:
         """Have a task go on, on its loop; from any thread."""
-        self._landed.append(landing)
+        self._answered.append(answered)
         if not self._called and (loop := self.loop()) is not None:
             self._called = True
             here = threading.get_ident() == self._thread
             with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                (loop.call_soon if here else loop.call_soon_threadsafe)(self._unload)
+                (loop.call_soon if here else loop.call_soon_threadsafe)(self._wake)
 
-    def _unload(self) -> None:
-        """Have those go on that have landed by now, each from its await to its next one."""
+    def _wake(self) -> None:
+        """Let the tasks run whose answers have come by now, each from its await to its next one."""
         self._called = False
-        landed = self._landed
+        answered = self._answered
         try:
-            for _ in range(len(landed)):  # who lands meanwhile has the next turn of the loop, as others have
-                landed.popleft().go_on()
+            for _ in range(len(answered)):  # what comes meanwhile has the next turn of the loop, as others have
+                answered.popleft().go_on()
         finally:
-            if landed and not self._called and (loop := self.loop()) is not None:  # the process is interrupted
+            if answered and not self._called and (loop := self.loop()) is not None:  # the process is interrupted
                 self._called = True
-                loop.call_soon(self._unload)
+                loop.call_soon(self._wake)
 
 
-class Landing(Generic[T]):
+class Bridged(Generic[T]):
     """What a task awaits until a future of another thread is done; the task sees one of asyncio's own.
 
-    But it is cheaper, and all that land together go on in one turn of the loop.
+    But it is cheaper, and all whose answers come together go on in one turn of the loop.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_call", "_cancelled", "_context", "_firm", "_future", "_known", "_pad")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_call",
+        "_cancelled",
+        "_context",
+        "_delivery",
+        "_firm",
+        "_future",
+        "_known",
+    )
 
-    def __init__(self, future: Future[T] | None = None, *, firm: bool, pad: Pad | None = None) -> None:
+    def __init__(self, future: Future[T] | None = None, *, firm: bool, delivery: Delivery | None = None) -> None:
         """Prepare to await it.
 
         Args:
             future: comes from any thread; without one, what is to call this when it is done, see `of`.
             firm: whether it is awaited to its end, as a commit is: a cancellation that hits meanwhile is delivered at
                 the next await, and not lost.
-            pad: of the loop that runs here, if that is known.
+            delivery: of the loop that runs here, if that is known.
         """
         self._asyncio_future_blocking = False
         self._future: Future[T]
@@ -72,22 +81,22 @@ class Landing(Generic[T]):
         if future is not None:
             self._future = future
         self._firm = firm
-        self._pad = pad or here()
-        self._call: Callable[[Landing[T]], object] | None = None
+        self._delivery = delivery or here()
+        self._call: Callable[[Bridged[T]], object] | None = None
         self._context: Context | None = None
         self._cancelled: asyncio.CancelledError | None = None
 
     def __call__(self, future: Future[T]) -> None:
         """Have the task go on: the future is done."""
         del future
-        self._pad.land(self)
+        self._delivery.deliver(self)
 
-    def of(self, future: Future[T]) -> Landing[T]:
+    def of(self, future: Future[T]) -> Bridged[T]:
         """Await this future, which calls it."""
         self._future = future
         return self
 
-    def __await__(self) -> Generator[Landing[T], None, T]:
+    def __await__(self) -> Generator[Bridged[T], None, T]:
         cancelled: asyncio.CancelledError | None = None
         future = self._future
         while not future.done():
@@ -102,7 +111,7 @@ class Landing(Generic[T]):
             cancel_later(cancelled)
         return future.result()
 
-    def add_done_callback(self, call: Callable[[Landing[T]], object], *, context: Context) -> None:
+    def add_done_callback(self, call: Callable[[Bridged[T]], object], *, context: Context) -> None:
         """Have the task woken by this call, in its context."""
         self._call, self._context = call, context
         if not self._known:
@@ -117,7 +126,7 @@ class Landing(Generic[T]):
 
     def get_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop of the task."""
-        return self._pad.loop()
+        return self._delivery.loop()
 
     def done(self) -> bool:
         """Whether the task is about to go on."""
@@ -133,31 +142,31 @@ class Landing(Generic[T]):
         if self._firm or self._call is None or self.done():
             return False
         self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        self._pad.land(self)
+        self._delivery.deliver(self)
         return True
 
 
 class OfThread(threading.local):
-    """The pad of the loop that runs on a thread."""
+    """The delivery to the loop that runs on a thread."""
 
-    pad: Pad | None = None
+    delivery: Delivery | None = None
 
 
 _local = OfThread()
 
 
-def here() -> Pad:
-    """Give the pad of the loop that runs here."""
+def here() -> Delivery:
+    """Give the delivery to the loop that runs here."""
     loop = asyncio.get_running_loop()
-    pad = _local.pad
-    if pad is None or pad.loop() is not loop:
-        pad = _local.pad = Pad(loop)
-    return pad
+    delivery = _local.delivery
+    if delivery is None or delivery.loop() is not loop:
+        delivery = _local.delivery = Delivery(loop)
+    return delivery
 
 
-async def arrived(future: Future[T]) -> T:
+async def bridged(future: Future[T]) -> T:
     """Await a future of another thread; a cancellation ends the wait, and leaves the future alone."""
-    return await Landing(future, firm=False)
+    return await Bridged(future, firm=False)
 
 
 def cancel_later(error: asyncio.CancelledError) -> None:

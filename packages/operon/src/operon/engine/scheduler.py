@@ -22,8 +22,8 @@ MOST = 100
 """Schedules that are looked at together."""
 
 
-class Calendar:
-    """Fires what is due; of the executor's service, which wakes it at the instant.
+class Scheduler:
+    """Fires what is due; a part of the executor's service, which wakes it at the instant.
 
     Args:
         host: what a firing is started by.
@@ -58,7 +58,7 @@ class Calendar:
         functions = tuple(name for name, it in program.functions.items() if it.kind != "step")
         return Fires(tuple(each.name for each in program.timetable), functions)
 
-    def feel(self, pulse: Pulse) -> None:
+    def receive(self, pulse: Pulse) -> None:
         """Learn of the next instant from a heartbeat."""
         self.at = None if pulse.planned is None or not self._open else self._clock.monotonic() + pulse.planned
 
@@ -83,7 +83,7 @@ class Calendar:
         self.at = None
 
     def fire(self) -> Op[None]:
-        """Fire what is due, and have the heart learn of the instant after that."""
+        """Fire what is due, and have a heartbeat learn of the instant after that."""
         if not self.due:
             return
         self.at = None
