@@ -55,15 +55,8 @@ class Bridged(Generic[T]):
     """
 
     __slots__ = (
-        "_asyncio_future_blocking",
-        "_call",
-        "_cancelled",
-        "_context",
-        "_delivery",
-        "_firm",
-        "_future",
-        "_known",
-    )
+        "_asyncio_future_blocking", "_call", "_cancelled", "_context", "_delivery", "_firm", "_future", "_known",
+    )  # fmt: skip
 
     def __init__(self, future: Future[T] | None = None, *, firm: bool, delivery: Delivery | None = None) -> None:
         """Prepare to await it.

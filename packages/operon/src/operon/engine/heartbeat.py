@@ -16,7 +16,7 @@ log = logging.getLogger("operon")
 
 
 class Heartbeat:
-    """Does `beat`, every so many seconds or when it is told to; whoever `feels` the pulse must not block."""
+    """Does `beat` every so many seconds, or when it is told to; `receive` is given the pulse, and must not block."""
 
     def __init__(
         self, clock: Clock, interval: float, beat: Callable[[], Op[Pulse]], receive: Callable[[Pulse], None]

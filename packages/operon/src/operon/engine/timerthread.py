@@ -58,7 +58,7 @@ class TimerThread:
         self._count = itertools.count()
         self._changed = threading.Condition()
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="operon-clock", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="operon-timers", daemon=True)
 
     def start(self) -> None:
         """Begin to call."""
