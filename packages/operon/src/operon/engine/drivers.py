@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
+from operon.cancelling import cancel_later
 from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.context import Place
@@ -26,7 +27,7 @@ from operon.engine import interrupting, strays, turns
 from operon.engine.bell import Rest
 from operon.engine.exits import Busy, left_by_its_loop, told
 from operon.engine.interrupting import Hearing
-from operon.engine.landing import Landing, arrived, cancel_later
+from operon.engine.landing import Landing, arrived
 from operon.engine.repose import Repose
 from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
 
