@@ -62,6 +62,28 @@ def account(dialect: str, request: pytest.FixtureRequest) -> Account:
     return Account(f"sqlite:///{path}", path)
 
 
+def calling(app: Operon, way: Way, transaction: Any, seen: list[str]) -> Any:
+    """Declare a workflow that calls a transaction, and says so if it hears that it is cancelled."""
+
+    @app.workflow
+    def flow() -> None:
+        try:
+            transaction()
+        except Cancelled:
+            seen.append("heard")
+            raise
+
+    @app.workflow
+    async def aflow() -> None:
+        try:
+            await transaction()
+        except Cancelled:
+            seen.append("heard")
+            raise
+
+    return aflow if way.asynchronous else flow
+
+
 class Bank:
     """An app with a transaction that takes money, and then waits for the server."""
 
@@ -78,22 +100,6 @@ class Bank:
         slow = self.app.transaction(name="slow", datasource="bank")(way.function(script))
 
         @self.app.workflow
-        def flow() -> None:
-            try:
-                cast("Any", slow)()
-            except Cancelled:
-                self.seen.append("heard")
-                raise
-
-        @self.app.workflow
-        async def aflow() -> None:
-            try:
-                await slow()
-            except Cancelled:
-                self.seen.append("heard")
-                raise
-
-        @self.app.workflow
         async def timed(scope: str) -> str:
             try:
                 if scope == "anyio":
@@ -106,7 +112,7 @@ class Bank:
                 return "late"
             return "in time"
 
-        self.flow: Any = aflow if way.asynchronous else flow
+        self.flow = calling(self.app, way, slow, self.seen)
         self.timed = timed
 
 
@@ -147,18 +153,10 @@ def test_a_transaction_elsewhere_is_not_committed_after_its_workflow_was_cancell
         yield from sql("update account set money = money - 1")
         yield from sql(wait)
 
-    function: Any = app.transaction(datasource="bank")(way.function(script))
-
-    @app.workflow
-    def flow() -> None:
-        function()
-
-    @app.workflow
-    async def aflow() -> None:
-        await function()
+    flow = calling(app, way, app.transaction(datasource="bank")(way.function(script)), [])
 
     with app:
-        operon.start((aflow if way.asynchronous else flow).using(key="w"))
+        operon.start(flow.using(key="w"))
         assert inside.wait(PATIENCE)
         operon.cancel("w")
         go.set()
@@ -173,11 +171,7 @@ def test_the_connections_of_async_transactions_are_closed_with_the_app(way: Way,
     def script(sql: Sql) -> Op[None]:
         yield from sql("select 1")
 
-    function: Any = app.transaction(datasource="bank")(way.function(script))
-
-    @app.workflow
-    async def flow() -> None:
-        await function()
+    flow = calling(app, way, app.transaction(datasource="bank")(way.function(script)), [])
 
     with app:
         operon.start(flow).result(PATIENCE)

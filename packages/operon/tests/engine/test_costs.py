@@ -9,6 +9,7 @@ import pytest
 
 import operon
 from engine.conftest import MakeApp
+from engine.stepping import stepping
 
 CALLS = {
     "memory-sync": 129,
@@ -44,31 +45,10 @@ class Calls:
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_a_step_is_so_many_calls(make: MakeApp, colour: str, request: pytest.FixtureRequest) -> None:
     app, calls = make(lease=60), Calls()
-
-    @app.step
-    def one(n: int) -> int:
-        return n
-
-    @app.step
-    async def aone(n: int) -> int:
-        return n
-
-    @app.workflow(name="sync")
-    def flow(steps: int) -> int:
-        calls.begin()
-        for n in range(steps):
-            one(n)
-        return calls.end()
-
-    @app.workflow(name="async")
-    async def aflow(steps: int) -> int:
-        calls.begin()
-        for n in range(steps):
-            await aone(n)
-        return calls.end()
+    flow = stepping(app, colour, calls.begin, calls.end)
 
     def counted(steps: int) -> int:
-        return min(int(operon.start(flow if colour == "sync" else aflow, steps).result(60)) for _ in range(5))
+        return min(int(operon.start(flow, steps).result(60)) for _ in range(5))
 
     with app:
         counted(1)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import operon
+from engine.stepping import stepping
 from operon import Operon
 
 
@@ -16,22 +17,7 @@ from operon import Operon
 def test_a_workflow_of_n_steps_is_n_plus_1_commits(sqlite_path: Path, steps: int, colour: str) -> None:
     """As on Postgres: its start, each step, and its end with the last of them."""
     app = Operon("app", database=f"sqlite:///{sqlite_path}", lease=3600.0)
-
-    @app.step
-    def one(n: int) -> int:
-        return n
-
-    @app.step
-    async def aone(n: int) -> int:
-        return n
-
-    @app.workflow
-    def flow() -> int:
-        return sum(one(n) for n in range(steps))
-
-    @app.workflow
-    async def aflow() -> int:
-        return sum([await aone(n) for n in range(steps)])
+    flow = stepping(app, colour)
 
     with app:
         engine: Any = app._engine
@@ -39,7 +25,7 @@ def test_a_workflow_of_n_steps_is_n_plus_1_commits(sqlite_path: Path, steps: int
 
         def counted() -> int:
             executed.clear()
-            operon.start(flow if colour == "sync" else aflow).result(60)
+            operon.start(flow, steps).result(60)
             return executed.count("commit")
 
         counted()

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 import operon
 from children import PATIENCE, eventually
 from counting import Till
+from engine.stepping import stepping
 from operon import Operon
 from operon.core.commands import KeepSchedule, Schedules
 from operon.core.timetable import Template
@@ -54,25 +55,10 @@ def steps_alone(steps: int) -> tuple[str, ...]:
 @pytest.mark.parametrize("steps", [0, 1, 10])
 def test_a_workflow_of_n_steps_is_n_plus_1_commits(app: Operon, till: Till, steps: int, colour: str) -> None:
     """Alone, each is one statement and one round trip; a peer needs 8 + 10 N statements. Without steps it is two."""
-
-    @app.step
-    def one(n: int) -> int:
-        return n
-
-    @app.step
-    async def aone(n: int) -> int:
-        return n
-
-    @app.workflow
-    def flow() -> int:
-        return sum(one(n) for n in range(steps))
-
-    @app.workflow
-    async def aflow() -> int:
-        return sum([await aone(n) for n in range(steps)])
+    flow = stepping(app, colour)
 
     def act() -> None:
-        till.ended(operon.start(flow if colour == "sync" else aflow).id)
+        till.ended(operon.start(flow, steps).id)
 
     with app:
         act()

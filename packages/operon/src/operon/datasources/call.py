@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isawaitable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
+from operon.cancelling import cancel_later
 from operon.core.commands import Invoke, Op
 
 T = TypeVar("T")
+Ended: TypeAlias = tuple[T | None, BaseException | None]
+"""What came of work: a value, or what it raised."""
 ENDING = 15.0
 """Seconds that a driver is given to end what was cancelled, before it is cancelled again."""
 
@@ -35,51 +38,43 @@ async def cancelled_once(work: Awaitable[T]) -> T:
     A driver that is cancelled tells its server, and waits for it. Cancelled once more, as anyio's scopes do in every
     turn of the loop, it would give the connection up, while the statement goes on at the server with its locks.
     """
-    task = asyncio.ensure_future(_ended(work))
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            done, _ = await asyncio.wait((task,), timeout=None if cancelled is None else ENDING)
-            if not done:
-                task.cancel()
-        except asyncio.CancelledError as error:
-            if cancelled is None:
-                task.cancel(*error.args[:1])
-            cancelled = cancelled or error
-    value, failure = task.result()
+    (value, failure), cancelled = await _undisturbed(work, told=True)
     if failure is not None:
         raise cancelled if cancelled is not None and isinstance(failure, asyncio.CancelledError) else failure
     return cast("T", value)
 
 
-async def _ended(work: Awaitable[T]) -> tuple[T | None, BaseException | None]:
+async def _to_the_end(work: Awaitable[T]) -> T:
+    (value, failure), cancelled = await _undisturbed(work, told=False)
+    if cancelled is not None:
+        cancel_later(cancelled)
+    if failure is not None:
+        raise failure
+    return cast("T", value)
+
+
+async def _undisturbed(work: Awaitable[T], *, told: bool) -> tuple[Ended[T], asyncio.CancelledError | None]:
+    """Await work to its end; answers that, and what has cancelled this meanwhile: the work is told once, or not."""
+    task = asyncio.ensure_future(_ended(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            done, _ = await asyncio.wait((task,), timeout=None if cancelled is None or not told else ENDING)
+            if not done:
+                task.cancel()
+        except asyncio.CancelledError as error:
+            if told and cancelled is None:
+                task.cancel(*error.args[:1])
+            cancelled = error if error.args or cancelled is None else cancelled
+    return task.result(), cancelled
+
+
+async def _ended(work: Awaitable[T]) -> Ended[T]:
     """Say how it ended: what is no `Exception` would end the loop of the task."""
     try:
         return await work, None
     except BaseException as error:
         return None, error
-
-
-async def _to_the_end(answer: Awaitable[T]) -> T:
-    work = asyncio.ensure_future(answer)
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError as error:
-            cancelled = error if error.args or cancelled is None else cancelled
-        except Exception:
-            break
-    if cancelled is not None and (task := asyncio.current_task()) is not None:
-        asyncio.get_running_loop().call_soon(_cancel_again, task, *cancelled.args[:1])
-    return work.result()
-
-
-def _cancel_again(task: asyncio.Task[Any], message: object = None) -> None:
-    """Deliver at its next await what a task was asked for meanwhile, unless that was taken back."""
-    if task.cancelling() and not task.done():
-        task.uncancel()
-        task.cancel(message)
 
 
 def block(op: Op[T], answer: Callable[[Any], Any] = _invoke) -> T:

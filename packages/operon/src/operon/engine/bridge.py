@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import ref
 
+from operon.cancelling import cancel_later
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextvars import Context
@@ -160,19 +162,3 @@ def here() -> Delivery:
 async def bridged(future: Future[T]) -> T:
     """Await a future of another thread; a cancellation ends the wait, and leaves the future alone."""
     return await Bridged(future, firm=False)
-
-
-def cancel_later(error: asyncio.CancelledError) -> None:
-    """Cancel this task at its next await, as it was asked while it could not be; anyio knows its own by the message.
-
-    A timeout that is left by then asks for nothing any more: it took back what it had asked for.
-    """
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().call_soon(_cancel_again, task, *error.args[:1])
-
-
-def _cancel_again(task: asyncio.Task[Any], message: object = None) -> None:
-    if task.cancelling() and not task.done():
-        task.uncancel()
-        task.cancel(message)

@@ -6,10 +6,11 @@ import asyncio
 from concurrent.futures import Future
 from functools import partial
 
+from operon.cancelling import cancel_later
 from operon.core.journal import Run
 from operon.core.recording import CatchUp, Stall, Turn
 from operon.engine import turns
-from operon.engine.bridge import bridged, cancel_later
+from operon.engine.bridge import bridged
 from operon.engine.repose import Repose
 from operon.engine.runtime import Runtime
 
