@@ -270,7 +270,7 @@ def test_a_clean_up_elsewhere_has_no_key_of_what_was_under_way(make: MakeApp, co
     quiet.launch(run=False)
     operon.cancel("w")
     quiet.close()
-    other = make(lease=60)
+    other = make(lease=2)  # it looks every 0.4 seconds, and sees then that the other is dead
     again = Undoing(other, seen, asleep=False, sticks=False)
     with other:
         eventually(lambda: seen == ["undo", "undone"])

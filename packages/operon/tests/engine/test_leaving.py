@@ -18,7 +18,7 @@ import operon
 from children import PATIENCE, eventually
 from engine.conftest import MakeApp
 from operon import Operon, aio
-from operon.engine import timers
+from operon.engine import timerthread
 from operon.engine.engine import Engine
 from operon.errors import Cancelled, Suspended, WorkflowCancelled
 
@@ -250,7 +250,7 @@ def test_sleepers_do_not_accumulate_threads(make: MakeApp) -> None:
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_sleepers_leave_nothing_in_memory(sqlite_path: Path, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sleeper is a row: with 600 more asleep, the process has fewer than one object more for each."""
-    monkeypatch.setattr(timers, "ROOM", 50)  # what was cancelled is thrown out before there is more of it
+    monkeypatch.setattr(timerthread, "ROOM", 50)  # what was cancelled is thrown out before there is more of it
     app = Operon("app", database=f"sqlite:///{sqlite_path}", grace=0.05)
 
     @app.workflow

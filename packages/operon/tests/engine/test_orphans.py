@@ -74,5 +74,5 @@ def test_what_a_closed_loop_was_to_run_is_run_elsewhere(make: MakeApp, starting:
     engine: Any = here._engine
     with elsewhere:
         assert operon.retrieve("w", other).result(PATIENCE) == "elsewhere"
-    assert not engine.here()
+    assert not engine.runs.claims()
     assert not engine.runs

@@ -17,7 +17,11 @@ from operon.core.rows import Entry, Guard, Kind, WorkflowRow
 from operon.errors import Cancelled
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from operon.core.host import RunHost
+
+    Executing: TypeAlias = "RunHost[Run, Branch]"
 
 WAKE = "~"
 """Marks the second record of a wait: when it ended, and whether by its end or by a cancellation."""
@@ -34,11 +38,7 @@ class Run:
     )  # fmt: skip
 
     def __init__(
-        self,
-        host: RunHost[Run, Branch],
-        row: WorkflowRow,
-        entries: Iterable[Entry] = (),
-        monitor: Monitor | None = None,
+        self, host: Executing, row: WorkflowRow, entries: Iterable[Entry] = (), monitor: Monitor | None = None
     ) -> None:
         self.host = host
         self.monitor: Monitor = monitor or Alone()
