@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,33 +20,31 @@ FAULTS: dict[str, Callable[[World], bool]] = {
 }
 """Bugs that show in few worlds, and with which faults those are."""
 SHOWN = {
-    "a_batch_is_formed_again": 64,
-    "a_failure_is_two_commits": 103,
-    "a_parent_that_was_taken_over_starts_children": 112,
-    "a_park_does_not_look_whether_it_is_over": 61,
-    "a_parking_is_not_waited_for": 35,
-    "a_paused_schedule_is_fired": 245,
-    "a_record_elsewhere_is_not_looked_for": 29,
-    "a_start_on_its_way_looks_lost": 133,
+    "a_batch_is_formed_again": 146,
+    "a_failure_is_two_commits": 57,
+    "a_parent_that_was_taken_over_starts_children": 916,
+    "a_park_does_not_look_whether_it_is_over": 28,
+    "a_paused_schedule_is_fired": 346,
+    "a_record_elsewhere_is_not_looked_for": 35,
+    "a_start_on_its_way_looks_lost": 327,
     "cancelling_stops_nothing_here": 23,
     "lingering_entries_are_dropped": 22,
-    "nobody_asks_whether_it_has_committed": 167,
-    "nobody_is_told_of_a_line": 709,
-    "nobody_is_told_what_is_due": 18,
-    "that_it_has_cleaned_up_is_said_once": 77,
-    "the_last_writer_wins": 14,
-    "what_was_missed_is_not_caught_up": 175,
-    "who_has_lost_its_claim_forms_a_batch": 64,
+    "nobody_is_told_of_a_line": 1726,
+    "nothing_is_recorded_elsewhere": 27,
+    "that_it_has_cleaned_up_is_said_once": 38,
+    "who_has_lost_its_claim_forms_a_batch": 88,
 }
 """Likewise, and the first world in which each was seen: it is tried before the others, which takes less time."""
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # a world that is stopped has some
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTANTS[name](monkeypatch)
     with pytest.raises(LawBroken):  # noqa: PT012 - by any of them
         for world in worlds(name):
             world.run()
+    gc.collect()
 
 
 def worlds(name: str) -> Iterator[World]:
