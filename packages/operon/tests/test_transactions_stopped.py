@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import anyio
+import asyncpg
 import psycopg
 import pytest
 
@@ -135,6 +136,34 @@ def test_the_statement_of_a_transaction_ends_with_its_workflow(
                 handle.result(PATIENCE)
         assert account.write("update account set money = money + 10;") == [(110,)]
         eventually(lambda: bank.seen == ([] if how == "left" else ["heard"]), "the body does not hear of it")
+
+
+SERVERS: Final = [(way, dialect) for way, dialect in CASES if way.asynchronous and dialect == "postgres"]
+
+
+@pytest.mark.parametrize(("way", "dialect"), SERVERS, ids=[way.name for way, _ in SERVERS])
+def test_a_cancellation_that_came_before_its_statement_is_sent_again(
+    way: Way, dialect: str, account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that executes nothing at that moment forgets it; the statement would hold its locks to its end."""
+    sent = iter([lost])
+
+    async def cancel(**options: Any) -> None:
+        await next(sent, real)(**options)
+
+    real = asyncpg.connect_utils._cancel
+    monkeypatch.setattr(asyncpg.connect_utils, "_cancel", cancel)
+    monkeypatch.setattr(psycopg.AsyncConnection, "_try_cancel", lost)
+    bank = Bank(way, dialect, account, f"sqlite:///{tmp_path}/journal.db")
+    with bank.app:
+        operon.start(bank.flow.using(key="w"))
+        assert bank.inside.wait(PATIENCE)
+        operon.cancel("w")
+        assert account.write("update account set money = money + 10;") == [(110,)]
+
+
+async def lost(*_: Any, **__: Any) -> None:
+    """What a driver sends does not come to be anything."""
 
 
 @pytest.mark.parametrize(("way", "dialect"), CASES, ids=IDS)

@@ -116,6 +116,9 @@ class Transaction(Opened):
     def interrupt(self) -> None:
         """Cancel what it executes, from another thread; nothing where it executes nothing."""
 
+    def insist(self) -> None:
+        """Cancel once more what it executes, on its own loop: its driver has asked already, perhaps too early."""
+
 
 class Adapter(Protocol):
     """Opens transactions of one kind: of one type of connection or session, in one database."""

@@ -152,7 +152,7 @@ class Attempt:
 
     def _body(self, tx: Transaction) -> Any:
         work = self.work.body(tx.handle)
-        return cancelled_once(work) if isawaitable(work) else work
+        return cancelled_once(work, tx.insist) if isawaitable(work) else work
 
     def _put(self, tx: Transaction, statement: Statement) -> Op[None]:
         rows = yield from tx.rows(self.queries[statement.query], statement.parameters)

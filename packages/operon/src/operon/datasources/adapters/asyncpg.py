@@ -11,6 +11,7 @@ from operon.core.sql import numbered
 from operon.core.sql import parameters as names_of
 from operon.datasources import postgres
 from operon.datasources.call import call, complete
+from operon.datasources.insisting import insist
 from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended, refuse, swallowed
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class AsyncpgTransaction(Joined, Transaction):
         self._guard(ours=False)
         try:
             if self.transaction is not None and not self.broken and self.handle.is_in_transaction():
-                yield from complete(self.transaction.rollback)
+                yield from complete(self.transaction.rollback, self.insist)
         except Exception:
             self.abandon()
         finally:
@@ -98,6 +99,10 @@ class AsyncpgTransaction(Joined, Transaction):
     def abandon(self) -> None:
         """Close the socket."""
         self.handle.terminate()
+
+    def insist(self) -> None:
+        """Ask the server again."""
+        insist(self.handle._con)  # noqa: SLF001 - as in `_guard`
 
     def _guard(self, *, ours: bool) -> None:
         raw: Any = self.handle._con  # noqa: SLF001 - asyncpg hands out proxies, and has no word for what is behind

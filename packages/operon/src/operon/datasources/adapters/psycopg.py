@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from operon.core.sql import pyformat
 from operon.datasources import postgres
 from operon.datasources.call import call, complete
+from operon.datasources.insisting import insist
 from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended, refuse, swallowed
 
 if TYPE_CHECKING:
@@ -110,6 +111,10 @@ class PsycopgTransaction(Joined, Transaction):
     def interrupt(self) -> None:
         """Ask the server, on a connection of its own."""
         self.handle.cancel_safe(timeout=postgres.CANCELLING)
+
+    def insist(self) -> None:
+        """Ask the server again."""
+        insist(self.handle)
 
     def sever(self) -> None:
         """Break the socket."""

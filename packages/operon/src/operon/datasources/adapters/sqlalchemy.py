@@ -25,6 +25,7 @@ from operon.core.sql import parameters as names_of
 from operon.datasources import postgres
 from operon.datasources.call import call, complete
 from operon.datasources.faults import sqlstate
+from operon.datasources.insisting import insist
 from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended, refuse, swallowed
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class SqlalchemyTransaction(Joined, Transaction):
         """Undo; what does not answer is closed, which undoes it too."""
         self._unguard()
         try:
-            yield from self._complete(self.below.rollback)
+            yield from self._complete(self.below.rollback, self.insist)
         except Exception:
             yield from self._complete(self.lower.invalidate)
         finally:
@@ -211,6 +212,10 @@ class SqlalchemyTransaction(Joined, Transaction):
     def interrupt(self) -> None:
         """Do what the driver has for it."""
         interrupt(self.driver)
+
+    def insist(self) -> None:
+        """Ask the server again; what SQLite does in a thread is stopped there."""
+        insist(self.driver)
 
     def sever(self) -> None:
         """Break the socket, if there is one."""
@@ -237,8 +242,8 @@ class SqlalchemyTransaction(Joined, Transaction):
             self.lower.exec_driver_sql("pragma query_only = off")
         self.lower.close()
 
-    def _complete(self, fn: Callable[[], Any]) -> Op[Any]:
-        return complete(lambda: greenlet_spawn(fn) if self.asynchronous else fn())
+    def _complete(self, fn: Callable[[], Any], insist: Callable[[], None] = lambda: None) -> Op[Any]:
+        return complete(lambda: greenlet_spawn(fn) if self.asynchronous else fn(), insist)
 
     def _guard(self) -> None:
         for guarded in (self.below, self.lower):
