@@ -6,11 +6,11 @@ import asyncio
 import sqlite3
 import threading
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, cast
 
 import anyio
-import asyncpg
 import psycopg
 import pytest
 
@@ -151,8 +151,9 @@ def test_a_cancellation_that_came_before_its_statement_is_sent_again(
     async def cancel(**options: Any) -> None:
         await next(sent, real)(**options)
 
-    real = asyncpg.connect_utils._cancel
-    monkeypatch.setattr(asyncpg.connect_utils, "_cancel", cancel)
+    driver: Any = import_module("asyncpg.connect_utils")
+    real = driver._cancel
+    monkeypatch.setattr(driver, "_cancel", cancel)
     monkeypatch.setattr(psycopg.AsyncConnection, "_try_cancel", lost)
     bank = Bank(way, dialect, account, f"sqlite:///{tmp_path}/journal.db")
     with bank.app:
