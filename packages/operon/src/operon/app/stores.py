@@ -27,7 +27,7 @@ def store_for(database: object) -> Store:
     database = address(database)
     url = database if isinstance(database, str) else url_of(database)
     if url is None:
-        return database  # type: ignore[return-value] # whoever passes an object of his own knows the protocol
+        return database  # type: ignore[return-value] # a caller that passes an object of its own knows the protocol
     if url == "memory:":
         from operon.stores.memory import MemoryStore
 

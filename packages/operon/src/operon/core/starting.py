@@ -281,7 +281,7 @@ def _started(
 
 
 def _taken(run: Run, row: NewWorkflow, answer: Started) -> Op[bool]:
-    """Whether somebody has given the id that this child would have to a workflow of his own."""
+    """Whether the id that this child would have was given to another workflow."""
     if answer.created or answer.id is not None:
         return False
     there = yield from ask(Describe(row.id))

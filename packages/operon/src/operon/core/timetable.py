@@ -65,7 +65,7 @@ class ScheduleRow(Struct, frozen=True):
     """The next planned instant; None when there is none. It does not hold while the schedule is paused."""
     paused: bool = False
     turn: int = 0
-    """Counts the changes: whoever changes it says which state he saw."""
+    """Counts the changes: a change says which state it saw."""
     last: str | None = None
     """The workflow that was started last, at a planned time."""
     last_at: float | None = None

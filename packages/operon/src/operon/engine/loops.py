@@ -142,7 +142,7 @@ class Loop:
                 raise
 
     def lost(self) -> tuple[Guard, ...]:
-        """Leave what was to end on the caller's loop, if he has closed that; answers what nobody runs any more."""
+        """Leave what was to end on the caller's loop, if that is closed; answers what nobody runs any more."""
         loop, lost = self._loop, tuple[Guard, ...]()
         while loop is not None and loop.is_closed() and self._lives:
             _, leave = self._lives.popitem()

@@ -1,6 +1,6 @@
 """One piece of work that a body has given to a thread: a branch of its workflow, whose end is an event of it.
 
-So whoever waits for it hears of it in a replay as he did the first time. Must not know who takes it, and where.
+So what waits for it hears of it in a replay as it did the first time. Must not know who takes it, and where.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ returning id;
 -- All that a process must know every three seconds, in one statement that costs nothing when nothing happens: 1.6 ms
 -- with 10,000 running rows, against 60 ms for a lease on every row. `stirred` looks for parked workflows whose
 -- wake-up was lost with the process that owed it, and for rows that the dead still hold: they were locked when the
--- others were taken over, or claimed later, by one who did not know yet that he was dead. `lined` says that a queue has
+-- others were taken over, or claimed later, by one that did not know yet that it was dead. `lined` says that a queue has
 -- a line and room to run more of it: whoever found its row locked, or was told of it by a word that got lost, looks
 -- again. Whether a rate lets it run is left to that look.
 -- Where somebody else has locked the executor's row, its lease is not renewed, and all else is told nevertheless.

@@ -226,7 +226,7 @@ class Lanes:
         return batch
 
     def _settle(self, tickets: Sequence[Ticket], answers: Sequence[Answer | StoreError]) -> None:
-        """Let the next commands of these workflows go ahead, and then tell who waits: he may have one."""
+        """Let the next commands of these workflows go ahead, and then tell who waits, which may have one."""
         pairs = zip(tickets, answers, strict=True)
         try:
             with self._mutex:
@@ -252,7 +252,7 @@ class Lanes:
         self._changed.notify_all()
 
     def _pass_on(self, lane: Lane) -> None:
-        """Give a lane to the first who waits, if he is a thread, or to a worker; the mutex is held."""
+        """Give a lane to the first that waits, if that is a thread, or to a worker; the mutex is held."""
         ready = next((ticket for ticket in self._waiting if ticket.key not in self._busy), None)
         if ready is None:
             self._free.append(lane)

@@ -1,6 +1,6 @@
 -- Reading, claiming, waking and cancelling workflows. Instants go in and come out as seconds since 1970.
 
--- The ready ones, oldest first; rows that another claimer has locked are his. The number of the claim is what fences
+-- The ready ones, oldest first; rows that another claimer has locked are left to it. The number of the claim is what fences
 -- everybody who ran the row before. Filtered by statement_timestamp(), because clock_timestamp() is no condition for
 -- an index: 16 ms against 0.02 with 100,000 sleepers. Not ordered by id, too: those that are due at the same instant
 -- would all be sorted, each time.
