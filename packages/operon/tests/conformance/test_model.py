@@ -81,7 +81,7 @@ def commands(model: MemoryStore) -> st.SearchStrategy[c.Command[Any]]:
         st.builds(c.Enlist, st.builds(process, st.just(75.0))),
         st.builds(c.Beat, executors, st.just(75.0)),
         st.builds(c.Bury, st.lists(beats, max_size=2, unique=True).map(tuple), st.booleans()),
-        st.builds(c.TakeOver, st.just(100), st.integers(0, 3), st.just('"poison"')),  # which, if more are there, is open
+        st.builds(c.TakeOver, st.just(100), st.integers(0, 3), st.just('"poison"')),  # which go first is open
         st.builds(c.HandBack, executors, st.none() | st.lists(guards, max_size=2).map(tuple), st.booleans()),
         st.builds(c.Retire, executors),
         st.builds(c.Look, SOME_KEYS),

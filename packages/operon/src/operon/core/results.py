@@ -254,7 +254,7 @@ class Following(Struct):
 
     ids: tuple[str, ...]
     fail_fast: bool
-    """The code will not, once one of them has failed."""
+    """The code waits for no more of them, once one has failed."""
     over: dict[str, Outcome]
     """Those that were seen to have ended."""
     far: int = 8
