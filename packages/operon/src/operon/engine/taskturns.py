@@ -25,7 +25,7 @@ async def take(engine: Runtime, command: Turn) -> None:
         engine.recorders.linger(run)
     if not run.forked and run.calls is None and run.its_turn(command.ordinal):
         return
-    cancelled = await _come_to(engine, run, command.ordinal, rest=run.forked or run.calls is not None)
+    cancelled = await _come_to(engine, run, command.ordinal, rest=False)
     if isinstance(cancelled, asyncio.CancelledError):
         cancel_later(cancelled)
 
@@ -62,7 +62,7 @@ async def _come_to(
         try:
             if not run.its_turn(ordinal):
                 await _its_turn(engine, run, ordinal)
-            if rest or run.forked:
+            if rest or run.forked or run.calls is not None:
                 await _at_rest(engine, repose)
                 run.check()
         except asyncio.CancelledError as error:
