@@ -140,6 +140,7 @@ def test_a_replay_calls_back_when_the_first_run_did(program: Program, loops: Loo
 
 def test_what_a_timer_calls_comes_before_the_result_that_waited_for_it() -> None:
     """Whether a body rests before a result is decided when its turn has come: the timer before it may have given a
-    callback to the loop. One run in fifteen showed the difference, so there are twenty."""
+    callback to the loop. One run in fifteen showed the difference, so there are twenty.
+    """
     for seed in range(20):
         check_replays(called_by_a_timer, seed, uvloop.new_event_loop, prompt)
