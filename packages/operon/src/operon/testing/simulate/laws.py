@@ -234,10 +234,10 @@ class Laws:
     def ended(self, run: Run) -> None:
         """See a body come to its own end; a clean-up that was its process's to do, that does not do again."""
         self.whole.add(run.row.nonce)
-        if isinstance(run.dead, Cancelled):
-            self._tidy.add(run.row.nonce)
         cleanup = self._tables.workflows[run.id].cleanup if self._there(run) else None
         executor = run.host.executor
+        if isinstance(run.dead, Cancelled) and (peer := self._tables.executors.get(executor)) and peer.alive:
+            self._tidy.add(run.row.nonce)
         if isinstance(run.dead, Cancelled) and cleanup is not None and cleanup.cleaner == executor:
             if (told := (run.host, run.row.nonce)) in self._told:
                 raise LawBroken(f"{run.id} has cleaned up twice in one process.")
@@ -313,7 +313,12 @@ class Laws:
             raise LawBroken(f"{row.id} ({row.name}) ended as {row.status}, and its body never came to hear of it.")
 
     def once(self, command: Command[Any], answer: Any) -> None:
-        """See a clean-up taken, where nothing dies nor is lost: its body has not cleaned up already."""
+        """See a clean-up taken, where nothing dies nor is lost: its body has not cleaned up already.
+
+        A process that is buried while it lives may have cleaned up what is taken again: nobody can know.
+        """
+        if isinstance(command, Bury) and answer:
+            self._tidy.clear()
         for it in answer if isinstance(command, CleanUp) else ():
             if it.row.nonce in self._tidy and it.row.name in WHOLE:
                 raise LawBroken(f"{it.row.id} has cleaned up, and is to do so again.")

@@ -117,10 +117,17 @@ class Wire:
         elif self._happens(faults.lost_before):
             if self._happens(faults.arrives_late):
                 late = self._database.agenda.random.uniform(0.0, LONG)
-                self._database.agenda.after(late, lambda: self._answered(command, again=True))
+                self._database.agenda.after(late, lambda: self._straggle(command))
             self._again(command, future, tries - 1, again=True)
         else:
             self._database.agenda.after(self._late(), lambda: self._arrive(command, future, tries, again=again))
+
+    def _straggle(self, command: Command[Any]) -> None:
+        """Commit what nobody waits for any more; a locked row keeps it waiting, too."""
+        if self._database.locks.bars(command):
+            self._database.agenda.after(LONG, lambda: self._straggle(command))
+        else:
+            self._answered(command, again=True)
 
     def _arrive(self, command: Command[T], future: Future[T], tries: int, *, again: bool) -> None:
         """Commit; whether the answer finds its way back is another matter."""
