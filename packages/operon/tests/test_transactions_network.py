@@ -108,7 +108,7 @@ def test_a_server_that_does_not_answer_keeps_no_thread_of_what_is_cancelled(
 def test_who_waits_for_a_connection_waits_in_line_and_is_not_told_that_the_database_is_away(
     way: Way, ready_postgres_url: str, loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However long it lasts: the pool itself would say so after a moment."""
+    """However long it lasts: who waited for the pool itself would be told so by that."""
     first, free = threading.Event(), threading.Event()
 
     def wait(_: object) -> Any:
@@ -123,7 +123,6 @@ def test_who_waits_for_a_connection_waits_in_line_and_is_not_told_that_the_datab
     with bench("postgres", ready_postgres_url, loop) as place, ThreadPoolExecutor(3) as threads:
         place.source.close()
         place.source = Datasource(spelled(way, ready_postgres_url), size=1)
-        place.source.waiting = 0.05
         runs = [threads.submit(place.run, way, script)]
         assert first.wait(PATIENCE)
         runs += [threads.submit(place.run, way, script) for _ in range(2)]

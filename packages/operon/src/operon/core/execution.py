@@ -51,7 +51,7 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
 
     Must be driven in a context of its own.
     """
-    context.place.set(Place(run.root, driving=True))
+    token = context.place.set(Place(run.root, driving=True))
     try:
         untidy = _untidy(run, function)
         outcome = timed_out(host, run, ANYBODY) if untidy else (yield from _outcome(host, run, function))
@@ -65,7 +65,7 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     except (Suspended, Cancelled):  # the end came too late: it is not the caller's who waits inline for it
         return None
     finally:
-        context.place.set(Place())  # what is asked from here on is not asked for the body
+        context.back(token)  # what is asked from here on is not asked for the body
     return outcome
 
 

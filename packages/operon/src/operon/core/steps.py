@@ -14,7 +14,7 @@ from operon.core.host import Host
 from operon.core.journal import Branch, Run
 from operon.core.recording import interrupted, note, read, recall, rest, settle, write
 from operon.core.rows import Entry, Kind
-from operon.errors import NotSerializable
+from operon.errors import NotSerializable, Suspended
 
 
 def step(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op[Any]:
@@ -122,6 +122,9 @@ class Attempts:
         Raises:
             BaseException: what has ended the run.
         """
+        if isinstance(error, GeneratorExit):  # it is being closed, on whatever thread: nothing more is done there
+            self.run.die(Suspended(f"{self.run.id} was interrupted."))
+            raise error
         self.run.check()
         if not isinstance(error, Exception):
             return Failed(attempt, 0.0, "null", error)

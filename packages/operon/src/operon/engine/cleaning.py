@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from operon.core.commands import Cleaned, CleanUp, Op, ask
@@ -101,7 +103,7 @@ class Cleaning:
         self._runs[run] = None
         life = self._life(run, function)
         if function.asynchronous:
-            engine.loop.spawn(lambda: adrive(engine, life))
+            engine.loop.spawn(lambda: adrive(engine, life), partial(self._lost, run, function, life))
         else:
             around = engine.program.around
             context = contextvars.Context()
@@ -112,8 +114,17 @@ class Cleaning:
             if (yield from self._hear(run, function)):
                 yield from self.done(run.id)
         finally:
-            self._runs.pop(run, None)
-            self._engine.release(function, run.row.nonce)
+            self._leave(run, function)
+
+    def _leave(self, run: Run, function: Function) -> None:
+        self._runs.pop(run, None)
+        self._engine.release(function, run.row.nonce)
+
+    def _lost(self, run: Run, function: Function, life: Op[None]) -> None:
+        """Leave a clean-up whose loop is closed: another begins anew."""
+        if inspect.getgeneratorstate(life) == inspect.GEN_CREATED:  # else it leaves as it is closed
+            self._leave(run, function)
+        self._engine.kill(run, Suspended(f"{run.id} was left: its event loop was closed."))
 
     def report(self, run: Run) -> None:
         """Say what came of the clean-up of a run that was cancelled here."""

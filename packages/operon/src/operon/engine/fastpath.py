@@ -36,10 +36,10 @@ async def _first(
     engine: DrivingRuntime, line: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Run a step that comes next, in the line's own task, and whose first attempt this is."""
-    run, waits, driving = line.run, engine.waits, Place(line, driving=True)
+    run, waits = line.run, engine.waits
     value: Any = None
     failed: Failed | None = None
-    token = context.place.set(driving)
+    token = context.place.set(Place(line, driving=True))
     try:
         attempts = Attempts(engine, line, declared, args, kwargs)
         waits.enter(run)  # and leave, before it waits to try again: it may be parked then
@@ -48,20 +48,20 @@ async def _first(
                 await drivers.written(engine, run, delivery=engine.loop.delivery)
                 run.check()
             begun, text = engine.clock(), ""
-            context.place.set(Place(line, attempts.doing(1), driving=True))
+            doing = context.place.set(Place(line, attempts.doing(1), driving=True))
             try:
                 value = await drivers.called(engine, attempts.invoke())
                 text, value = attempts.taken(value)
             except BaseException as error:
                 failed = attempts.failed(1, begun, told_from(run, error, line.task))
+            finally:
+                context.back(doing)
         finally:
             waits.leave(run)
         if failed is not None:
-            context.place.set(driving)
             return await drivers.adrive(engine, attempts.until_done(failed), line)
         entry = attempts.done(1, begun, text)
         if not noted(run, entry):
-            context.place.set(driving)
             await drivers.adrive(engine, hand_out(run, entry), line)
     except Cancelled:
         await hears(line)

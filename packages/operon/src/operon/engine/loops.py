@@ -12,11 +12,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+from operon.core.context import Stray
 from operon.core.journal import Branch, Run
 from operon.core.rows import Guard
 from operon.engine.branches import BranchingFactory
 from operon.engine.bridge import Delivery, here
 from operon.engine.callbacks import BodyCallbacks
+from operon.engine.strays import Elsewhere
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched, WrongColour
 from operon.promises import Promise
@@ -31,6 +33,20 @@ LEAVING = 0.4
 """Seconds after which a body is told once more to end: a driver of its may still be telling a server."""
 
 
+Leave = Callable[[], Guard | None]
+"""Leaves a run whose loop is closed, before its code is; answers what is to be handed back."""
+
+
+class Life:
+    """A run that is to end on the loop, its task once it has one, and how it is left if the loop is closed before."""
+
+    __slots__ = ("leave", "task")
+
+    def __init__(self, leave: Leave) -> None:
+        self.leave = leave
+        self.task: asyncio.Task[Any] | None = None
+
+
 class Loop:
     """One loop, its task factory, and the tasks of the runs on it."""
 
@@ -43,8 +59,7 @@ class Loop:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock = threading.Lock()
         self._closed = False
-        self._lives: dict[Promise[Any], Callable[[], Guard]] = {}
-        """How each run that was to end on the loop is left, if that is closed before."""
+        self._lives: dict[Life, None] = {}
         self._ident = 0
         """The thread that the loop runs on."""
         self.delivery: Delivery | None = None
@@ -119,49 +134,54 @@ class Loop:
     def spawn(
         self,
         body: Callable[[], Coroutine[Any, Any, T]],
+        leave: Leave,
         done: Promise[T] | None = None,
-        leave: Callable[[], Guard] | None = None,
     ) -> None:
         """Run a body as a task in a context of its own, and tell who waits for its end; from any thread.
 
         Args:
             body: what is to run.
+            leave: called if the loop is closed before that has ended.
             done: is told how it ends.
-            leave: called in its place if the loop is closed before.
         """
-        loop = self.running()
-        if done is not None and leave is not None:
-            self._lives[done] = leave
+        loop, life = self.running(), Life(leave)
+        self._lives[life] = None
         if asyncio._get_running_loop() is loop:  # noqa: SLF001 - the cheap spelling of get_running_loop
-            self._begin(loop, body, done)
+            self._begin(loop, body, life, done)
             return
-        try:
-            loop.call_soon_threadsafe(self._begin, loop, body, done)
-        except RuntimeError:  # it was closed this moment
-            if done not in self._lives:
-                raise
+        with suppress(RuntimeError):  # it was closed this moment
+            loop.call_soon_threadsafe(self._begin, loop, body, life, done)
 
     def lost(self) -> tuple[Guard, ...]:
         """Leave what was to end on the caller's loop, if that is closed; answers what nobody runs any more."""
         loop, lost = self._loop, tuple[Guard, ...]()
         while loop is not None and loop.is_closed() and self._lives:
-            _, leave = self._lives.popitem()
-            lost = (*lost, leave())
+            life, _ = self._lives.popitem()
+            if (guard := life.leave()) is not None:
+                lost = (*lost, guard)
+            if life.task is not None:
+                _close(life.task)
         return lost
 
     def _begin(
-        self, loop: asyncio.AbstractEventLoop, body: Callable[[], Coroutine[Any, Any, T]], done: Promise[T] | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        body: Callable[[], Coroutine[Any, Any, T]],
+        life: Life,
+        done: Promise[T] | None,
     ) -> None:
         if self._ident != threading.get_ident():
             self._ident = threading.get_ident()
             self.delivery = here()
-        task = loop.create_task(body(), context=contextvars.Context())
+        life.task = task = loop.create_task(body(), context=contextvars.Context())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard if done is None else partial(self._finish, done))
+        task.add_done_callback(partial(self._finish, life, done))
 
-    def _finish(self, done: Promise[T], task: asyncio.Task[T]) -> None:
+    def _finish(self, life: Life, done: Promise[T] | None, task: asyncio.Task[T]) -> None:
         self._tasks.discard(task)
-        self._lives.pop(done, None)
+        self._lives.pop(life, None)
+        if done is None:
+            return
         if task.cancelled():
             done.set_exception(CancelledError())
         elif (error := task.exception()) is not None:
@@ -179,9 +199,13 @@ class Loop:
     def cancel(self, run: Run | None) -> None:
         """Cancel the tasks of a run that has ended; what they wait for outside our verbs will not come."""
         loop = self._loop
-        if loop is None or run is None or not run.tasks or loop.is_closed():
+        if loop is None or run is None or not run.tasks:
             return
         tasks = tuple(run.tasks)
+        if loop.is_closed():
+            for task in tasks:
+                _close(task)
+            return
 
         def cancel() -> None:
             for task in tasks:
@@ -248,6 +272,7 @@ class Loop:
 
     def close(self) -> None:
         """Give the loop back as it was; stop our own."""
+        self.lost()
         with self._lock:
             self._closed = True
             loop, self._loop = self._loop, None
@@ -262,6 +287,18 @@ class Loop:
         self._thread.join(2 * PATIENCE)
         if self._thread.is_alive():
             log.warning("An async body blocks the event loop, which is closed when that has ended.")
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    """Close what a task of a closed loop was executing: here, in nobody's name, and not when it is collected.
+
+    That may be in the body of another workflow, in whose name its code would act as it is closed.
+    """
+    work: Any = task.get_coro()
+    try:
+        contextvars.Context().run(Elsewhere(work.close, Stray("after its event loop was closed")))
+    except Exception:
+        log.warning("What an async workflow did as its event loop was closed has failed.", exc_info=True)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -119,11 +119,10 @@ class Piece(Generic[R]):
 
     def _let_recorded_come_first(self) -> None:
         """Wait a little, if this had not begun the last time: it may have been cancelled before."""
-        run, clock = self.run, self.engine.clock
-        until = clock() + turns.PATIENCE
+        run, patience = self.run, turns.Patience(self.engine.clock)
         with run.monitor:
-            while run.behind() and not self.abandoned and not self._known() and clock() < until:
-                run.monitor.wait(until - clock())
+            while run.behind() and not self.abandoned and not self._known() and patience:
+                patience.wait(run.monitor.wait)
 
     def _known(self) -> bool:
         """Whether anything of its branch, or of one below, is recorded."""

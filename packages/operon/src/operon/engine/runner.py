@@ -7,7 +7,6 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Coroutine
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
@@ -75,8 +74,8 @@ class Runner:
         engine.runs.expect(it.row)
         engine.weights.add(it)
         if function.asynchronous:
-            body = partial(self._awaited, it, function, inline=inline)
-            engine.loop.spawn(body, done, partial(self._lost, it, function, done))
+            life = self._life(it, function, inline=inline)
+            engine.loop.spawn(lambda: drivers.adrive(engine, life), partial(self._lost, it, function, life, done), done)
         else:
             engine.threads.submit(partial(self._threaded, it, function, done))
         return done
@@ -95,9 +94,6 @@ class Runner:
             return contextvars.Context().run(self._blocking, it, function, inline=True)
         finally:
             self._nested.depth = depth
-
-    def _awaited(self, it: Claimed, function: Function, *, inline: bool) -> Coroutine[Any, Any, Outcome | None]:
-        return drivers.adrive(self._engine, self._life(it, function, inline=inline))
 
     def _threaded(self, it: Claimed, function: Function, done: Future[Outcome | None], *, inline: bool = False) -> None:
         try:
@@ -152,15 +148,14 @@ class Runner:
                 self._engine.service.doubt()  # it may have something to clean up from before
         return outcome
 
-    def _lost(self, it: Claimed, function: Function, done: Promise[Outcome | None]) -> Guard:
+    def _lost(self, it: Claimed, function: Function, life: Op[Any], done: Promise[Outcome | None]) -> Guard:
         """Leave a claim whose body was to run on a loop that is closed, or did; answers what is to be handed back."""
-        guard = Guard(it.row.id, it.row.claim)
+        guard, unbegun = Guard(it.row.id, it.row.claim), inspect.getgeneratorstate(life) == inspect.GEN_CREATED
         run = self._engine.runs.get(guard.workflow_id)
-        if run is not None and run.guard != guard:
-            run = None
-        if run is not None:
+        if run is not None and run.guard == guard:
             self._engine.kill(run, Suspended(f"{run.id} was left: its event loop was closed."))
-        self._leave(it.row, run, function, None)
+        if unbegun:  # else it leaves as it is closed
+            self._leave(it.row, None, function, None)
         done.set_result(None)
         return guard
 

@@ -113,8 +113,24 @@ async def _at_rest(engine: Runtime, repose: Repose) -> None:
             continue
         future: Future[None] = Future()
         run.lines.once_at_rest(partial(turns.come, future))
-        limit = engine.timers.after(turns.PATIENCE, run.lines.overlook)
+        _overlook(engine, run, future, turns.Patience(engine.clock))
         try:
             await bridged(future)
         finally:
-            limit.cancel()
+            turns.come(future)
+
+
+def _overlook(engine: Runtime, run: Run, rest: Future[None], patience: turns.Patience) -> None:
+    """Wait no longer for the threads of a run, unless they come to rest before long."""
+
+    def look() -> None:
+        patience.end()
+        if rest.done():
+            return
+        if patience:
+            _overlook(engine, run, rest, patience)
+        else:
+            run.lines.overlook()
+
+    patience.begin()
+    engine.timers.after(turns.SLICE, look)

@@ -7,6 +7,7 @@ not come to rest, because it computes or waits for something that nobody can see
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
@@ -18,12 +19,45 @@ from operon.engine.runtime import Runtime
 from operon.errors import Divergence
 
 T = TypeVar("T")
-PATIENCE = 0.05
-"""Seconds that a thread which executes code of the body is waited for."""
+PATIENCE, SLICE = 0.05, 0.005
+"""Seconds that a thread which executes code of the body is waited for, and in waits of how many."""
+STARVED = 20
+"""A wait that took twice as long as it was to counts as much less: that thread was kept from going on, too."""
 STUCK = 60.0
 """Seconds after which a record whose turn does not come is a divergence in completion order."""
 CROWDED = 1.0
 """Seconds after which work that has the next record is begun, though its pool has no thread for it."""
+
+
+class Patience:
+    """How long what may come to rest, or not, is waited for; true while it lasts.
+
+    Where the machine or the interpreter is so busy that the wait itself comes late, it lasts up to `STARVED` times as
+    long: a thread that gets no chance to come to rest is not one that computes.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._left = PATIENCE
+        self._begun = 0.0
+
+    def __bool__(self) -> bool:
+        return self._left > 0
+
+    def wait(self, wait: Callable[[float], object]) -> None:
+        """Wait a little, by what is given."""
+        self.begin()
+        wait(SLICE)
+        self.end()
+
+    def begin(self) -> None:
+        """Note that a wait begins, of `SLICE` at most."""
+        self._begun = self._clock()
+
+    def end(self) -> None:
+        """Note that it is over."""
+        took = self._clock() - self._begun
+        self._left -= took if took < 2 * SLICE else SLICE / STARVED
 
 
 def take(engine: Runtime, run: Run, ordinal: int, line: Branch | None) -> None:
@@ -38,13 +72,12 @@ def take(engine: Runtime, run: Run, ordinal: int, line: Branch | None) -> None:
     if run.tasks:
         _tasks_at_rest(engine, run)
     with run.monitor:
-        until = engine.clock() + PATIENCE
+        patience = Patience(engine.clock)
         while not run.lines.at_rest() and run.dead is None:
-            left = until - engine.clock()
-            if left <= 0:
-                run.lines.overlook()
+            if patience:
+                patience.wait(run.monitor.wait)
             else:
-                run.monitor.wait(left)
+                run.lines.overlook()
         run.check()
         if run.lines.threaded and line is not None and line.run is run:
             run.lines.wakes(line)
@@ -88,17 +121,17 @@ def _hasten(run: Run) -> None:
 
 def _tasks_at_rest(engine: Runtime, run: Run) -> None:
     """Wait for the branches on the loop, as they wait for one another; not for ever, if the loop is blocked."""
-    repose, future = Repose(run), Future[None]()
+    repose, rest, patience = Repose(run), threading.Event(), Patience(engine.clock)
 
     def look() -> None:
         if repose.reached():
-            come(future)
-        else:
+            rest.set()
+        elif patience:
             engine.loop.between(look)
 
     engine.loop.between(look)
-    with suppress(TimeoutError):
-        future.result(PATIENCE)
+    while patience and not rest.is_set():
+        patience.wait(rest.wait)
 
 
 @contextmanager
