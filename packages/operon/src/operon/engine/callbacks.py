@@ -12,59 +12,59 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
-from operon.core.context import Place, place
+from operon.core.context import place
+
+
+CallSoon = Callable[..., asyncio.Handle]
+STOOD_BEFORE = ("call_soon", "call_soon_threadsafe")
 
 
 class BodyCallbacks:
     """Stands before `call_soon` and `call_soon_threadsafe` of the loop that an engine's bodies run on."""
 
     def __init__(self) -> None:
-        self._loop: Any = None
-        self._nobody = contextvars.Context()
-        """What is called in it is no part of a body."""
-        self._call_soon: Callable[..., asyncio.Handle]
-        self._call_soon_threadsafe: Callable[..., asyncio.Handle]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._own: list[tuple[str, CallSoon, CallSoon]] = []
+        """What is stood before: its name, what was there, and what stands before it."""
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stand before the loop's own."""
-        self._loop, self._call_soon, self._call_soon_threadsafe = loop, loop.call_soon, loop.call_soon_threadsafe
-        self._loop.call_soon, self._loop.call_soon_threadsafe = self.call_soon, self.call_soon_threadsafe
+        self._loop = loop
+        for name in STOOD_BEFORE:
+            original = getattr(loop, name)
+            self._own.append((name, original, _noting(original)))
+            setattr(loop, name, self._own[-1][-1])
 
     def remove(self) -> None:
         """Give the loop its own back, unless somebody else has stood before it since."""
-        if self._loop is not None and self._loop.call_soon == self.call_soon:
-            self._loop.call_soon, self._loop.call_soon_threadsafe = self._call_soon, self._call_soon_threadsafe
+        for name, original, mine in self._own:
+            if getattr(self._loop, name) is mine:
+                setattr(self._loop, name, original)
+        self._own.clear()
 
-    def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+
+def _noting(call_soon: CallSoon) -> CallSoon:
+    """Call something in one of the next turns of the loop as it would be; and note it, if it is code of a body.
+
+    It is noted until what is called right behind it has been. The steps of a task are seen where that rests, and what a
+    verb gives to the loop is not the body's code.
+    """
+    nobody = contextvars.Context()
+
+    def noting(
+        callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        """Call this in the next turn of the loop; noted, if it is code of a body."""
-        handle = self._call_soon(callback, *args, context=context)
+        handle = call_soon(callback, *args, context=context)
         here = place.get() if context is None else context.get(place)
-        if here is not None and here.branch is not None:
-            self._note(here, callback, self._call_soon)
-        return handle
-
-    def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.Handle:
-        """Likewise, from any thread."""
-        handle = self._call_soon_threadsafe(callback, *args, context=context)
-        here = place.get() if context is None else context.get(place)
-        if here is not None and here.branch is not None:
-            self._note(here, callback, self._call_soon_threadsafe)
-        return handle
-
-    def _note(self, here: Place, callback: Callable[..., object], call_soon: Callable[..., asyncio.Handle]) -> None:
-        """Note that a body's callback is to be called, until what is called right behind it has been.
-
-        The steps of a task are seen where that rests, and what a verb gives to the loop is not the body's code.
-        """
-        if here.branch is None or here.driving or here.step is not None or here.transaction is not None:
-            return
-        run, mark = here.branch.run, object()
-        if run.dead is None and not isinstance(getattr(callback, "__self__", None), asyncio.Task):
+        if here is None or here.branch is None:
+            return handle
+        run, its_own = here.branch.run, not here.driving and here.step is None and here.transaction is None
+        if its_own and run.dead is None and not isinstance(getattr(callback, "__self__", None), asyncio.Task):
+            mark = object()
             if run.calls is None:
                 run.calls = {}
             run.calls[mark] = None
-            call_soon(run.calls.pop, mark, None, context=self._nobody)
+            call_soon(run.calls.pop, mark, None, context=nobody)
+        return handle
+
+    return noting
