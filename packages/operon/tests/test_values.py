@@ -429,6 +429,7 @@ def local() -> object:
         (defaultdict[str, int](int), r"defaultdict; convert it with dict"),
         ("\ud800", r"result holds half a surrogate pair"),
         ({"a\udfff": 1}, r"half a surrogate pair"),
+        (pydantic.SecretStr("x"), r"SecretStr; use operon\.Secret"),
         (endless(), r"contains itself"),
         (nested(70), r"result\[0\]\[0\].*….*nested deeper than 64"),
         (nested(100_000 // 200), r"nested deeper"),

@@ -213,6 +213,8 @@ def _why_not(cls: type[Any]) -> str:
     builtin = next((base for base in cls.__mro__ if base in BY_TYPE or base in {str, list}), None)
     if builtin is not None:
         return f"is of {_type_name(cls)}; convert it with {builtin.__name__}(...)"
+    if callable(getattr(cls, "get_secret_value", None)):  # as pydantic's are
+        return f"is of {_type_name(cls)}; use operon.Secret instead"
     return (
         f"is of {_type_name(cls)}; record plain data, a dataclass or a model instead "
         "(and name clients and sessions in ignore=)"
