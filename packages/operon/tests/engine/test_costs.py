@@ -12,12 +12,12 @@ from engine.conftest import MakeApp
 from engine.stepping import stepping
 
 CALLS = {
-    "memory-sync": 129,
-    "memory-async": 121,
-    "sqlite-sync": 210,
-    "sqlite-async": 151,
-    "postgres-sync": 223,
-    "postgres-async": 151,
+    "memory-sync": 99,
+    "memory-async": 124,
+    "sqlite-sync": 180,
+    "sqlite-async": 154,
+    "postgres-sync": 182,
+    "postgres-async": 155,
 }
 """As counted with Python 3.11 on the thread of the body; who needs fewer writes it down here."""
 

@@ -1,9 +1,11 @@
-"""A step that is awaited as it is leaves the same records as one that is an operation, whatever comes of it."""
+"""A step that is called, or awaited, as it is leaves the same records as one that is an operation, whatever it does."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,9 +16,9 @@ from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.core import context
 from operon.core.commands import Load
-from operon.core.journal import Branch
+from operon.core.journal import Run
 from operon.core.rows import Entry, Kind
-from operon.engine.loops import Loop
+from operon.engine import fastpath
 from operon.errors import Cancelled
 
 
@@ -103,7 +105,86 @@ def bodies(app: Operon) -> dict[str, Body]:
     return ends | {name: failing(step) for name, step in steps.items()}
 
 
-def general(_loop: Loop, _line: Branch) -> bool:
+def blocking_bodies(app: Operon) -> dict[str, Callable[[], Any]]:
+    """Likewise, of blocking code."""
+
+    @app.step
+    def one(n: int, *, by: int = 1) -> int:
+        return n + by
+
+    @app.step
+    def grown(items: list[int]) -> list[int]:
+        items.append(1)
+        return items
+
+    @app.step(raises=[Odd])
+    def fails() -> None:
+        raise Odd("odd")
+
+    @app.step(retries=2, backoff=0.01)
+    def once_more() -> int:
+        attempt = operon.context().attempt
+        if attempt < 3:
+            raise ValueError(attempt)
+        return attempt
+
+    @app.step
+    def unrecordable() -> object:
+        return object()
+
+    @app.step(timeout=0.01)
+    def late() -> None:
+        over.wait(PATIENCE)
+
+    @app.step
+    def exits() -> None:
+        raise SystemExit(1)
+
+    @app.step
+    def closes() -> None:
+        raise GeneratorExit
+
+    @app.step
+    def another_colour() -> Any:
+        return asyncio.sleep(0)
+
+    def plain() -> Any:
+        items = [0]
+        return one(1), one(2, by=3), grown(items), items
+
+    def branches() -> Any:
+        with ThreadPoolExecutor(1) as pool:  # so that they have one order
+            return [*pool.map(one, (1, 2))], one(3)
+
+    def wrong() -> Any:
+        wrongly: Any = one
+        with pytest.raises(TypeError):
+            wrongly(1, 2, 3)
+        return one(1)
+
+    def failing(step: Callable[[], Any]) -> Callable[[], Any]:
+        def body() -> Any:
+            try:
+                step()
+            except Exception as error:
+                return [type(error).__name__, str(error), type(error.__cause__).__name__, one(1)]
+            return None
+
+        return body
+
+    over = threading.Event()
+    steps = {"fails": fails, "unrecordable": unrecordable, "late": late, "exits": exits, "closes": closes}
+    ends: dict[str, Callable[[], Any]] = {
+        "plain": plain,
+        "again": once_more,
+        "branches": branches,
+        "wrong": wrong,
+        "colour": failing(another_colour),
+    }
+    return ends | {name: failing(step) for name, step in steps.items()}
+
+
+def general(_: Run) -> bool:
     """Have every step go the general way."""
     return False
 
@@ -114,19 +195,28 @@ def told(entry: Entry) -> tuple[object, ...]:
     return entry.position, entry.ordinal, entry.kind, entry.name, entry.digest, output, entry.error, entry.attempt
 
 
-NAMES = ("plain", "again", "in time", "branches", "wrong", "fails", "unrecordable", "late", "exits")
+COMMON = ("plain", "again", "branches", "wrong", "fails", "unrecordable", "late", "exits")
+ASYNC, BLOCKING = (*COMMON, "in time"), (*COMMON, "closes", "colour")
+NAMES = [("async", name) for name in ASYNC] + [("sync", name) for name in BLOCKING]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_both_ways_leave_the_same_records(make: MakeApp, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("colour", "name"), NAMES)
+def test_both_ways_leave_the_same_records(
+    make: MakeApp, colour: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = make(lease=60)
-    all_bodies = bodies(app)
-    assert {*all_bodies} == {*NAMES}
+    all_bodies: dict[str, Any] = bodies(app) if colour == "async" else blocking_bodies(app)
+    assert {*all_bodies} == {*(ASYNC if colour == "async" else BLOCKING)}
 
-    @app.workflow
-    async def flow(name: str) -> str:
+    async def awaited(name: str) -> str:
         assert context.current() is not None
         return repr(await all_bodies[name]())
+
+    def called(name: str) -> str:
+        assert context.current() is not None
+        return repr(all_bodies[name]())
+
+    flow: Any = app.workflow(name="flow")(awaited if colour == "async" else called)
 
     def run(key: str) -> tuple[str, list[tuple[object, ...]]]:
         result = operon.start(flow.using(key=key), name).result(PATIENCE)
@@ -136,28 +226,38 @@ def test_both_ways_leave_the_same_records(make: MakeApp, name: str, monkeypatch:
 
     with app:
         fast = run("a")
-        monkeypatch.setattr(Loop, "executes", general)
+        monkeypatch.setattr(fastpath, "usual", general)
         slow = run("b")
     assert fast == slow
     assert fast[1]
 
 
-def test_a_run_is_parked_until_its_step_is_tried_again(make: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("colour", ["async", "sync"])
+def test_a_run_is_parked_until_its_step_is_tried_again(
+    make: MakeApp, colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = make(lease=60)
 
-    @app.step(retries=1, backoff=1000)
-    async def fails() -> None:
+    def fails() -> None:
         raise Odd("odd")
 
-    @app.workflow
-    async def flow() -> None:
-        await fails()
+    async def afails() -> None:
+        fails()
 
+    step: Any = app.step(retries=1, backoff=1000)(afails if colour == "async" else fails)
+
+    def blocking() -> None:
+        step()
+
+    async def awaited() -> None:
+        await step()
+
+    flow: Any = app.workflow(name="flow")(awaited if colour == "async" else blocking)
     with app:
         for key in ("a", "b"):
             operon.start(flow.using(key=key))
             eventually(lambda key=key: operon.describe(key).status == "waiting")
-            monkeypatch.setattr(Loop, "executes", general)
+            monkeypatch.setattr(fastpath, "usual", general)
 
 
 def test_what_is_cancelled_in_a_step_cleans_up_in_steps(make: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,9 +294,46 @@ def test_what_is_cancelled_in_a_step_cleans_up_in_steps(make: MakeApp, monkeypat
     async def main() -> None:
         async with app:
             await cancelled("a")
-            monkeypatch.setattr(Loop, "executes", general)
+            monkeypatch.setattr(fastpath, "usual", general)
             await cancelled("b")
 
     inside = asyncio.Event()
     asyncio.run(main())
+    assert seen == ["Cancelled", "undo"] * 2
+
+
+def test_what_is_cancelled_in_a_blocking_step_cleans_up_in_steps(
+    make: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, seen, inside, free = make(lease=60), list[str](), threading.Event(), threading.Event()
+
+    @app.workflow
+    def flow() -> None:
+        try:
+            hangs()
+        except Cancelled as error:
+            seen.append(type(error).__name__)
+            undo()
+            raise
+
+    @app.step
+    def hangs() -> None:
+        inside.set()
+        free.wait(PATIENCE)
+
+    @app.step
+    def undo() -> None:
+        seen.append("undo")
+
+    with app:
+        engine: Any = app._engine
+        for key in ("a", "b"):
+            inside.clear()
+            free.clear()
+            operon.start(flow.using(key=key))
+            assert inside.wait(PATIENCE)
+            operon.cancel(key)
+            free.set()
+            eventually(lambda: not engine.runs)
+            monkeypatch.setattr(fastpath, "usual", general)
     assert seen == ["Cancelled", "undo"] * 2

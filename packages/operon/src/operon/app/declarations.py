@@ -346,8 +346,8 @@ class Step(Declaration, Generic[P, R_co]):
             context.admit()
             with context.outside(self.name, str(uuid4())):
                 return cast("R_co", self._plain()(*args, **kwargs))
-        host = here.run.host
-        return cast("R_co", host.drive(self._op(host, args, kwargs)))
+        self._refuse_class(args)
+        return cast("R_co", here.run.host.step(here, self, args, kwargs))
 
     def using(self, *, name: str | None = None, retries: int | None = None, timeout: Seconds | None = None) -> Self:
         """Give the same step with another recorded name, number of retries, or timeout in seconds."""

@@ -126,6 +126,10 @@ class RunHost(Host, Protocol[Run_contra, Branch_contra]):
         """Whether it is the line's own task that is executing, here and now."""
         ...
 
+    def step(self, line: Branch_contra, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a step of that line on this thread."""
+        ...
+
     def astep(
         self, line: Branch_contra, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 
 from operon.core.context import place
 
-
 CallSoon = Callable[..., asyncio.Handle]
 STOOD_BEFORE = ("call_soon", "call_soon_threadsafe")
 

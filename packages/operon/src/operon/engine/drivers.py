@@ -155,13 +155,31 @@ def _ask(engine: DrivingRuntime, command: Command[Any]) -> Any:
 
 def _invoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     with Busy(engine, context.branch()):
+        if not invoke.body:
+            return called(engine, invoke)
+        with own_code():
+            value = turns.whole(engine, context.branch(), lambda: invoke.fn(*invoke.args, **invoke.kwargs))
+    return _blocking(invoke, value)
+
+
+def called(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
+    """Call a function, for no longer than it may take."""
+    try:
         if invoke.timeout is not None:
             return _limited(engine, invoke)
-        if invoke.body:
-            with own_code():
-                value = turns.whole(engine, context.branch(), lambda: invoke.fn(*invoke.args, **invoke.kwargs))
-        else:
-            value = invoke.fn(*invoke.args, **invoke.kwargs)
+        value = invoke.fn(*invoke.args, **invoke.kwargs)
+    finally:
+        if engine.forked:
+            end_fork(sys.exception())
+    return _blocking(invoke, value)
+
+
+def _blocking(invoke: Invoke[Any], value: Any) -> Any:
+    """Refuse what is to be awaited.
+
+    Raises:
+        WrongColour: it is.
+    """
     if _awaitable(value):
         if inspect.iscoroutine(value):
             value.close()
@@ -304,7 +322,7 @@ async def _ainvoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     if run is not None:
         waits.enter(run)
     try:
-        return await called(engine, invoke)
+        return await acalled(engine, invoke)
     except BaseException as error:
         if (instead := told(run, error, task)) is error:
             raise
@@ -314,7 +332,7 @@ async def _ainvoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
             waits.leave(run)
 
 
-async def called(engine: Runtime, invoke: Invoke[Any]) -> Any:
+async def acalled(engine: Runtime, invoke: Invoke[Any]) -> Any:
     """Call a function, and await what it gives if that is to be awaited, no longer than it may take."""
     try:
         value = invoke.fn(*invoke.args, **invoke.kwargs)

@@ -213,12 +213,17 @@ class Engine:
         """Run an operation on this loop."""
         return drivers.adrive(self, op, self.loop.admit(self._admitted(context.current())))
 
+    def step(self, line: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a step on this thread."""
+        self._admitted(line)
+        return fastpath.step(self, line, declared, args, kwargs)
+
     def astep(
         self, line: Branch, declared: Declared, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:
         """Run a step on this loop."""
         self._admitted(line)
-        return fastpath.step(self, line, declared, args, kwargs)
+        return fastpath.astep(self, line, declared, args, kwargs)
 
     def unforked(self) -> None:
         """Refuse to work in a child of the process that launched.

@@ -99,6 +99,8 @@ class Lanes:
         """How many commands of a workflow are under way."""
         self._mutex = Lock()
         self._changed = Condition(self._mutex)
+        self._watchers = 0
+        """How many threads wait for a change: for most there are none, and a notification costs ten calls."""
         self._work: SimpleQueue[Lane | None] = SimpleQueue()
         self._workers: list[Thread] = []
         self._patients = Threads(PATIENTS, "operon-patient")
@@ -140,7 +142,8 @@ class Lanes:
             if self._closed:
                 return
             self._closed = True
-            self._changed.wait_for(lambda: not (self._waiting or self._busy) and len(self._free) == len(self._lanes))
+            while self._waiting or self._busy or len(self._free) < len(self._lanes):
+                self._watch()
         for _ in self._workers:
             self._work.put(None)
         for worker in self._workers:
@@ -153,7 +156,7 @@ class Lanes:
         """Get in line; give a free lane to be worked, unless who is under way keeps these waiting."""
         with self._mutex:
             while len(self._waiting) >= INBOX and not self._closed:
-                self._changed.wait()
+                self._watch()
             if self._closed:
                 raise faults.closed()
             self._waiting.extend(tickets)
@@ -161,6 +164,17 @@ class Lanes:
                 return None
             tickets[0].leading = True
             return self._free.pop()
+
+    def _watch(self) -> None:
+        """Wait for a change; the mutex is held."""
+        self._watchers += 1
+        self._changed.wait()
+        self._watchers -= 1
+
+    def _tell(self) -> None:
+        """Have those look again who wait for a change; the mutex is held."""
+        if self._watchers:
+            self._changed.notify_all()
 
     def _lead(self, lane: Lane, own: Ticket | None) -> None:
         """Work a lane until my own ticket is settled, or nothing is left."""
@@ -181,7 +195,7 @@ class Lanes:
         with self._mutex:
             batch = self._fill() if self._waiting and (own is None or not own.done()) else []
             if batch:
-                self._changed.notify_all()
+                self._tell()
             else:
                 if own is not None:
                     own.leading = False
@@ -249,14 +263,14 @@ class Lanes:
                 left = busy.pop(ticket.key) - 1
                 if left:
                     busy[ticket.key] = left
-        self._changed.notify_all()
+        self._tell()
 
     def _pass_on(self, lane: Lane) -> None:
         """Give a lane to the first that waits, if that is a thread, or to a worker; the mutex is held."""
         ready = next((ticket for ticket in self._waiting if ticket.key not in self._busy), None)
         if ready is None:
             self._free.append(lane)
-            self._changed.notify_all()
+            self._tell()
         elif ready.mail is not None and not ready.leading:
             ready.leading = True
             ready.mail.put(lane)
