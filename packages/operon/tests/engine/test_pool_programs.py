@@ -9,11 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import operon
-from engine.test_branches import World, run, timeless
+from engine.test_branches import Stores, World, late, prompt, run, timeless
 from engine.test_programs import by_line
 from operon.core.rows import WorkflowRow
 
@@ -170,6 +171,7 @@ class Play:
         self.told(where, f"has {place} {error!r}")
 
 
+@pytest.mark.parametrize("stores", [prompt, late], ids=["prompt", "late"])
 @given(root=nodes(), seed=st.integers(1, 99))
 @settings(
     max_examples=40,
@@ -179,7 +181,7 @@ class Play:
     phases=(Phase.generate,),
     suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large),
 )
-def test_a_replay_of_any_program_of_pools_is_told_what_the_first_run_was(root: Node, seed: int) -> None:
+def test_a_replay_of_any_program_of_pools_is_told_what_the_first_run_was(stores: Stores, root: Node, seed: int) -> None:
     """Killed after any record, the workflow is told again what it was told before, and ends, and is not held."""
 
     def program(world: World) -> None:
@@ -191,9 +193,9 @@ def test_a_replay_of_any_program_of_pools_is_told_what_the_first_run_was(root: N
         play.told("end", world.press("end"))
 
     born: dict[str, WorkflowRow] = {}
-    journal, seen = run(program, seed, (), born)
+    journal, seen = run(program, seed, (), born, stores=stores)
     for length in range(len(journal) + 1):
-        again, seen_again = run(program, seed + 100 + length, journal[:length], dict(born))
+        again, seen_again = run(program, seed + 100 + length, journal[:length], dict(born), stores=stores)
         assert timeless(again[:length]) == timeless(journal[:length])
         if length == len(journal):
             assert by_line(seen_again) == by_line(seen), f"{root}, seed {seed}"

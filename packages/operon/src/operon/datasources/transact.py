@@ -197,12 +197,12 @@ class Attempt:
 
 
 def _tell(work: Work, tries: int, cause: Exception) -> None:
-    """Say who waits for a database that is out of reach; ever less often, the longer it lasts."""
+    """Say who waits for a database that is out of reach or locked; ever less often, the longer it lasts."""
     if tries.bit_count() == 1:
         here = context.step()
         whose = f"{work.name} ({here.idempotency_key})" if here else work.name
         said = str(cause).strip().partition("\n")[0] or type(cause).__name__
-        log.warning("%s waits for its database, which is out of reach; it is tried again: %s", whose, said)
+        log.warning("%s waits for its database, and is tried again: %s", whose, said)
 
 
 def _exhausted(work: Work, why: Fault, cause: Exception) -> StoreError:
@@ -211,5 +211,5 @@ def _exhausted(work: Work, why: Fault, cause: Exception) -> StoreError:
             f"{work.name} kept its transaction open without using it until the server ended it, "
             f"{why.value.retries + 1} times ({cause}). Do what is slow in a step before or after the transaction."
         )
-    reason = "others were faster every time" if why is Fault.CONFLICT else "the database is out of reach"
+    reason = "others were faster every time" if why is Fault.CONFLICT else "its database was out of reach or locked"
     return StoreUnavailable(f"{work.name} was tried {why.value.retries + 1} times: {reason} ({cause}).")
