@@ -468,3 +468,21 @@ def test_what_is_left_half_done_hides_no_error_and_holds_no_connection(
             place.run(way, script, place.begin(f"w{number}"))
     assert place.run(way, debit, place.begin("next")).recorded
     assert (place.money(), place.pauses) == (90, [])
+
+
+@only(lambda way: way.name in LEFT)
+def test_what_is_left_half_done_as_the_function_returns_is_named(
+    place: Bench, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot commit, and says why: that nobody may end the transaction is no help."""
+    monkeypatch.setattr("operon.datasources.adapters.psycopg.LETTING_GO", 0.01)
+    kept: list[object] = []
+
+    def script(sql: Sql) -> Op[None]:
+        yield from sql(DEBIT)
+        kept.append((yield from sql(LEFT[way.name][0])))
+
+    with pytest.raises(StoreError, match="a stream or a copy on its connection was under way"):
+        place.run(way, script, place.begin("w"))
+    assert place.run(way, debit, place.begin("next")).recorded
+    assert place.money() == 90

@@ -150,6 +150,14 @@ def ended() -> TransactionEnded:
     )
 
 
+def unfinished() -> StoreError:
+    """Say that what a transaction has begun to read or to write on its connection keeps it from being committed."""
+    return StoreError(
+        "The function returned while a stream or a copy on its connection was under way, so nothing was committed. "
+        "Read or write it to its end, or close it, before the function returns."
+    )
+
+
 def swallowed() -> StoreError:
     """Say that a transaction in which a statement failed cannot commit."""
     return StoreError(

@@ -15,7 +15,7 @@ from operon.core.sql import pyformat
 from operon.datasources import postgres
 from operon.datasources.call import call, complete
 from operon.datasources.insisting import insist
-from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended, refuse, swallowed
+from operon.datasources.opened import Opened, Parameters, Rows, Transaction, ended, refuse, swallowed, unfinished
 
 if TYPE_CHECKING:
     from operon.core.commands import Op
@@ -70,6 +70,8 @@ class PsycopgTransaction(Joined, Transaction):
         info = self.handle.info
         if info.transaction_status is TransactionStatus.INERROR:
             raise swallowed()
+        if info.transaction_status is TransactionStatus.ACTIVE:
+            raise unfinished()
         if info.transaction_status is not TransactionStatus.INTRANS or self.name != info.parameter_status(
             "application_name"
         ):
