@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from operon.app.declarations import (
     AsyncStep,
@@ -20,14 +20,15 @@ from operon.app.declarations import (
 )
 from operon.app.endpoints import Endpoint, Endpoints, refuse_served
 from operon.app.names import Names
+from operon.app.options import rules_of
 from operon.app.schedules import Timetable
 from operon.core.batches import ItemFunction
 from operon.core.codec.hints import signature_of
-from operon.core.function import Batch, Function, FunctionKind, Rules
-from operon.core.given import seconds
-from operon.core.ids import checked, names
-from operon.core.retention import Keep, keeping
-from operon.core.retry import Retry, RetryOn
+from operon.core.function import Function, FunctionKind
+from operon.core.ids import checked
+from operon.core.ledger import Isolation
+from operon.core.retention import Keep
+from operon.core.retry import RetryOn
 from operon.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 Tx = TypeVar("Tx")
-Isolation = Literal["serializable", "repeatable read", "read committed"]
-LARGEST_BATCH = 10_000
 CLASSES: dict[tuple[FunctionKind, bool], type[Declaration]] = {
     ("workflow", False): Workflow,
     ("workflow", True): AsyncWorkflow,
@@ -318,7 +317,7 @@ class Routes(Endpoints, Timetable):
         options = dict(options)
         name = options.pop("name", None)
         recorded = self.prefix + _own_name(kind, fn) if name is None else name
-        rules = _rules(kind, options)
+        rules = rules_of(kind, fn, options)
         function = Function(fn, kind, recorded, rules) if rules.batch is None else ItemFunction(fn, recorded, rules)
         for each in function.names:
             checked(each, f"The name of a {kind}", DeclarationError)
@@ -361,40 +360,6 @@ def _own_name(kind: FunctionKind, fn: Any) -> str:
     if not isinstance(name, str):
         raise DeclarationError(f"{fn!r} has no name of its own to be recorded by: write {kind}(name=...).")
     return name
-
-
-def _rules(kind: FunctionKind, options: dict[str, Any]) -> Rules:
-    """Sort a decorator's options."""
-    retry = {key: options.pop(key) for key in tuple(options) if key in Retry.__struct_fields__}
-    if (timeout := options.pop("timeout", None)) is not None:
-        options["timeout"] = seconds(timeout, f"timeout= of a {kind}")
-    for each in ("roles", "aliases"):
-        if each in options:
-            options[each] = names(
-                options[each],
-                f"{each}= of a {kind}",
-                f"The name of a {kind}" if each == "aliases" else "A role",
-                DeclarationError,
-            )
-    if (wait := options.pop("batch_wait", None)) is not None and "batch" not in options:
-        raise DeclarationError(f"batch_wait={wait!r} of a {kind} needs batch=, the number of items.")
-    if "batch" in options:
-        options["batch"] = _batch(options["batch"], 1.0 if wait is None else wait)
-    if "keep" in options:
-        options["keep"] = keeping(options["keep"], f"keep= of a {kind}")
-    for name in ("raises", "ignore"):
-        if name in options:
-            options[name] = tuple(options[name])
-    try:
-        return Rules(retry=Retry(**retry), **options)
-    except TypeError as error:
-        raise DeclarationError(f"{kind}(): {error}") from None
-
-
-def _batch(size: object, wait: Seconds) -> Batch:
-    if type(size) is not int or not 0 < size <= LARGEST_BATCH:
-        raise DeclarationError(f"batch={size!r} is a number of items, from 1 to {LARGEST_BATCH}.")
-    return Batch(size, seconds(wait, "batch_wait="))
 
 
 def _leading(fn: Callable[..., Any]) -> bool:

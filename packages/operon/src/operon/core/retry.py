@@ -35,6 +35,12 @@ class Retry(Struct, frozen=True):
                 raise DeclarationError(
                     f"{name}={shown(value)} of a step must be a number, at least {least} and at most {most:.0e}."
                 )
+        kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        if not callable(self.retry_on) and not all(isinstance(it, type) for it in kinds):
+            raise DeclarationError(
+                f"retry_on={shown(self.retry_on)} of a step must be an exception class, a tuple of them, or a function "
+                "that is given the error and answers whether to try again."
+            )
 
     def again(self, attempt: int, error: BaseException) -> bool:
         """Whether a step that failed in this attempt (1 is the first) is tried once more."""
