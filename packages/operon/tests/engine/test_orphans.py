@@ -147,7 +147,7 @@ def test_what_a_body_does_as_its_loop_is_closed_is_done_in_nobodys_name(make: Ma
 
         async def part() -> None:
             try:
-                await asyncio.Event().wait()
+                await asyncio.sleep(PATIENCE)
             finally:
                 try:
                     await undo()
