@@ -214,3 +214,24 @@ def test_a_clean_up_whose_loop_is_closed_is_begun_anew_elsewhere(make: MakeApp, 
     here.close()
     with elsewhere:
         assert heard.wait(PATIENCE)
+
+
+def test_who_waits_for_a_loop_that_does_not_run_is_told(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    """As in a blocking test whose fixture has launched the app: it cannot be known here whether the loop goes on."""
+    app, loop = make(lease=1), asyncio.SelectorEventLoop()
+
+    @app.workflow
+    async def flow() -> str:
+        return "done"
+
+    loop.run_until_complete(app.__aenter__())
+    handle = operon.start(flow)
+    eventually(lambda: any("wait for it (1)" in record.getMessage() for record in caplog.records))
+
+    async def result() -> str:
+        return await handle
+
+    assert loop.run_until_complete(asyncio.wait_for(result(), PATIENCE)) == "done"
+    loop.run_until_complete(app.__aexit__(None, None, None))
+    loop.close()
+    assert len([record for record in caplog.records if "does not run" in record.getMessage()]) == 1

@@ -101,6 +101,8 @@ class Executor:
         self._pulse: Pulse | None = None
         self._claiming = engine.settings.run
         self._stopped = False
+        self._kept_waiting = 0
+        """How many bodies waited for a loop that does not run, at the last heartbeat."""
         self._suspects: dict[tuple[int, int], float] = {}
         """Whose lease has run out, each with the beat at which it stands still, and since when, by our own clock."""
         self._strays: frozenset[tuple[str, int]] = frozenset()
@@ -432,6 +434,14 @@ class Executor:
         if lost := self._engine.loop.lost():
             log.warning("The event loop of %d async workflows is closed; others may run them.", len(lost))
             yield from self.hand_back(*lost)
+        before, self._kept_waiting = self._kept_waiting, self._engine.loop.kept_waiting()
+        if self._kept_waiting > before:
+            log.warning(
+                "The event loop that %s was launched on does not run, and async workflows wait for it (%d). Enter the app "
+                "with `async with app:` on the loop that is used, or with `with app:`, which has a loop of its own.",
+                self._engine.name,
+                self._kept_waiting,
+            )
 
     def _reconcile(self, pulse: Pulse) -> Op[None]:
         """Compare what the store says that runs here with what does; act on what stays different for two beats."""

@@ -163,6 +163,13 @@ class Loop:
                 _close(life.task)
         return lost
 
+    def kept_waiting(self) -> int:
+        """How many bodies have not begun because the caller's loop does not run, though it is not closed."""
+        loop = self._loop
+        if loop is None or self._thread is not None or loop.is_running() or loop.is_closed():
+            return 0
+        return sum(life.task is None for life in tuple(self._lives))
+
     def _begin(
         self,
         loop: asyncio.AbstractEventLoop,
