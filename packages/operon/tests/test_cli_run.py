@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from children import eventually, ran
+from children import PATIENCE, eventually, ran
 from operon.embedded.child import descendants
 from terminal import Project, fetch, free_port
 
@@ -209,3 +210,30 @@ def test_postgres_runs_on_in_the_background(project: Project) -> None:
     finally:
         assert project.operon("postgres", "stop", *directory).stdout == "Stopped.\n"
     assert project.operon("postgres", "url", *directory).returncode == 1
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["gone", "asleep"])
+@pytest.mark.parametrize("ends", [True, False], ids=["in order", "never"])
+def test_a_signal_is_heeded_though_nobody_reads_stderr(*, full: bool, ends: bool) -> None:
+    """As behind `| head -1`, or with a shipper of logs that has died, or hangs."""
+    reader, writer = os.pipe()
+    if full:
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while os.write(writer, bytes(4096)):
+                pass
+        os.set_blocking(writer, True)
+    else:
+        os.close(reader)
+    code = (
+        "import os, signal, threading; from operon.cli.serving import heed; asked = threading.Event(); "
+        f"heed(asked.set if {ends} else lambda: None, 0.0); os.kill(os.getpid(), signal.SIGTERM); "
+        f"asked.wait({PATIENCE}); os._exit(0)"
+    )
+    try:
+        child = ran(sys.executable, "-c", code, stderr=writer)
+    finally:
+        os.close(writer)
+        if full:
+            os.close(reader)
+    assert child.returncode == (0 if ends else 128 + signal.SIGTERM)

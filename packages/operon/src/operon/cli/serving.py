@@ -6,13 +6,14 @@ import asyncio
 import logging
 import logging.config
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -176,18 +177,25 @@ def heed(stop: Callable[[], object], drain: float) -> None:
         if asked.is_set():
             leave(sig)
         asked.set()
-        os.write(2, STOPPING)  # print() may be what the signal interrupted
+        _say(STOPPING)
         stop()
 
     def watch() -> None:
         asked.wait()
         time.sleep(drain + OVERDUE)
-        os.write(2, LATE)
+        _say(LATE)
         leave(signal.SIGTERM)
 
     threading.Thread(target=watch, name="operon-watch", daemon=True).start()
     for sig in SIGNALS:
         signal.signal(sig, signalled)
+
+
+def _say(text: bytes) -> None:
+    """Write to stderr, unless nobody reads it: the process ends all the same. `print` may be what a signal interrupts."""
+    with suppress(OSError, ValueError):
+        if select.select((), (2,), (), 0)[1]:
+            os.write(2, text)
 
 
 def leave(sig: int) -> None:
