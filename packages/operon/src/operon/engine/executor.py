@@ -437,8 +437,8 @@ class Executor:
         before, self._kept_waiting = self._kept_waiting, self._engine.loop.kept_waiting()
         if self._kept_waiting > before:
             log.warning(
-                "The event loop that %s was launched on does not run, and async workflows wait for it (%d). Enter the app "
-                "with `async with app:` on the loop that is used, or with `with app:`, which has a loop of its own.",
+                "The event loop that %s was launched on does not run, and async workflows wait for it (%d). Enter the "
+                "app with `async with app:` on the loop that is used, or with `with app:`, which has its own.",
                 self._engine.name,
                 self._kept_waiting,
             )
