@@ -420,7 +420,7 @@ def test_a_replay_that_goes_on_is_told_where_it_was(
                 go.release()
             eventually(lambda: not engine.cleaning and not engine.store.ask(Beat(engine.executor, 60.0)).untidy)
             while not looks.empty():  # what comes later is told nobody
-                looks.get()()
+                looks.get_nowait()()
             assert seen == ["undone"]
     assert [record.getMessage() for record in caplog.records if "does not go on" in record.getMessage()] == [
         "w2 hears of its end before it is where it was: its replay does not go on."
