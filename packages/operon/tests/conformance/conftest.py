@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -64,14 +64,21 @@ def migrated_url(databases: Databases) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def session(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A session in that database, in which it is emptied and its past is moved: to connect takes longer than either."""
+    with psycopg.connect(migrated_url, autocommit=True) as session:
+        yield session
+
+
 @pytest.fixture
-def emptied(migrated_url: str) -> Callable[[], World]:
+def emptied(migrated_url: str, session: psycopg.Connection[Any]) -> Callable[[], World]:
     """Empty that database, and give a store in it; its executors count from one again."""
 
     def empty() -> World:
-        with psycopg.connect(migrated_url) as connection:
-            delete_all(connection)
-        return World(PostgresStore(migrated_url), moving_the_past_of(migrated_url))
+        with session.transaction():
+            delete_all(session)
+        return World(PostgresStore(migrated_url), moving_the_past_in(session))
 
     return empty
 
@@ -81,20 +88,20 @@ def postgres_world(emptied: Callable[[], World]) -> World:
     return emptied()
 
 
-def moving_the_past_of(url: str) -> Callable[[float], None]:
+def moving_the_past_in(session: psycopg.Connection[Any]) -> Callable[[float], None]:
     """Let time pass in a database whose clock cannot be set: move all instants that matter into the past."""
 
     def pass_time(seconds: float) -> None:
         by = {"by": timedelta(seconds=seconds)}
-        with psycopg.connect(url) as connection:
-            connection.execute(
+        with session.transaction():
+            session.execute(
                 "update operon.workflows set created_at = created_at - %(by)s, ready_at = ready_at - %(by)s, "
                 "cleanup_until = cleanup_until - %(by)s, "
                 "rank = rank - %(by)s, ended_at = ended_at - %(by)s",
                 by,
             )
-            connection.execute("update operon.schedules set next_at = next_at - %(by)s", by)
-            connection.execute("update operon.admissions set at = at - %(by)s", by)
-            connection.execute("update operon.executors set lease_until = lease_until - %(by)s", by)
+            session.execute("update operon.schedules set next_at = next_at - %(by)s", by)
+            session.execute("update operon.admissions set at = at - %(by)s", by)
+            session.execute("update operon.executors set lease_until = lease_until - %(by)s", by)
 
     return pass_time

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 import operon
-from children import eventually
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp, crash
 from operon import Operon, aio
 from operon.core.commands import Beat, Bury, Cleaned, CleanUp, Command, Executors
@@ -381,9 +381,12 @@ def test_a_clean_up_that_is_noted_by_a_former_name_is_noted_again() -> None:
     assert list(cleaning.begin()) == []
 
 
-def test_a_replay_that_goes_on_is_told_where_it_was(make: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_replay_that_goes_on_is_told_where_it_was(
+    make: MakeApp, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However long it takes; one that does not go on is told where it is, and that is logged."""
-    app, seen, pause = make(lease=60), list[str](), [0.0]
+    app, seen = make(lease=60), list[str]()
+    at, go = SimpleQueue[int](), threading.Semaphore(0)
 
     @app.step
     def note(n: int) -> int:
@@ -393,7 +396,8 @@ def test_a_replay_that_goes_on_is_told_where_it_was(make: MakeApp, caplog: pytes
     def flow() -> None:
         for n in range(6):
             note(n)
-            time.sleep(pause[0])
+            at.put(n)
+            assert go.acquire(timeout=PATIENCE)
         try:
             operon.sleep(3600)
         except Cancelled:
@@ -401,18 +405,43 @@ def test_a_replay_that_goes_on_is_told_where_it_was(make: MakeApp, caplog: pytes
 
     with app:
         engine: Any = app._engine
-        engine.settings = replace(engine.settings, cleanup=2.0)
-        for key, slow, undone in (("w1", 0.45, ["undone"]), ("w2", 4.0, ["undone"])):
-            pause[0] = 0.0
+        engine.settings = replace(engine.settings, cleanup=CLEANUP)
+        looks = at_hand(monkeypatch, engine.timers)
+        for key, steps, looked in (("w1", 6, 1), ("w2", 1, 2)):
+            go.release(6)
             operon.start(flow.using(key=key))
             eventually(lambda key=key: operon.describe(key).status == "waiting")
-            pause[0] = slow
+            assert [at.get(timeout=PATIENCE) for _ in range(6)] == [*range(6)]
             operon.cancel(key)
+            for n in range(steps):
+                assert at.get(timeout=PATIENCE) == n
+                for _ in range(looked):
+                    looks.get(timeout=PATIENCE)()
+                go.release()
             eventually(lambda: not engine.cleaning and not engine.store.ask(Beat(engine.executor, 60.0)).untidy)
-            assert seen == undone
-        assert [record.getMessage() for record in caplog.records if "does not go on" in record.getMessage()] == [
-            "w2 hears of its end before it is where it was: its replay does not go on."
-        ]
+            while not looks.empty():  # what comes later is told nobody
+                looks.get_nowait()()
+            assert seen == ["undone"]
+    assert [record.getMessage() for record in caplog.records if "does not go on" in record.getMessage()] == [
+        "w2 hears of its end before it is where it was: its replay does not go on."
+    ]
+
+
+CLEANUP = 7777.0
+
+
+def at_hand(monkeypatch: pytest.MonkeyPatch, timers: Any) -> SimpleQueue[Callable[[], object]]:
+    """Keep what is to be called when the time of a clean-up is over, for the test to call."""
+    kept, after = SimpleQueue[Callable[[], object]](), timers.after
+
+    def put(seconds: float, call: Callable[[], object]) -> object:
+        if seconds != CLEANUP:
+            return after(seconds, call)
+        kept.put(call)
+        return None
+
+    monkeypatch.setattr(timers, "after", put)
+    return kept
 
 
 def _sent(op: Any, *answers: Any) -> Any:
