@@ -192,7 +192,7 @@ def heed(stop: Callable[[], object], drain: float) -> None:
 
 
 def _say(text: bytes) -> None:
-    """Write to stderr, unless nobody reads it: the process ends all the same. Here `print` may be what is interrupted."""
+    """Write to stderr, unless nobody reads it: the process ends all the same. `print` may be what was interrupted."""
     with suppress(OSError, ValueError):
         if select.select((), (2,), (), 0)[1]:
             os.write(2, text)

@@ -65,6 +65,7 @@ def execute(host: Host, run: Run, function: Function) -> Op[Outcome | None]:
     except (Suspended, Cancelled):  # the end came too late: it is not the caller's who waits inline for it
         return None
     finally:
+        run.forget()
         context.back(token)  # what is asked from here on is not asked for the body
     return outcome
 

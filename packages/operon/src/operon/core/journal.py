@@ -126,6 +126,11 @@ class Run:
             self.monitor.notify_all()
             return self.dead
 
+    def forget(self) -> None:
+        """Let go of the body's frames: what they hold ends here, and not when and where the collector finds it."""
+        if self.dead is not None:
+            self.dead.__traceback__ = self.dead.__context__ = self.dead.__cause__ = None
+
     def number(self) -> int:
         """Take the next ordinal; it is outstanding until its result is given to the code."""
         with self.monitor:

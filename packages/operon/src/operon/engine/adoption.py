@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from operon.engine import turns
 from operon.engine.branches import in_order
 from operon.engine.pieces import Adopted, Piece, Waited, line
 from operon.engine.runtime import Runtime
-from operon.engine.strays import Elsewhere, StrayFuture, about_to_start, ordinary, own_threads
+from operon.engine.strays import Elsewhere, StrayFuture, about_to_start, collects, ordinary, own_threads
 
 
 class Patches:
@@ -40,6 +41,7 @@ class Patches:
             self._count += 1
             if self._count > 1:
                 return
+            gc.callbacks.append(collects)
             self._put(ThreadPoolExecutor, "submit", _submit)
             self._put(ThreadPoolExecutor, "shutdown", _shutdown)
             self._put(ProcessPoolExecutor, "submit", _send)
@@ -74,6 +76,7 @@ class Patches:
             self._count -= 1
             if self._count:
                 return
+            gc.callbacks.remove(collects)
             for owner, name, original, mine in self._own:
                 if vars(owner)[name] is mine:
                     setattr(owner, name, original)

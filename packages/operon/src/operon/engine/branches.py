@@ -38,19 +38,29 @@ class BodyTask(asyncio.Task[Any]):
 
 
 class BranchingFactory:
-    """A task factory that opens a branch for each task that a workflow's body creates; others pass untouched."""
+    """A task factory that opens a branch for each task that a workflow's body creates; others pass untouched.
+
+    There is one for all apps on a loop: each task of a body is one branch.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._inner = loop.get_task_factory()
+        self._apps = 0
 
-    def install(self) -> None:
-        """Put this factory in front of the loop's own."""
-        self._loop.set_task_factory(self)
+    @classmethod
+    def install(cls, loop: asyncio.AbstractEventLoop) -> BranchingFactory:
+        """Put one in front of the loop's own factory, unless one is there; each app removes it once."""
+        there = loop.get_task_factory()
+        factory = there if isinstance(there, BranchingFactory) else cls(loop)
+        factory._apps += 1  # noqa: SLF001 - of this class
+        loop.set_task_factory(factory)
+        return factory
 
     def remove(self) -> None:
-        """Give the loop its own factory back, unless somebody has put another in front since."""
-        if self._loop.get_task_factory() is self:
+        """Give the loop its own factory back with the last app, unless somebody has put another in front since."""
+        self._apps -= 1
+        if not self._apps and self._loop.get_task_factory() is self:
             self._loop.set_task_factory(self._inner)
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, **options: Any) -> asyncio.Future[Any]:
@@ -58,8 +68,8 @@ class BranchingFactory:
         given: contextvars.Context | None = options.pop("context", None)
         around = contextvars.copy_context() if given is None else given  # an empty one is false, and meant
         here = around.run(context.current)
-        if here is None:
-            return self._create(loop, coro, None, context=around, **options)
+        if here is None or here.begins:  # one of ours that stands in front of another's has opened the branch
+            return self._create(loop, coro, here, context=around, **options)
         _refuse_disorder()
         around = around.copy()
         branch = here.fork()

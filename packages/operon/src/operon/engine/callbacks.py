@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from operon.core.context import place
+from operon.engine.strays import collecting
 
 CallSoon = Callable[..., asyncio.Handle]
 STOOD_BEFORE = ("call_soon", "call_soon_threadsafe")
@@ -53,6 +55,8 @@ def _noting(call_soon: CallSoon) -> CallSoon:
     def noting(
         callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
+        if context is None and collecting and get_ident() in collecting:  # it finalizes somebody's async generator
+            context = contextvars.Context()
         handle = call_soon(callback, *args, context=context)
         here = place.get() if context is None else context.get(place)
         if here is None or here.branch is None:

@@ -70,8 +70,7 @@ class Loop:
     def use(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
         """Use this loop, and none of our own."""
         self._loop = loop
-        self._factory = BranchingFactory(loop)
-        self._factory.install()
+        self._factory = BranchingFactory.install(loop)
         self._timers.install(loop)
         self._callbacks.install(loop)
         return loop

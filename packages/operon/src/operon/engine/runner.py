@@ -142,7 +142,7 @@ class Runner:
         finally:
             if run is not None:
                 run.tasks.pop(task, None)  # it ends by itself
-                run.root.task = None
+                run.root.task = run.failure = None
             self._leave(row, run, function, outcome)
             if run is None:
                 self._engine.service.doubt()  # it may have something to clean up from before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from asyncio import current_task
 from collections.abc import Callable, Generator
@@ -12,6 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from operon.core import context
 from operon.core.context import Stray
 from operon.core.journal import Branch
+from operon.errors import NotInWorkflow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,17 +30,44 @@ class OfThread(threading.local):
 
 
 _local = OfThread()
+ROOM = 150
+"""Frames that a verb may need, down to the driver's."""
+FINALIZING = (
+    "Python's garbage collector has called this, from a `__del__` or the `finally` of a generator that was left: it "
+    "may do so in the middle of any code, another workflow's too. Close what you open where you open it, by `with`."
+)
+collecting: set[int] = set()
+"""The threads on which the collector is at work."""
+
+
+def collects(phase: str, _info: object) -> None:
+    """Note when the collector begins and ends, on this thread: what it calls is nobody's code."""
+    if phase == "start":
+        collecting.add(threading.get_ident())
+    else:
+        collecting.discard(threading.get_ident())
 
 
 def admit(line: Branch | None) -> None:
     """Refuse verbs where a workflow's body sent its code and nothing of it can be recorded.
 
+    And where one could not come to its end: no lock is taken, and no position claimed, on a stack that has no room.
+
     Args:
         line: the branch whose body this is, if it is one.
 
     Raises:
-        NotInWorkflow: this is such a place, whatever context was taken along.
+        NotInWorkflow: this is such a place, whatever context was taken along; or a finalizer that the collector runs.
+        RecursionError: this code has called itself too often.
     """
+    if collecting and threading.get_ident() in collecting:
+        raise NotInWorkflow(FINALIZING)
+    try:
+        sys._getframe(sys.getrecursionlimit() - ROOM)  # noqa: SLF001 - there is no public name
+    except ValueError:
+        pass  # the stack is not as deep
+    else:
+        raise RecursionError(f"maximum recursion depth exceeded: a verb of Operon needs {ROOM} frames")
     if line is None:
         context.admit()
     if _local.stray is not None and (line is not None or context.step() is None):
