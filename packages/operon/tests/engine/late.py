@@ -76,7 +76,7 @@ class LateStore(MemoryStore):
 
     def _be_late(self, turns: int) -> None:
         turned = threading.Lock()  # an event costs twice as much, and there are half a million turns
-        turned.acquire()
+        turned.acquire(timeout=PATIENCE)
         for _ in range(turns):
             if self._over or self._loop is None or self._loop.is_closed():
                 return
