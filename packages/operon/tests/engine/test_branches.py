@@ -19,6 +19,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from children import PATIENCE
 from engine.late import LateStore
 from operon import Handle, Operon, aio
 from operon.core.commands import Advance, Bury, Describe, Enlist, Find, Load, Start
@@ -308,3 +309,70 @@ def run(
     assert row.status is Status.SUCCEEDED
     born.update((each.id, each) for each in store.ask(Find(Filter(limit=1000))) if each.id not in born)
     return store.ask(Load("w")), seen
+
+
+@pytest.mark.parametrize("first", ["one", "other"])
+@pytest.mark.parametrize("leaves", ["one", "other"])
+def test_apps_that_share_a_loop_number_each_task_once(first: str, leaves: str) -> None:
+    """So a replay beside fewer apps finds the records; and the loop has its own factory back with the last of them."""
+    apps = {name: Operon(name, database=MemoryStore(Clock(time.time)), grace=30) for name in ("one", "other")}
+
+    @apps["one"].step
+    async def note(what: str) -> str:
+        return what
+
+    @apps["one"].workflow
+    async def flow() -> list[str]:
+        return [*await asyncio.gather(note("a"), note("b"))]
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.get_task_factory()
+        order = [apps[first], *(app for name, app in apps.items() if name != first)]
+        for app in order:
+            await app.__aenter__()
+        handle = await aio.start(flow.using(key="w"))
+        assert await asyncio.wait_for(handle, PATIENCE) == ["a", "b"]
+        engine: Any = apps["one"]._engine
+        entries = engine.store.ask(Load("w"))
+        await apps[leaves].__aexit__(None, None, None)
+        assert loop.get_task_factory() is not before
+        for name, app in apps.items():
+            if name != leaves:
+                await app.__aexit__(None, None, None)
+        assert loop.get_task_factory() is before
+        assert sorted(entry.position for entry in entries) == ["1/1", "2/1"]
+
+    asyncio.run(main())
+
+
+def test_a_factory_of_ours_behind_another_opens_no_second_branch() -> None:
+    """As where somebody has put one of their own between those of two apps."""
+    app, other = (Operon(name, database=MemoryStore(Clock(time.time)), grace=30) for name in ("app", "other"))
+
+    @app.step
+    async def note(what: str) -> str:
+        return what
+
+    @app.workflow
+    async def flow() -> list[str]:
+        return [*await asyncio.gather(note("a"), note("b"))]
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with other:
+            inner: Any = loop.get_task_factory()
+
+            def between(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+                return inner(loop, coro, **options)
+
+            loop.set_task_factory(between)
+            async with app:
+                handle = await aio.start(flow.using(key="w"))
+                assert await asyncio.wait_for(handle, PATIENCE) == ["a", "b"]
+                engine: Any = app._engine
+                entries = engine.store.ask(Load("w"))
+            loop.set_task_factory(inner)
+        assert sorted(entry.position for entry in entries) == ["1/1", "2/1"]
+
+    asyncio.run(main())

@@ -112,9 +112,8 @@ def test_an_async_generator_that_is_collected_is_closed_in_nobodys_name(make: Ma
     async def flow() -> list[str]:
         await note("a")
         gc.collect()
-        while not closed:
-            await asyncio.sleep(0.001)
-        return await asyncio.gather(note("b"), note("c"))
+        b, c = await asyncio.gather(note("b"), note("c"))
+        return [b, c]
 
     async def main() -> None:
         async with app:
@@ -122,8 +121,9 @@ def test_an_async_generator_that_is_collected_is_closed_in_nobodys_name(make: Ma
             await anext(generator)
             Cycle(generator)
             del generator
-            assert await asyncio.wait_for(aio.start(flow.using(key="w")), PATIENCE)
-            assert await (await aio.retrieve("w", flow)) == ["b", "c"]
+            handle = await aio.start(flow.using(key="w"))
+            assert await asyncio.wait_for(handle, PATIENCE) == ["b", "c"]
+            assert closed
             engine: Any = app._engine
             entries = engine.store.ask(Load("w"))
             assert [entry.position for entry in entries if entry.kind is Kind.STEP] == ["1", "1/1", "2/1"]
@@ -132,7 +132,7 @@ def test_an_async_generator_that_is_collected_is_closed_in_nobodys_name(make: Ma
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["blocking", "async"])
-@pytest.mark.parametrize("ends", ["parked", "failed", "succeeded"])
+@pytest.mark.parametrize("ends", ["parked", "failed", "step failed", "succeeded"])
 def test_a_body_that_has_left_is_no_garbage(
     make: MakeApp, ends: str, caplog: pytest.LogCaptureFixture, *, asynchronous: bool
 ) -> None:
@@ -149,8 +149,18 @@ def test_a_body_that_has_left_is_no_garbage(
         held.append(weakref.ref(left))
         return left
 
+    @app.step
+    def fails() -> None:
+        raise LookupError
+
+    @app.step
+    async def afails() -> None:
+        raise LookupError
+
     def blocking() -> None:
         left = hold()
+        if ends == "step failed":
+            fails()
         if ends == "failed":
             raise LookupError
         operon.sleep(3600 if ends == "parked" else 0.01)
@@ -158,6 +168,8 @@ def test_a_body_that_has_left_is_no_garbage(
 
     async def awaited() -> None:
         left = hold()
+        if ends == "step failed":
+            await afails()
         if ends == "failed":
             raise LookupError
         await aio.sleep(3600 if ends == "parked" else 0.01)

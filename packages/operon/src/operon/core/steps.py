@@ -90,22 +90,25 @@ class Attempts:
         run, clock = self.run, self.host.clock
         failures = run.failures.get(self.position, ())
         attempt = len(failures) + 1
-        if failed is not None:
-            attempt = yield from self._after(failed)
-        elif failures:
-            yield from self._pause(attempt - 1, read(run, failures[-1], lambda: float(failures[-1].output or 0)))
-        while True:
-            begun = clock()
-            try:
-                with context.doing(self.doing(attempt)):
-                    value = yield self.invoke()
-                output, value = self.taken(value)
-            except BaseException as error:
-                failed = self.failed(attempt, begun, error)
-            else:
-                yield from note(run, self.done(attempt, begun, output))
-                return value
-            attempt = yield from self._after(failed)
+        try:
+            if failed is not None:
+                attempt = yield from self._after(failed)
+            elif failures:
+                yield from self._pause(attempt - 1, read(run, failures[-1], lambda: float(failures[-1].output or 0)))
+            while True:
+                begun = clock()
+                try:
+                    with context.doing(self.doing(attempt)):
+                        value = yield self.invoke()
+                    output, value = self.taken(value)
+                except BaseException as error:
+                    failed = self.failed(attempt, begun, error)
+                else:
+                    yield from note(run, self.done(attempt, begun, output))
+                    return value
+                attempt = yield from self._after(failed)
+        finally:
+            failed = None  # whose traceback has this frame
 
     def taken(self, value: object) -> tuple[str, Any]:
         """Give the record of a result, and what a replay will make of it."""
@@ -135,14 +138,17 @@ class Attempts:
 
     def _after(self, failed: Failed) -> Op[int]:
         """Record what an attempt came to, and raise it; or give the next one once that is due."""
-        if failed.error is not None and not isinstance(failed.error, Exception):
-            yield from interrupted(self.run, self._entry(failed.attempt, 0.0, kind=Kind.CANCELLED), failed.error)
-            raise failed.error
-        if failed.error is not None:
-            yield from note(self.run, self._entry(failed.attempt, failed.elapsed, error=failed.text))
-            raise failed.error
-        yield from self._record_failure(failed.attempt, failed.elapsed, failed.text)
-        return failed.attempt + 1
+        try:
+            if failed.error is not None and not isinstance(failed.error, Exception):
+                yield from interrupted(self.run, self._entry(failed.attempt, 0.0, kind=Kind.CANCELLED), failed.error)
+                raise failed.error
+            if failed.error is not None:
+                yield from note(self.run, self._entry(failed.attempt, failed.elapsed, error=failed.text))
+                raise failed.error
+            yield from self._record_failure(failed.attempt, failed.elapsed, failed.text)
+            return failed.attempt + 1
+        finally:
+            del failed  # likewise
 
     def unrecorded(self) -> Op[Any]:
         """Try likewise in a clean-up, of which nothing is recorded, for as long as it has time."""

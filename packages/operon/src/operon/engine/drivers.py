@@ -324,9 +324,9 @@ async def _ainvoke(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
     try:
         return await acalled(engine, invoke)
     except BaseException as error:
-        if (instead := told(run, error, task)) is error:
+        if told(run, error, task) is error:  # likewise
             raise
-        raise instead from error
+        raise told(run, error, task) from error
     finally:
         if run is not None:
             waits.leave(run)
@@ -364,9 +364,10 @@ async def _abody(engine: DrivingRuntime, invoke: Invoke[Any]) -> Any:
             end_fork(error)
         if line is not None:
             _left_by_its_loop(engine, line.run, task, error)
-        if (instead := told(None if line is None else line.run, error, task)) is error:
+        run = None if line is None else line.run
+        if told(run, error, task) is error:  # and is in no variable of this frame, which its traceback holds
             raise
-        raise instead from error
+        raise told(run, error, task) from error
 
 
 def _left_by_its_loop(engine: Runtime, run: Run, task: asyncio.Task[object] | None, error: BaseException) -> None:

@@ -81,6 +81,7 @@ def _first(
         told(line)
         raise
     finally:
+        failed = None  # whose traceback has this frame
         context.back(token)
     return value
 
@@ -120,5 +121,6 @@ async def _afirst(
         await hears(line)
         raise
     finally:
+        failed = None  # whose traceback has this frame
         context.back(token)
     return value
