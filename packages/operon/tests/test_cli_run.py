@@ -220,8 +220,9 @@ def test_a_signal_is_heeded_though_nobody_reads_stderr(*, full: bool, ends: bool
     if full:
         os.set_blocking(writer, False)
         with suppress(BlockingIOError):
-            while os.write(writer, bytes(4096)):
-                pass
+            filled = 0
+            while True:
+                filled += os.write(writer, bytes(4096))
         os.set_blocking(writer, True)
     else:
         os.close(reader)
