@@ -73,12 +73,20 @@ def _batch(size: object, wait: Seconds) -> Batch:
     return Batch(size, seconds(wait, "batch_wait="))
 
 
-def _errors(given: object, what: str) -> tuple[type[BaseException], ...]:
-    errors = tuple(given) if isinstance(given, Iterable) and not isinstance(given, type | str) else (given,)
+def _errors(given: Any, what: str) -> tuple[type[BaseException], ...]:
+    errors: list[Any] = [given] if _is_one(given) else [*given]
     for each in errors:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
+        if not _is_error(each):
             raise DeclarationError(f"{what} must be a list of exception classes, and {shown(each)} is none.")
-    return errors
+    return tuple(errors)
+
+
+def _is_error(given: object) -> bool:
+    return isinstance(given, type) and issubclass(given, BaseException)
+
+
+def _is_one(given: object) -> bool:
+    return isinstance(given, type | str) or not isinstance(given, Iterable)
 
 
 def _parameters(fn: Callable[..., Any], given: Iterable[str]) -> tuple[str, ...]:

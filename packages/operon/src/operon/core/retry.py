@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -35,8 +36,7 @@ class Retry(Struct, frozen=True):
                 raise DeclarationError(
                     f"{name}={shown(value)} of a step must be a number, at least {least} and at most {most:.0e}."
                 )
-        kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
-        if not callable(self.retry_on) and not all(isinstance(it, type) for it in kinds):
+        if not (callable(self.retry_on) or _are_classes(self.retry_on)):
             raise DeclarationError(
                 f"retry_on={shown(self.retry_on)} of a step must be an exception class, a tuple of them, or a function "
                 "that is given the error and answers whether to try again."
@@ -54,3 +54,7 @@ class Retry(Struct, frozen=True):
         """Seconds to wait after this attempt failed; with jitter, somewhere in the upper half."""
         whole = min(self.cap, self.backoff * self.factor ** min(attempt - 1, 64))
         return whole * random.uniform(0.5, 1.0) if self.jitter else whole
+
+
+def _are_classes(given: Any) -> bool:
+    return isinstance(given, tuple) and all(isinstance(it, type) for it in cast("Any", given))
