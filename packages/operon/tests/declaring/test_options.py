@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+import operon
 from operon import Operon
 from operon.app.options import OPTIONS
-from operon.errors import DeclarationError
+from operon.errors import BadValue, DeclarationError, NotFound
 
 FITTING: dict[str, Any] = {
     "name": "other",
@@ -83,3 +84,31 @@ def test_what_cannot_be_meant_is_refused_by_name_and_value(kind: str, options: d
 
 def test_one_error_may_be_given_without_a_list() -> None:
     assert declare("step", raises=OSError).function.rules.raises == (OSError,)
+
+
+def test_what_is_no_handle_is_named_and_a_handle_is_told_from_its_id() -> None:
+    app = Operon("app", database="memory:")
+    gather: Any = operon.gather
+    describe: Any = operon.describe
+
+    @app.workflow
+    def flow() -> int:
+        return 1
+
+    with app:
+        handle = operon.start(flow)
+        for wrong in ([handle], flow, "w"):
+            with pytest.raises(BadValue, match=r"gather\(\) takes handles, gather\(\*handles\), and .* is none"):
+                gather(wrong)
+        with pytest.raises(NotFound, match=r"; write its \.id\."):
+            describe(handle)
+
+
+@pytest.mark.parametrize(
+    ("run", "complaint"), [("emails", "run= takes several texts"), (5, "run="), (["mails"], "no queue 'mails'")]
+)
+def test_queues_to_run_are_a_list_of_those_that_are_there(run: Any, complaint: str) -> None:
+    app = Operon("app", database="memory:")
+    app.queue("emails")
+    with pytest.raises(DeclarationError, match=complaint):
+        app.launch(run=run)

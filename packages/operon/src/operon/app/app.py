@@ -23,7 +23,7 @@ from operon.app.stores import default_url, store_for
 from operon.app.versions import digest, spelled
 from operon.core.codec import Codec
 from operon.core.given import seconds, whole
-from operon.core.ids import checked
+from operon.core.ids import checked, names
 from operon.core.queues import limits as queue_limits
 from operon.core.retention import keeping
 from operon.core.states import Status
@@ -279,7 +279,7 @@ class Operon(Serving, Launchable, Routes):
         from operon.engine.engine import Engine
 
         run = self.runs if run is None else run
-        only = None if isinstance(run, bool) else tuple(run)
+        only = None if isinstance(run, bool) else names(run, "run=", "The name of a queue", DeclarationError)
         if unknown := next((name for name in only or () if name not in self._queues), None):
             there = ", ".join(self._queues) or "none"
             raise DeclarationError(f"{self.name} has no queue {unknown!r} to run; it has {there}.")

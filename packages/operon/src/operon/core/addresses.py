@@ -36,7 +36,7 @@ def address(database: object) -> object:
         if not (postgres := POSTGRES.match(database)):
             scheme = _SCHEME.match(database)
             said = f"begins with {scheme[1]!r}" if scheme else "is no URL"
-            raise BadValue(f"database= {said}; write postgresql://… or sqlite:///file.db.")
+            raise BadValue(f"database= {said}; write postgresql://…, sqlite:///file.db or memory:.")
         if slip := _slip(database[postgres.end() :]):
             raise BadValue(
                 f"database= cannot be read: {slip}. Write postgresql://user:password@host:5432/name, and in the user "

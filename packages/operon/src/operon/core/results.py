@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from msgspec import Struct, json
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from operon.core import context
 from operon.core.commands import Look, Op, ask
 from operon.core.function import Declared, Function
-from operon.core.given import seconds
+from operon.core.given import seconds, shown
 from operon.core.host import Host
 from operon.core.ids import possible
 from operon.core.journal import Branch, Run
@@ -237,7 +237,8 @@ def look(workflow_id: str) -> Op[Outcome]:
 
 def unknown(workflow_id: str) -> NotFound:
     """Say that there is no such workflow."""
-    return NotFound(f"No workflow has the id {workflow_id!r}.")
+    way_out = "; write its .id" if isinstance(cast("object", workflow_id), Handle) else ""
+    return NotFound(f"No workflow has the id {workflow_id!r}{way_out}.")
 
 
 def erased(workflow_id: str, outcome: Outcome) -> RecordDeleted:
@@ -300,10 +301,13 @@ def gather(host: Host, *handles: Handle[Any], errors: Literal["raise", "return"]
     With `errors="raise"` the first error, in that order, is raised; with "return" errors take the place of results.
 
     Raises:
-        BadValue: `errors=` is neither.
+        BadValue: `errors=` is neither, or one of them is no handle.
     """
     if errors not in {"raise", "return"}:
         raise BadValue(f'gather(errors={errors!r}): write errors="raise" or errors="return".')
+    for each in handles:
+        if not isinstance(each, Handle):  # pyright: ignore[reportUnnecessaryIsInstance] - users without a type checker
+            raise BadValue(f"gather() takes handles, gather(*handles), and {shown(each)} is none.")
     results: list[Any] = []
     ids = tuple(handle.id for handle in handles)
     following = Following((), errors == "raise", {})

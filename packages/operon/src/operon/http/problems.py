@@ -17,6 +17,7 @@ from operon.errors import NotLaunched, RecordDeleted, StoreUnavailable, Workflow
 log = logging.getLogger("operon")
 MEDIA_TYPE = "application/problem+json"
 RETRY = {"Retry-After": "1"}
+NOT_LAUNCHED = "The app is not launched here: it starts, or stops. Try again, with the same Idempotency-Key."
 UNAVAILABLE = "The database is out of reach for now; try again, with the same Idempotency-Key."
 BODILESS = {204, 205, 304}
 
@@ -53,7 +54,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     log.warning("%s %s is answered 503: %s", request.method, request.url.path, error)
-    return problem(503, UNAVAILABLE, headers=RETRY)
+    return problem(503, NOT_LAUNCHED if isinstance(error, NotLaunched) else UNAVAILABLE, headers=RETRY)
 
 
 async def _failed(request: Request, error: Failed) -> Response:

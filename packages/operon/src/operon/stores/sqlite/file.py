@@ -30,7 +30,7 @@ def locate(url: str) -> str:
     if not path or ":memory:" in url or "mode=memory" in url:
         raise DeclarationError(
             f"{url!r} is a database in memory, which no other connection sees and no crash survives: "
-            "name a file, as in 'sqlite:///app.db'. Tests use operon.testing, which needs no database."
+            "name a file, as in 'sqlite:///app.db'. For tests, write 'memory:', which keeps everything in the process."
         )
     return path
 
