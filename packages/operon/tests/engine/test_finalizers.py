@@ -112,6 +112,7 @@ def test_an_async_generator_that_is_collected_is_closed_in_nobodys_name(make: Ma
     async def flow() -> list[str]:
         await note("a")
         gc.collect()
+        await asyncio.sleep(0.01)  # so that its task is made before the others
         b, c = await asyncio.gather(note("b"), note("c"))
         return [b, c]
 
