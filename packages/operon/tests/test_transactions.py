@@ -449,13 +449,18 @@ LEFT: dict[str, tuple[Callable[[Any], object], ...]] = {
 }
 
 
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What a function has left half-done, which somebody keeps; its connection is waited for a moment only."""
+    monkeypatch.setattr("operon.datasources.adapters.psycopg.LETTING_GO", 0.01)
+    return []
+
+
 @only(lambda way: way.name in LEFT)
 def test_what_is_left_half_done_hides_no_error_and_holds_no_connection(
-    place: Bench, way: Way, monkeypatch: pytest.MonkeyPatch
+    place: Bench, way: Way, kept: list[object]
 ) -> None:
     """A stream keeps the connection's lock as long as somebody has it: the traceback of the error does."""
-    monkeypatch.setattr("operon.datasources.adapters.psycopg.LETTING_GO", 0.01)
-    kept: list[object] = []
 
     def script(sql: Sql) -> Op[None]:
         yield from sql(DEBIT)
@@ -471,12 +476,8 @@ def test_what_is_left_half_done_hides_no_error_and_holds_no_connection(
 
 
 @only(lambda way: way.name in LEFT)
-def test_what_is_left_half_done_as_the_function_returns_is_named(
-    place: Bench, way: Way, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_left_half_done_as_the_function_returns_is_named(place: Bench, way: Way, kept: list[object]) -> None:
     """It cannot commit, and says why: that nobody may end the transaction is no help."""
-    monkeypatch.setattr("operon.datasources.adapters.psycopg.LETTING_GO", 0.01)
-    kept: list[object] = []
 
     def script(sql: Sql) -> Op[None]:
         yield from sql(DEBIT)
