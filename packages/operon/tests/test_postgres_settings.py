@@ -54,13 +54,16 @@ def configure(url: str, settings: Mapping[str, str | None]) -> None:
                 connection.execute(sql.SQL("alter database {} ").format(name) + change.format(*parts))
 
 
-@pytest.mark.parametrize("name", [*SETTINGS, "all"])
-def test_what_a_database_has_set_changes_nothing(postgres_url: str, name: str) -> None:
+GROUPS = {"all": SETTINGS, **{f"every fifth from {n}": dict([*SETTINGS.items()][n::5]) for n in range(5)}}
+"""So that what one setting does is not hidden by another in all of the runs."""
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_a_database_has_set_changes_nothing(postgres_url: str, group: str) -> None:
     """A sleep takes its time, a schedule is shown and triggered, a delay is kept, a transaction commits its record."""
-    given = SETTINGS if name == "all" else {name: SETTINGS[name]}
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("create schema if not exists nowhere; create table public.notes (text text)")
-    configure(postgres_url, given)
+    configure(postgres_url, GROUPS[group])
     app = Operon("app", database=postgres_url, lease=1.0, grace=0.0)
     queue = app.queue("q", rate=(5, 3600.0))
     slept: list[timedelta] = []
