@@ -115,6 +115,13 @@ WORKLOADS: dict[str, Workload] = {
         goals=(Goal("", 1.2, "floor"),),
         patience=3_600.0,
     ),
+    "lifetime": Workload(
+        "what many workflows leave",
+        "lifetime",
+        "the rows in a new table; all deleted by a statement a table",
+        databases=("postgres",),
+        patience=3_600.0,
+    ),
     "claims": Workload(
         "a claim before a long line", "queues", "a claim of 8 from a line of 8", databases=("postgres",)
     ),
