@@ -93,7 +93,7 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         raise BadValue(
             f"{option}= orders the workflows of a queue, and this call of {function.name} goes through none."
         )
-    text = function.signature.encode(args, kwargs)
+    text, digest = function.signature.recorded(args, kwargs)
     around = context.branch()
     parent = around.run.row if around is not None else None
     user = using.user if using.user is not None else (parent.user if parent else None)
@@ -103,7 +103,7 @@ def new_row(host: Host, declared: Declared, args: tuple[Any, ...], kwargs: dict[
         id=checked(using.key) if using.key is not None else host.new_id(),
         name=function.name,
         input=text,
-        digest=function.signature.digest(text),
+        digest=digest,
         nonce=host.random.getrandbits(62),
         delay=using.delay + company(function, using.queue),
         timeout=using.timeout if using.timeout is not None else function.rules.timeout,

@@ -219,6 +219,8 @@ class Signature:
 
     def _arrange(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """By position what must be: positional-only parameters, and all in front of a `*args` that is not empty."""
+        if self._simple.named:
+            return (), dict(values)
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         by_position: set[object] = {Parameter.POSITIONAL_ONLY}
@@ -255,9 +257,12 @@ class _Simple(msgspec.Struct, frozen=True):
     most: int
     sorted: bool
     """They are in the order in which a digest sees them."""
+    named: bool
+    """Each parameter can be given by its name."""
 
 
 _POSITIONAL = frozenset({Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD})
+_NAMED = frozenset({Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY})
 _VARIADIC = frozenset({Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD})
 
 _read_record = json.Decoder(dict[str, msgspec.Raw]).decode
@@ -279,7 +284,8 @@ def _simple(parameters: Mapping[str, Parameter]) -> _Simple:
     names = tuple(name for name, parameter in parameters.items() if parameter.kind in _POSITIONAL)
     required = [name for name, parameter in parameters.items() if _is_required(parameter)]
     fewest = len(required) if set(required) <= set(names) else len(parameters) + 1
-    return _Simple(names, fewest, len(names), sorted=[*names] == sorted(names))
+    named = all(parameter.kind in _NAMED for parameter in parameters.values())
+    return _Simple(names, fewest, len(names), sorted=[*names] == sorted(names), named=named)
 
 
 def _is_required(parameter: Parameter) -> bool:
