@@ -1,8 +1,8 @@
 # ruff: noqa: S608 - statements of names that stand here
 """What many workflows leave in Postgres: bytes, dead rows, and the work of removing them when their time is over.
 
-The floor of a size is the same rows copied into a new table with the same indexes; that of the sweep is two statements
-that delete all at once, which is the least that any retention by rows can cost. Dropping a partition would cost neither.
+The floor of a size is the same rows copied into a new table with the same indexes. That of the sweep is two statements
+that delete all at once, the least that any retention by rows can cost; dropping a partition would cost neither.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def deleted(server: psycopg.Connection[Any], _url: str) -> None:
 
 
 def swept(_server: psycopg.Connection[Any], url: str) -> None:
-    """Sweep as a process does after a heartbeat, without the pauses between: first records, then journals, then keys."""
+    """Sweep as a process does after each heartbeat, without the pauses between: records and journals, then keys."""
     policies = (Policy("aflow", Status.SUCCEEDED, 0.0),)
     with closing(store_for(url)) as store:
         store.open()
