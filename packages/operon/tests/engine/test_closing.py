@@ -19,7 +19,7 @@ import operon
 from children import PATIENCE, eventually, joined, ran
 from crash.proxy import Fault, Proxy, Rule
 from operon import Client, Operon, aio
-from operon.engine import loops
+from operon.engine import executor, loops
 from operon.errors import StoreError
 
 SAID = "is closed, though"
@@ -97,9 +97,13 @@ def closes(close: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("drain", [0, 0.2])
-def test_a_lock_held_elsewhere_is_not_waited_for(url: str, drain: float, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lock_held_elsewhere_is_not_waited_for(
+    url: str, drain: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is left behind; and once the lock is gone, all is as after a crash: the workflow goes on where it was."""
     caplog.set_level(logging.INFO)
+    # What is left behind lasts longer than any stall of the thread that looks.
+    monkeypatch.setattr(executor, "PATIENCE", PATIENCE)
     began = threading.Event()
     app = Operon("app", database=url, lease=1.0)
     app.launch()
