@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import psycopg
+from psycopg import sql
+
 from children import PATIENCE
 from crash.campaign import transfers
 from crash.effects import Effect, Effects
@@ -16,9 +19,23 @@ from crash.laws import violations
 from crash.points import Point
 from crash.program import SCHEMA
 from crash.worker import Birth, Order
+from operon.engine.executor import BEATS_A_LEASE
 
 LEASE = 1.0
-BEAT = LEASE / 5
+BEATS = 10 * BEATS_A_LEASE
+"""Eight heartbeats of who lives see the end of a lease; some more come when something becomes due, or while the thread
+that takes over is kept waiting."""
+WATCH = """
+create table public.beats (workflow text, claim bigint, executor bigint, beat bigint);
+create function public.note_beats() returns trigger language plpgsql as $$
+begin
+    insert into public.beats select old.id, old.claim, id, beat from operon.executors;
+    return null;
+end $$;
+create trigger note_beats after update on operon.workflows for each row
+when (old.executor = any({}) and new.executor is distinct from old.executor) execute function public.note_beats();
+"""
+"""Notes at which heartbeat everybody is when a workflow leaves one of the dead, in the same commit."""
 
 
 class Stage:
@@ -79,6 +96,22 @@ class Stage:
     def claims(self, workflow: str) -> list[Effect]:
         """See who took a workflow, in order."""
         return [it for it in self.effects.read() if it.kind == "claim" and it.workflow == workflow]
+
+    def watch(self, *dead: Worker) -> None:
+        """Note from here on at which heartbeat each executor is when one of these loses a workflow."""
+        with psycopg.connect(self.database.url) as connection:
+            connection.execute(sql.SQL(WATCH).format(sql.Literal([worker.executor for worker in dead])))
+
+    def beats(self) -> dict[int, int]:
+        """See at which heartbeat each executor is."""
+        return dict(self.database.rows("select id, beat from $executors"))
+
+    def losses(self) -> list[tuple[str, int, dict[int, int]]]:
+        """List what those have lost: the workflow, the claim, and at which heartbeat each executor was."""
+        found: dict[tuple[str, int], dict[int, int]] = {}
+        for workflow, claim, executor, beat in self.database.rows("select * from public.beats"):
+            found.setdefault((workflow, claim), {})[executor] = beat
+        return [(*lost, beats) for lost, beats in found.items()]
 
     def evidence(self) -> Evidence:
         """Gather everything."""

@@ -8,7 +8,7 @@ import pytest
 
 from crash.points import Point
 from crash.proxy import Fault, Proxy, Rule
-from crash.stage import BEAT, Stage
+from crash.stage import Stage
 from crash.worker import Order
 
 LOSSES = pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST], ids=["before", "after"])
@@ -65,7 +65,7 @@ def test_a_key_that_is_taken_is_refused_for_another(postgres_url: str, tmp_path:
         stage.ended()
 
 
-def test_a_claim_whose_answer_was_lost_is_run_within_two_heartbeats(postgres_url: str, tmp_path: Path) -> None:
+def test_a_claim_whose_answer_was_lost_is_found_by_a_heartbeat(postgres_url: str, tmp_path: Path) -> None:
     """The database says that it runs here, and it does not: the heartbeat finds that out, and it is run."""
     order = Order("plain-3", "plain", (3,))
     rule = Rule(CLAIM, Fault.ANSWER_LOST)
@@ -75,7 +75,7 @@ def test_a_claim_whose_answer_was_lost_is_run_within_two_heartbeats(postgres_url
         dead.ends()
         worker = stage.worker(url=proxy.url)
         rule.await_met()
-        stage.until(lambda: stage.claims(order.key), "it is claimed again", 3 * BEAT + 0.5)
+        stage.until(lambda: stage.claims(order.key), "it is claimed again")
         stage.ended()
         beats = stage.database.rows("select claim & 1048575, attempts from $workflows where id = ?", order.key)
         assert beats == [(4, 3)], "the first claim, the takeover, the lost claim, and the one that counted"

@@ -15,7 +15,7 @@ KILLS = 52
 @pytest.mark.slow
 def test_nothing_is_lost_on_sqlite(tmp_path: Path) -> None:
     """One process, killed and started again: what it left goes on at once."""
-    report = run(Campaign(f"sqlite:///{tmp_path}/crash.db", tmp_path, workers=1, seed=1), KILLS)
+    report = run(Campaign(f"sqlite:///{tmp_path}/crash.db", tmp_path, workers=1, seed=1), KILLS, len(KINDS))
     assert not report.violations
     _was_no_idle_threat(len(report.kills), report.workflows, report.by_point().keys() - {"any instant"})
 
@@ -23,7 +23,7 @@ def test_nothing_is_lost_on_sqlite(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_nothing_is_lost_on_postgres(postgres_url: str, tmp_path: Path) -> None:
     """Three processes share a database and its work; they die in turn, and take over from each other."""
-    report = run(Campaign(postgres_url, tmp_path, workers=3, seed=2), KILLS)
+    report = run(Campaign(postgres_url, tmp_path, workers=3, seed=2), KILLS, len(KINDS))
     assert not report.violations
     _was_no_idle_threat(len(report.kills), report.workflows, report.by_point().keys() - {"any instant"})
 

@@ -7,28 +7,13 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from crash.fleet import Worker
-from crash.stage import Stage
+from crash.stage import BEATS, Stage
 from crash.worker import Order
-from operon.engine.executor import BEATS_A_LEASE
 
 LOAD = 40
 """Orders for each process: more than it works on at a time."""
-BEATS = 10 * BEATS_A_LEASE
-"""Eight of a survivor's heartbeats see the end of a lease; some more come in between, when something becomes due."""
-WATCH = """
-create table public.beats (workflow text, claim bigint, executor bigint, beat bigint);
-create function public.note_beats() returns trigger language plpgsql as $$
-begin
-    insert into public.beats select old.id, old.claim, id, beat from operon.executors;
-    return null;
-end $$;
-create trigger note_beats after update on operon.workflows for each row
-when (old.executor in ({}, {}) and new.executor is distinct from old.executor) execute function public.note_beats();
-"""
-"""Notes at which heartbeat everybody is when a workflow leaves the victim or the zombie, in the same commit."""
 _numbers = count(1)
 
 
@@ -38,12 +23,11 @@ def test_what_is_lost_under_load_is_taken_over_in_time(postgres_url: str, tmp_pa
         fleet = victim, zombie, *survivors = [stage.worker() for _ in range(4)]
         for worker in fleet:
             _feed(stage, worker)
-        _watch(postgres_url, victim, zombie)
-        stage.until(lambda: _held(stage, victim) and _held(stage, zombie), "both are in the middle of something")
+        stage.watch(victim, zombie)
+        for worker in (victim, zombie):
+            _catch(stage, worker)
         victim.kill()
-        zombie.signal(signal.SIGSTOP)
-        stage.until(zombie.stopped, "the zombie stops")
-        died = _beats(postgres_url)
+        died = stage.beats()
         lost = {**_held(stage, victim), **_free(postgres_url, _held(stage, zombie))}
         victim.words()
         for order in tuple(victim.orders.values()):
@@ -56,9 +40,8 @@ def test_what_is_lost_under_load_is_taken_over_in_time(postgres_url: str, tmp_pa
             _feed(stage, worker)
         stage.until(lambda: not any(worker.orders for worker in (zombie, *survivors)), "every order is accepted")
         stage.ended()
-        assert lost
-        for key, claim in lost.items():
-            taken = _beats(postgres_url, key, claim)
+        assert any(it.takeovers for it in stage.database.workflows())
+        for _, _, taken in stage.losses():
             assert max(taken[it.executor] - died[it.executor] for it in survivors) <= BEATS
         assert not stage.violations()
 
@@ -71,16 +54,19 @@ def _feed(stage: Stage, worker: Worker) -> None:
         stage.give(worker, Order(key, kind, (key, n) if kind == "order" else (n,)))
 
 
-def _watch(url: str, *dead: Worker) -> None:
-    with psycopg.connect(url) as connection:
-        connection.execute(sql.SQL(WATCH).format(*(worker.executor for worker in dead)))
+def _catch(stage: Stage, worker: Worker) -> None:
+    """Stop a worker in the middle of something, however soon it is done with what it has."""
 
+    def caught() -> bool:
+        worker.signal(signal.SIGSTOP)
+        stage.until(worker.stopped, "it stops")
+        if _held(stage, worker):
+            return True
+        worker.signal(signal.SIGCONT)
+        _feed(stage, worker)
+        return False
 
-def _beats(url: str, *lost: object) -> dict[int, int]:
-    """At which heartbeat each executor is, or was when a claim was taken from its owner."""
-    there = "select executor, beat from public.beats where workflow = %s and claim = %s"
-    with psycopg.connect(url) as connection:
-        return dict(connection.execute(there if lost else "select id, beat from operon.executors", lost))
+    stage.until(caught, "it is in the middle of something")
 
 
 def _held(stage: Stage, worker: Worker) -> dict[str, int]:

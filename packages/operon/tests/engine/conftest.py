@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,23 @@ import pytest
 from msgspec.structs import replace
 
 import operon
+from children import eventually
 from operon import Operon
 from operon.core import apps
+from operon.core.rows import Kind
 from operon.engine import interrupting
 from operon.errors import OperonError, Suspended
 from operon.stores.memory import Clock, MemoryStore
 
 MakeApp = Callable[..., Operon]
+Woken = Callable[[Operon, str], None]
+HOUR = 3600.0
+"""Seconds that a body sleeps which is to leave its process, however slow that is; `woken` ends it."""
+HALF_AN_HOUR = timedelta(minutes=30)
+SLEPT = (
+    "update {}steps set output = '1.0' where workflow_id = ? and kind = 'sleep'",
+    "update {}workflows set ready_at = {} where id = ?",
+)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -71,6 +82,39 @@ def overdue(database: Any) -> Callable[[Operon, str], None]:
                     "update operon.workflows set deadline = to_timestamp(1), ready_at = to_timestamp(1) where id = %s"
                 )
                 server.execute(past, [workflow_id])
+        engine.service.nudge(news=True)
+
+    return one
+
+
+@pytest.fixture
+def woken(database: Any) -> Woken:
+    """Wait until a workflow sleeps for an hour and no process runs it, and let that hour be over: it is replayed."""
+
+    def sleeps(engine: Any, workflow_id: str) -> bool:
+        it = operon.describe(workflow_id)
+        late = it.ready_at is not None and it.ready_at - datetime.now(UTC) > HALF_AN_HOUR
+        return late and it.status == "waiting" and workflow_id not in dict(engine.runs.claims())
+
+    def one(app: Operon, workflow_id: str) -> None:
+        engine: Any = app._engine
+        eventually(lambda: sleeps(engine, workflow_id), f"{workflow_id} sleeps, and nobody runs it")
+        if isinstance(database, MemoryStore):
+            with database._lock:
+                it = database.tables.workflows[workflow_id]
+                for key, entry in tuple(it.journal.items()):
+                    if entry.kind is Kind.SLEEP:
+                        it.journal[key] = replace(entry, output="1.0")
+                it.row = replace(it.row, ready_at=1.0)
+        elif database.startswith("sqlite"):
+            with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=30)) as file, file:
+                for statement in SLEPT:
+                    file.execute(statement.format("operon_", "1"), [workflow_id])
+        else:
+            with psycopg.connect(database) as server:
+                for statement in SLEPT:
+                    text = statement.format("operon.", "to_timestamp(1)").replace("?", "%s")
+                    server.execute(text.encode(), [workflow_id])
         engine.service.nudge(news=True)
 
     return one

@@ -19,7 +19,7 @@ import pytest
 
 import operon
 from children import PATIENCE, eventually, ran
-from engine.conftest import MakeApp, crash
+from engine.conftest import HOUR, MakeApp, Woken, crash
 from operon import Operon, aio
 from operon.core import context
 from operon.engine import turns
@@ -61,7 +61,7 @@ def paying(app: Operon, database: Any, ran: list[int]) -> Any:
     return app.transaction(isolation="read committed")(pay), app.transaction(read_only=True)(paid)
 
 
-def test_what_a_pool_does_is_done_once(make: MakeApp, database: Any) -> None:
+def test_what_a_pool_does_is_done_once(make: MakeApp, database: Any, woken: Woken) -> None:
     """Steps, transactions and children on the threads of a pool are recorded there: no replay does them again."""
     app, ran, bodies = make(), list[int](), list[int]()
     pay, paid = paying(app, database, [])
@@ -85,11 +85,13 @@ def test_what_a_pool_does_is_done_once(make: MakeApp, database: Any) -> None:
         pay(first)
         with ThreadPoolExecutor(2) as pool:
             total = sum(pool.map(work, range(4))) + sum(pool.map(pay, range(1, 4)))
-        operon.sleep(0.2)
+        operon.sleep(HOUR)
         return int(total)
 
     with app:
-        assert operon.start(flow, 0).result(30) == 2 * 6 + 40 + 6
+        handle = operon.start(flow, 0)
+        woken(app, handle.id)
+        assert handle.result(30) == 2 * 6 + 40 + 6
         assert paid() == [0, 1, 2, 3]
     assert len(bodies) > 1
     assert sorted(ran) == [*range(4), *range(10, 14)]
@@ -161,21 +163,25 @@ class TestWaiting:
 
     def test_a_thread_that_computes_keeps_its_run(self, make: MakeApp) -> None:
         """While one thread works the others' sleep does not park the run: it is not begun again."""
-        app, bodies, never = make(grace=0.3), list[int](), threading.Event()
+        app, bodies, slept = make(), list[int](), threading.Event()
+
+        def nap() -> None:
+            operon.sleep(0.5)  # beyond the grace
+            slept.set()
 
         def compute() -> None:
-            never.wait(0.8)
+            assert slept.wait(PATIENCE)
 
         @app.workflow
         def flow() -> None:
             bodies.append(1)
             with ThreadPoolExecutor(2) as pool:
-                nap = pool.submit(operon.sleep, 1)
-                pool.submit(compute).result()
-                nap.result()
+                pieces = [pool.submit(compute), pool.submit(nap)]
+                for piece in pieces:
+                    piece.result()
 
         with app:
-            operon.start(flow).result(20)
+            operon.start(flow).result(PATIENCE)
         assert len(bodies) == 1
 
     def test_a_cancellation_reaches_threads(self, make: MakeApp) -> None:
@@ -742,7 +748,7 @@ def test_a_task_that_was_made_past_our_factory_is_refused(make: MakeApp, made: M
 
 @EAGER
 @pytest.mark.parametrize("made", [eagerly, with_an_eager_factory_below])
-def test_what_eager_tasks_do_is_found_again_by_a_replay(make: MakeApp, made: MakeTask) -> None:
+def test_what_eager_tasks_do_is_found_again_by_a_replay(make: MakeApp, made: MakeTask, woken: Woken) -> None:
     app, done = make(grace=0.0), list[int]()
 
     @app.step
@@ -752,7 +758,7 @@ def test_what_eager_tasks_do_is_found_again_by_a_replay(make: MakeApp, made: Mak
 
     async def branch(n: int) -> int:
         seen = await step(n)
-        await aio.sleep(0.1)
+        await aio.sleep(HOUR)
         return seen + await step(10 * n)
 
     @app.workflow
@@ -762,6 +768,7 @@ def test_what_eager_tasks_do_is_found_again_by_a_replay(make: MakeApp, made: Mak
 
     with app:
         handle = operon.start(flow)
+        woken(app, handle.id)
         assert handle.result(PATIENCE) == [11, 22, 33]
         assert operon.describe(handle.id).attempts > 1
     assert sorted(done) == [1, 2, 3, 10, 20, 30]

@@ -176,7 +176,7 @@ class TestNothingBegins:
         def flow() -> None:
             note("book")
             try:
-                operon.sleep(0.5)
+                operon.sleep(3600)
                 note("never")
             except Cancelled:
                 note("undo")
@@ -186,6 +186,8 @@ class TestNothingBegins:
             operon.start(flow.using(key="w"))
             eventually(lambda: operon.describe("w").status == "waiting", "it does not sleep")
             store.holding = True
+            store.clock.advance(3600)
+            app._engine.service.beat()  # type: ignore[union-attr] # it is launched
             assert store.answered.wait(PATIENCE)
             operon.cancel("w")
             store.go.set()
@@ -320,9 +322,12 @@ class TestAwaits:
                 raise
 
         with app:
-            handle = operon.start(flow.using(key="w", timeout=0.5 if deadline else None))
+            handle = operon.start(flow.using(key="w", timeout=3600 if deadline else None))
             assert inside.wait(PATIENCE)
-            if not deadline:
+            if deadline:
+                engine: Any = app._engine
+                interrupting.expire(engine, engine.runs.all()[-1])  # of a child, after its parent, which has the same
+            else:
                 operon.cancel("w")
             with pytest.raises(WorkflowTimedOut if deadline else WorkflowCancelled):
                 handle.result(PATIENCE)
@@ -380,7 +385,7 @@ class TestAwaits:
     @pytest.mark.parametrize("colour", ["sync", "async"])
     def test_its_own_end_before_that_of_its_child(self, make: MakeApp, colour: str) -> None:
         """Both were cancelled elsewhere, and it is told of the child: what it hears of is its own cancellation."""
-        app, inside, heard = make(lease=60), threading.Event(), list[str]()
+        app, inside, heard = make(lease=60, grace=30), threading.Event(), list[str]()
 
         @app.workflow
         def child() -> None:

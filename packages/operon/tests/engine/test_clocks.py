@@ -22,7 +22,8 @@ START = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC).timestamp()
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock(lambda: START + time.monotonic())
+    begun = time.monotonic()
+    return Clock(lambda: START + time.monotonic() - begun)
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_what_a_process_left_is_taken_over_within_a_lease_though_the_clock_is_pu
     clock.advance(-HOUR)
     eventually(lambda: database.tables.workflows["w"].row.status.ended)
     assert began == ["dying"]
-    assert "put back" in caplog.text
+    eventually(lambda: "put back" in caplog.text, "the clock is seen to be put back")
 
 
 def test_a_sleep_takes_its_time_whatever_was_done_to_the_clock(make: MakeApp, clock: Clock) -> None:
@@ -130,7 +131,7 @@ def test_a_schedule_goes_on_when_a_clock_that_was_a_day_ahead_is_put_right(
     app = make(lease=HOUR)
     seen: list[str] = []
 
-    @app.schedule("* * * * *")
+    @app.schedule("0 * * * *")  # so seldom that none comes due by itself meanwhile
     @app.workflow(name="tick")
     def tick(at: datetime) -> None:
         seen.append(f"{at:%d %H:%M}")
@@ -148,10 +149,10 @@ def test_a_schedule_goes_on_when_a_clock_that_was_a_day_ahead_is_put_right(
         clock.advance(-24 * HOUR)
         beat(app)
         eventually(lambda: planned().day == began.day)
-        for minute in (1, 2):
-            clock.advance(60)
+        for hour in (1, 2):
+            clock.advance(HOUR)
             beat(app)
-            eventually(lambda minute=minute: len(seen) == 1 + minute)
+            eventually(lambda hour=hour: len(seen) == 1 + hour)
     assert len(set(seen)) == 3
 
 

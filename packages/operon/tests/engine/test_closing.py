@@ -19,13 +19,15 @@ import operon
 from children import PATIENCE, eventually, joined, ran
 from crash.proxy import Fault, Proxy, Rule
 from operon import Client, Operon, aio
+from operon.engine import executor, loops
 from operon.errors import StoreError
 
 SAID = "is closed, though"
 
 
-def test_a_body_that_is_told_to_end_may_end_what_it_tells_a_server() -> None:
+def test_a_body_that_is_told_to_end_may_end_what_it_tells_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """As drivers do, which cancel a statement when the task that awaits it is cancelled."""
+    monkeypatch.setattr(loops, "LEAVING", PATIENCE)  # that it takes less is up to the machine
     app, inside, seen = Operon("app", database="memory:"), threading.Event(), list[str]()
 
     @app.step
@@ -46,7 +48,7 @@ def test_a_body_that_is_told_to_end_may_end_what_it_tells_a_server() -> None:
     operon.start(flow)
     assert inside.wait(PATIENCE)
     app.close(drain=0)
-    assert seen == ["the server is told"]
+    eventually(lambda: seen == ["the server is told"])
 
 
 def busy(app: Operon, began: threading.Event) -> Any:
@@ -95,9 +97,13 @@ def closes(close: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("drain", [0, 0.2])
-def test_a_lock_held_elsewhere_is_not_waited_for(url: str, drain: float, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lock_held_elsewhere_is_not_waited_for(
+    url: str, drain: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is left behind; and once the lock is gone, all is as after a crash: the workflow goes on where it was."""
     caplog.set_level(logging.INFO)
+    # What is left behind lasts longer than any stall of the thread that looks.
+    monkeypatch.setattr(executor, "PATIENCE", PATIENCE)
     began = threading.Event()
     app = Operon("app", database=url, lease=1.0)
     app.launch()

@@ -13,7 +13,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from engine.conftest import MakeApp
+from engine.conftest import HOUR, MakeApp, Woken
 from operon import Operon, aio, describe, sleep, start, steps
 from operon.errors import WorkflowTimedOut
 
@@ -37,7 +37,7 @@ def database(postgres_url: str) -> str:
     return postgres_url
 
 
-def test_a_constraint_that_fails_at_the_commit_is_the_bodys_to_handle(make: MakeApp) -> None:
+def test_a_constraint_that_fails_at_the_commit_is_the_bodys_to_handle(make: MakeApp, woken: Woken) -> None:
     """What the database says at the commit is raised in the body, recorded, and replayed; nothing is held."""
     app = make()
     told: list[str] = []
@@ -56,11 +56,12 @@ def test_a_constraint_that_fails_at_the_commit_is_the_bodys_to_handle(make: Make
             adopt()
         except Exception as error:
             told.append(repr(error))
-        sleep(0.2)  # beyond the grace: the body is replayed
+        sleep(HOUR)
         return fed()
 
     with app:
         handle = start(flow)
+        woken(app, handle.id)
         assert handle.result(timeout=30) == "fed"
         assert [it.status for it in steps(handle.id)] == ["failed", "succeeded", "succeeded"]
     assert len(told) == 2

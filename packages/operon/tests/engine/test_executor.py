@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, TypeVar
 
 import pytest
@@ -49,15 +50,19 @@ def test_what_is_claimed_while_a_start_takes_its_place_is_handed_back(make: Make
         inside.set()
         assert go.wait(PATIENCE)
 
+    def due() -> bool:
+        it = database.tables.workflows.get("late")
+        return it is not None and it.row.ready_at is not None and it.row.ready_at <= time.time()
+
     with app:
-        database.holds = lambda command: isinstance(command, Claim)
+        database.holds = lambda command: isinstance(command, Claim) and due()
         late = operon.start(flow.using(key="late", delay=0.01))
         assert database.arrived.wait(PATIENCE)
         first = operon.start(flow.using(key="first"))
         assert inside.wait(PATIENCE)
         database.go.set()
         eventually(lambda: any(isinstance(it, HandBack) for it in database.asked))
-        assert operon.describe("late").status == "queued"
+        eventually(lambda: operon.describe("late").status == "queued")
         go.set()
         operon.gather(first, late)
 
@@ -80,17 +85,19 @@ def test_every_sleeper_wakes_in_time(make: MakeApp) -> None:
         assert [handle.result(PATIENCE) for handle in handles] == [0.2, 0.4, 0.6]
 
 
-def test_sleepers_of_a_dead_process_wake_in_time(make: MakeApp) -> None:
+def test_sleepers_of_a_dead_process_wake_in_time(make: MakeApp, database: Stubborn) -> None:
     """What is due next is asked again after each: nobody here parked them, and a heartbeat is an hour away."""
     first, second = make("first"), make("second", lease=10_800)
     flow = sleeper(first)
     sleeper(second)
     first.launch()
-    ids = [operon.start(flow, seconds).id for seconds in (0.6, 0.9, 1.2)]
+    naps = [3600.6, 3600.9, 3601.2]
+    ids = [operon.start(flow, seconds).id for seconds in naps]
     eventually(lambda: operon.count(status="waiting") == 3)
     crash(first)
+    database.clock.advance(3600)
     with second:
-        assert [operon.retrieve(it).result(PATIENCE) for it in ids] == [0.6, 0.9, 1.2]
+        assert [operon.retrieve(it).result(PATIENCE) for it in ids] == naps
 
 
 def test_what_waits_for_the_loop_is_not_handed_back(make: MakeApp, database: Stubborn) -> None:

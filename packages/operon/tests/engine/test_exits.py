@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 import operon
-from engine.conftest import MakeApp
+from engine.conftest import HOUR, MakeApp, Woken
 from operon import aio
 from operon.errors import Cancelled, StepFailed, Suspended
 
@@ -57,7 +57,7 @@ def raised(n: int) -> None:
     raise made(n)
 
 
-def test_what_blocking_work_raises_is_a_failure_that_replays(make: MakeApp, database: Any) -> None:
+def test_what_blocking_work_raises_is_a_failure_that_replays(make: MakeApp, database: Any, woken: Woken) -> None:
     """Whatever it is: the body is told `StepFailed`, a replay too, and the workflow ends."""
     app, told, ran = make(), list[list[str]](), list[int]()
 
@@ -75,7 +75,7 @@ def test_what_blocking_work_raises_is_a_failure_that_replays(make: MakeApp, data
     transaction: Any = app.transaction(refuse)
 
     @app.workflow
-    def flow(nap: float) -> int:
+    def flow() -> int:
         told.append(mine := [])
         for n in range(len(RAISED) + 1):
             for work in (step, transaction):
@@ -83,18 +83,20 @@ def test_what_blocking_work_raises_is_a_failure_that_replays(make: MakeApp, data
                     work(n)
                 except BaseException as error:
                     mine.append(f"{type(error).__name__} {error}")
-        operon.sleep(nap)
+        operon.sleep(HOUR)
         return len(mine)
 
     with app:
-        assert operon.start(flow, 0.3).result(30) == 2 * len(RAISED) + 2
+        handle = operon.start(flow)
+        woken(app, handle.id)
+        assert handle.result(30) == 2 * len(RAISED) + 2
     assert len(told) > 1
     assert all(each == told[0] for each in told)
     assert {text.partition(" ")[0] for text in told[0]} == {"StepFailed", "StopAsyncIteration"}
     assert len(ran) == len(told[0])
 
 
-def test_what_async_work_raises_is_a_failure_that_replays(make: MakeApp, database: Any) -> None:
+def test_what_async_work_raises_is_a_failure_that_replays(make: MakeApp, database: Any, woken: Woken) -> None:
     """Likewise; that a step raises `CancelledError` itself is no cancellation of the body."""
     app, told, ran = make(), list[list[str]](), list[int]()
 
@@ -116,7 +118,7 @@ def test_what_async_work_raises_is_a_failure_that_replays(make: MakeApp, databas
         works.append(refuse)
 
     @app.workflow
-    async def flow(nap: float) -> int:
+    async def flow() -> int:
         told.append(mine := [])
         for n in range(len(RAISED)):
             for work in works:
@@ -124,11 +126,13 @@ def test_what_async_work_raises_is_a_failure_that_replays(make: MakeApp, databas
                     await work(n)
                 except BaseException as error:
                     mine.append(f"{type(error).__name__} {error}")
-        await aio.sleep(nap)
+        await aio.sleep(HOUR)
         return len(mine)
 
     with app:
-        assert operon.start(flow, 0.3).result(30) == len(RAISED) * len(works)
+        handle = operon.start(flow)
+        woken(app, handle.id)
+        assert handle.result(30) == len(RAISED) * len(works)
     assert len(told) > 1
     assert all(each == told[0] for each in told)
     names = {text.partition(" ")[0] for text in told[0]}
@@ -137,7 +141,7 @@ def test_what_async_work_raises_is_a_failure_that_replays(make: MakeApp, databas
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_step_that_cancels_its_own_task_does_so_in_a_replay(make: MakeApp, *, asked: bool) -> None:
+def test_a_step_that_cancels_its_own_task_does_so_in_a_replay(make: MakeApp, woken: Woken, *, asked: bool) -> None:
     """Nobody else cancels the recorded step again, so the replay does not wait for that."""
     app, told = make(), list[str]()
 
@@ -164,11 +168,13 @@ def test_a_step_that_cancels_its_own_task_does_so_in_a_replay(make: MakeApp, *, 
             told.append("cancelled")
         while task.cancelling():
             task.uncancel()
-        await aio.sleep(0.3)
+        await aio.sleep(HOUR)
         return "done"
 
     with app:
-        assert operon.start(flow).result(30) == "done"
+        handle = operon.start(flow)
+        woken(app, handle.id)
+        assert handle.result(30) == "done"
     assert told == ["cancelled"] * len(told)
     assert len(told) > 1
 
@@ -219,7 +225,7 @@ def test_what_is_put_around_may_raise_anything(make: MakeApp, n: int) -> None:
         assert operon.start(flow).result(30) == "done"
 
 
-def test_a_predicate_that_fails_ends_its_step(make: MakeApp) -> None:
+def test_a_predicate_that_fails_ends_its_step(make: MakeApp, woken: Woken) -> None:
     """What `retry_on` raises is recorded as the step's error, so that a replay is told it, too."""
     told: list[str] = []
     app = make()
@@ -237,10 +243,12 @@ def test_a_predicate_that_fails_ends_its_step(make: MakeApp) -> None:
             work()
         except Exception as error:
             told.append(repr(error))
-        operon.sleep(0.3)
+        operon.sleep(HOUR)
         return told[-1]
 
     with app:
-        assert "broken" in operon.start(flow).result(30)
+        handle = operon.start(flow)
+        woken(app, handle.id)
+        assert "broken" in handle.result(30)
     assert len(set(told)) == 1
     assert len(told) > 1

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 import operon
 from children import PATIENCE, eventually
-from engine.conftest import MakeApp
+from engine.conftest import HOUR, MakeApp, Woken
 from engine.stubborn import Stubborn, fine, nothing
 from operon import aio
 from operon.core.commands import Advance, Command, Look
@@ -182,7 +182,7 @@ def test_an_outage_is_not_the_bodys_to_handle(make: MakeApp, database: Stubborn)
 
 def test_a_run_that_was_left_during_a_commit_begins_nothing(make: MakeApp, database: Stubborn) -> None:
     """Its commit may still come through; the next step is its next owner's."""
-    app = make(lease=0.5)
+    app = make(lease=60)  # so that nobody takes it up before the commit has come through
     ran: list[int] = []
 
     @app.step
@@ -202,6 +202,8 @@ def test_a_run_that_was_left_during_a_commit_begins_nothing(make: MakeApp, datab
         engine.kill(engine.runs["w"], Suspended("taken over"))
         database.holds = nothing
         database.go.set()
+        eventually(lambda: operon.steps("w"), "the commit comes through")
+        eventually(lambda: engine.service.beat() or operon.describe("w").attempts == 2, "it is taken up again")
         handle.result(PATIENCE)
         assert operon.describe("w").attempts == 2
     assert ran == [1, 2]
@@ -228,7 +230,7 @@ def test_an_outcome_that_the_database_refuses_is_held(make: MakeApp, database: S
     assert bodies == ["run"]
 
 
-def test_a_refused_start_replays_as_it_was(make: MakeApp) -> None:
+def test_a_refused_start_replays_as_it_was(make: MakeApp, woken: Woken) -> None:
     """A start that failed for its key leaves a record, so that the replay fails, too, and the rest fits."""
     app = make()
 
@@ -249,17 +251,18 @@ def test_a_refused_start_replays_as_it_was(make: MakeApp) -> None:
             except (KeyConflict, Duplicate) as error:
                 seen.append(type(error).__name__)
         seen.append(after())
-        operon.sleep(0.3)
+        operon.sleep(HOUR)
         return " ".join(seen)
 
     with app:
         child.using(key="c")(1)
         handle = operon.start(flow.using(key="w"))
+        woken(app, "w")
         assert handle.result(PATIENCE) == "KeyConflict Duplicate after"
         assert operon.describe("w").attempts == 2
 
 
-def test_what_was_held_replays_as_held(make: MakeApp, database: Stubborn) -> None:
+def test_what_was_held_replays_as_held(make: MakeApp, database: Stubborn, woken: Woken) -> None:
     """A parent that saw its child held sees that again, whatever became of the child meanwhile."""
     app = make()
 
@@ -275,7 +278,7 @@ def test_what_was_held_replays_as_held(make: MakeApp, database: Stubborn) -> Non
             handle.result()
         except WorkflowHeld:
             seen = "held"
-        operon.sleep(0.3)
+        operon.sleep(HOUR)
         return seen
 
     with app:
@@ -284,6 +287,7 @@ def test_what_was_held_replays_as_held(make: MakeApp, database: Stubborn) -> Non
         hold(database, "c")
         eventually(lambda: [s.kind for s in operon.steps("w")] == ["start", "result", "sleep"])
         operon.cancel("c")
+        woken(app, "w")
         assert handle.result(PATIENCE) == "held"
 
 
@@ -294,7 +298,7 @@ def hold(database: Stubborn, workflow_id: str) -> None:
         workflow.row = replace(workflow.row, status=Status.HELD, ready_at=None)
 
 
-def test_a_divergence_is_no_failure_of_a_step(make: MakeApp, database: Stubborn) -> None:
+def test_a_divergence_is_no_failure_of_a_step(make: MakeApp, woken: Woken) -> None:
     """When one branch diverges while another is in a step, the step's end records nothing."""
     app = make()
     rounds: list[int] = []
@@ -316,7 +320,7 @@ def test_a_divergence_is_no_failure_of_a_step(make: MakeApp, database: Stubborn)
         rounds.append(1)
         if len(rounds) == 1:
             await one()
-            await aio.sleep(0.2)
+            await aio.sleep(HOUR)
             return
         task = asyncio.create_task(slow())
         await inside.wait()
@@ -327,8 +331,10 @@ def test_a_divergence_is_no_failure_of_a_step(make: MakeApp, database: Stubborn)
         await task
 
     with app:
+        handle = operon.start(flow.using(key="w"))
+        woken(app, "w")
         with pytest.raises(WorkflowHeld, match="one"):
-            operon.start(flow.using(key="w")).result(PATIENCE)
+            handle.result(PATIENCE)
         assert [s.name.rpartition(".")[2] for s in operon.steps("w")] == ["one", "sleep"]
 
 

@@ -24,11 +24,11 @@ def run_with(entries: int) -> Run:
 
 def test_a_replay_is_linear() -> None:
     """Fifty thousand records are given out one after the other in no time; quadratic, it took minutes."""
-    run, begun = run_with(50_000), time.perf_counter()
+    run, begun = run_with(50_000), time.thread_time()
     for ordinal in range(1, 50_001):
         assert run.its_turn(ordinal)
         run.given(ordinal)
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5, "seconds of processor time, whatever else the machine does"
     assert run.first() == run.number() == 50_001
 
 

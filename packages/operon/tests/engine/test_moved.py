@@ -12,7 +12,7 @@ import pytest
 
 import operon
 from children import eventually
-from engine.conftest import MakeApp
+from engine.conftest import HOUR, MakeApp, Woken
 from operon import Operon
 from operon.app.declarations import Workflow
 from operon.errors import DeclarationError, NotDeserializable, WorkflowHeld
@@ -73,23 +73,25 @@ def declared(app: Operon, order: Any, refused: Any) -> Operon:
     return app
 
 
-def test_a_workflow_goes_on_after_its_classes_moved(make: MakeApp, before: ModuleType) -> None:
+def test_a_workflow_goes_on_after_its_classes_moved(make: MakeApp, before: ModuleType, woken: Woken) -> None:
     with declared(make(), before.Order, before.Refused) as app:
-        operon.start(_flow(app).using(key="a"), 1.0)
+        operon.start(_flow(app).using(key="a"), HOUR)
         eventually(lambda: operon.describe("a").status == "waiting", "it never slept")
     del sys.modules[OLD]
     moved = {f"{OLD}:Order": Order, f"{OLD}:Refused": Refused}
-    with declared(make(moved=moved), Order, Refused):
+    with declared(make(moved=moved), Order, Refused) as app:
+        woken(app, "a")
         assert operon.retrieve("a").result(30) == f"{__name__} 7 no"
 
 
-def test_a_workflow_whose_class_is_gone_is_held_and_says_which(make: MakeApp, before: ModuleType) -> None:
+def test_a_workflow_whose_class_is_gone_is_held_and_says_which(make: MakeApp, before: ModuleType, woken: Woken) -> None:
     """And goes on once that is told."""
     with declared(make(), before.Order, before.Refused) as app:
-        operon.start(_flow(app).using(key="a"), 1.0)
+        operon.start(_flow(app).using(key="a"), HOUR)
         eventually(lambda: operon.describe("a").status == "waiting", "it never slept")
     del sys.modules[OLD]
-    with declared(make(), Order, Refused):
+    with declared(make(), Order, Refused) as app:
+        woken(app, "a")
         with pytest.raises(WorkflowHeld, match=f"{OLD}:Order"):
             operon.retrieve("a").result(30)
         assert isinstance(operon.describe("a").error, NotDeserializable)
