@@ -124,7 +124,7 @@ class Fleet:
     def busy(self) -> list[Child]:
         """Wait until every place is taken, and give the processes that have one: none may have them all."""
         pids = "select e.pid from operon.workflows w join operon.executors e on e.id = w.executor where w.status = 1"
-        held = eventually(lambda: len(found := self.rows(pids)) == CONCURRENCY and found, "every place is taken")
+        held = eventually(lambda: len(found := self.rows(pids)) >= CONCURRENCY and found, "every place is taken")
         return [process for process in self.processes if (process.pid,) in held]
 
     def open(self) -> None:
