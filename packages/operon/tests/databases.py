@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg import sql
 
+from children import eventually
 from operon.embedded import Postgres
 from operon.stores.postgres import PostgresStore
 
@@ -19,6 +20,7 @@ TEMPLATE: Final = "with_schema"
 NAMES: Final = (f"test_{number}" for number in count(1))
 """Each test's database has a name of its own, so that what a test has left behind finds it no more."""
 
+CONNECTED: Final = "select from pg_stat_activity where datname = %s and backend_type = 'client backend'"
 TABLES: Final = """
 select relname, pg_relation_size(oid) > 65536 from pg_class
 where relnamespace = 'operon'::regnamespace and relkind = 'r' and relname not in ('migrations', 'identity')
@@ -98,6 +100,7 @@ class Databases:
             with self._connected(TEMPLATE) as connection:
                 connection.execute("delete from operon.identity")  # a copy says which database it is when it is opened
                 self._as_it_was = connection.execute(AS_IT_WAS).fetchone()
+        eventually(lambda: not self._session.execute(CONNECTED, [TEMPLATE]).fetchall(), "nobody is in what is copied")
         self._server.create_database(name, template=TEMPLATE)
 
     def _renewed(self, old: str, name: str) -> bool:

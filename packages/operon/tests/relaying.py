@@ -32,6 +32,7 @@ class Relay:
         self._links: list[tuple[socket.socket, socket.socket]] = []
         self._cut: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
+        self._counting = threading.Lock()
         self._start(self._accept)
 
     def cut(self) -> None:
@@ -76,10 +77,15 @@ class Relay:
             while data := client.recv(65536):
                 buffer += data
                 while (length := message_length(buffer, greeted=greeted)) and len(buffer) >= length:
-                    self.trips += greeted and buffer[:1] in ROUND_TRIPS
+                    if greeted and buffer[:1] in ROUND_TRIPS:
+                        self._count()
                     greeted = greeted or struct.unpack_from("!h", buffer, 4)[0] == 3
                     buffer = buffer[length:]
                 server.sendall(data)
+
+    def _count(self) -> None:
+        with self._counting:
+            self.trips += 1
 
     def _answer(self, link: tuple[socket.socket, socket.socket]) -> None:
         client, server = link

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from children import PATIENCE, Child, eventually, ran, started
+
+PORTS: Final = range(10_000, 30_000)
 
 
 def clean() -> dict[str, str]:
@@ -23,9 +26,12 @@ def clean() -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port that nobody has, below those which a system hands out by itself: none of them is taken meanwhile."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @dataclass
@@ -38,7 +44,9 @@ class Project:
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        fresh = path.with_name(f".{path.name}.fresh")
+        fresh.write_text(text)
+        fresh.replace(path)  # whoever watches it sees it once, and whole
         return path
 
     def operon(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -226,10 +226,10 @@ def test_a_signal_is_heeded_though_nobody_reads_stderr(*, full: bool, ends: bool
         os.set_blocking(writer, True)
     else:
         os.close(reader)
+    how = f"asked.set, {PATIENCE}" if ends else "lambda: None, 0.0"
     code = (
         "import os, signal, threading; from operon.cli.serving import heed; asked = threading.Event(); "
-        f"heed(asked.set if {ends} else lambda: None, 0.0); os.kill(os.getpid(), signal.SIGTERM); "
-        f"asked.wait({PATIENCE}); os._exit(0)"
+        f"heed({how}); os.kill(os.getpid(), signal.SIGTERM); asked.wait({PATIENCE}); os._exit(0)"
     )
     try:
         child = ran(sys.executable, "-c", code, stderr=writer)

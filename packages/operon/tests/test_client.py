@@ -8,6 +8,7 @@ from typing import assert_type
 
 import pytest
 
+from children import PATIENCE
 from operon import AsyncClient, Client, Handle, Operon, WorkflowRecord, remote
 from operon.errors import BadValue, KeyConflict, NotFound, NotLaunched, SchemaMismatch
 
@@ -55,7 +56,7 @@ def test_starts_what_another_process_runs(url: str, served: Operon) -> None:
     with Client(url) as client:
         handle = client.start(greet, "ada", times=2)
         _ = assert_type(handle, Handle[str])
-        assert handle.result(timeout=20) == "ADA ADA"
+        assert handle.result(timeout=PATIENCE) == "ADA ADA"
         record = client.describe(handle.id)
         assert_type(record, WorkflowRecord)
         assert (record.name, record.status, record.input) == ("greet", "succeeded", {"name": "ada", "times": 2})
@@ -66,7 +67,7 @@ def test_starts_by_recorded_name_the_same_call(url: str, served: Operon) -> None
     """A call by name and the same call of the declared function are one: same key, same arguments, one run."""
     with Client(url) as client:
         first = client.start(greet.using(key="welcome"), "ada")
-        assert client.retrieve(first.id, greet).result(timeout=20) == "ADA"
+        assert client.retrieve(first.id, greet).result(timeout=PATIENCE) == "ADA"
         assert client.gather(first, client.start("greet", name="bob")) == ("ADA", "BOB")
         assert client.count(name="greet") == 2
         with pytest.raises(KeyConflict):

@@ -8,7 +8,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from children import PATIENCE, ran, started
+from children import PATIENCE, eventually, ran, started
 from operon.embedded import (
     Binaries,
     EmbeddedPostgresError,
@@ -62,10 +61,7 @@ def process_state(pid: int) -> str:
 
 def until_gone(pid: int) -> None:
     """Return once a process runs no more, reaped or not, or raise."""
-    deadline = time.monotonic() + 10
-    while process_state(pid) not in {"", "Z"}:
-        assert time.monotonic() < deadline, f"process {pid} still runs"
-        time.sleep(0.005)
+    eventually(lambda: process_state(pid) in {"", "Z"}, f"process {pid} still runs")
 
 
 def reachable_directory() -> Iterator[Path]:

@@ -7,17 +7,18 @@ others must come in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.pq.abc import PGresult
 
-from children import PATIENCE
-from conformance.world import SUCCESS, World, start, step, together
+from children import PATIENCE, eventually
+from conformance.world import SUCCESS, World, start, step
 from operon.core.commands import Advance, HandBack, LaneCommand, Load, TakeOver
 from operon.core.rows import Advanced, Guard, Park, Started, record_parameters
 from operon.core.sql import pyformat
@@ -34,6 +35,19 @@ begin
 end $$;
 create trigger stop before insert on operon.steps for each row execute function public.stop();
 """
+
+STOP_AT_THE_SECOND = """
+create function public.stop_at_the_second() returns trigger language plpgsql as $$
+begin
+    if current_setting('test.first', true) = 'passed' then
+        perform pg_advisory_xact_lock_shared(42);
+    end if;
+    perform set_config('test.first', 'passed', true);
+    return new;
+end $$;
+create trigger stop before insert on operon.workflows for each row execute function public.stop_at_the_second();
+"""
+STOPPED = ("advisory", "transactionid", "speculative token")
 
 
 @dataclass
@@ -57,9 +71,8 @@ class Lab:
         with ThreadPoolExecutor(1) as threads:
             answers = threads.submit(self.perform, *commands)
             with psycopg.connect(self.url, autocommit=True) as observer:
-                waiting = "select count(*) from pg_stat_activity where application_name = 'operon test' "
-                while observer.execute(f"{waiting} and wait_event = '{stopped_by}'".encode()).fetchone() == (0,):
-                    assert answers.running(), answers.result(PATIENCE)
+                while not waiting(observer, stopped_by):
+                    assert not answers.done(), answers.result(PATIENCE)
             yield partial(answers.result, PATIENCE)
 
     @contextmanager
@@ -67,6 +80,12 @@ class Lab:
         """Keep a transaction open that commits at the end."""
         with psycopg.connect(self.url) as connection:
             yield connection
+
+
+def waiting(observer: psycopg.Connection[Any], *events: str) -> int:
+    """Count the sessions under test that wait for a lock of one of these kinds."""
+    sessions = "select from pg_stat_activity where datname = current_database() and application_name = 'operon test'"
+    return len(observer.execute(f"{sessions} and wait_event = any(%s)".encode(), [list(events)]).fetchall())
 
 
 @pytest.fixture
@@ -179,13 +198,26 @@ def no_child_of_a_fenced_parent(lab: Lab) -> None:
 
 
 def keys_are_inserted_in_one_order(lab: Lab) -> None:
-    """Two lanes that start the same keys wait for each other in line, never in a circle."""
-    with closing(Session(Address(lab.url, "test", SETTINGS))) as one, closing(Session(one.address)) as two:
-        for turn in range(150):
-            keys = [f"{turn}-{n}" for n in range(100)]
-            together(
-                partial(writes.perform, lane, [*map(start, order)]) for lane, order in ((one, keys), (two, keys[::-1]))
-            )
+    """Two lanes that start the same keys wait for each other in line, never in a circle: each stops after its first."""
+    with lab.transaction() as gate:
+        gate.execute(STOP_AT_THE_SECOND)
+    orders = ["a", "b"], ["b", "a"]
+    with (
+        closing(Session(Address(lab.url, "test", SETTINGS))) as one,
+        closing(Session(one.address)) as two,
+        ThreadPoolExecutor(2) as threads,
+        psycopg.connect(lab.url, autocommit=True) as observer,
+        lab.transaction() as gate,
+    ):
+        gate.execute("select pg_advisory_xact_lock(42)")
+        started = list[Future[list[writes.Answer]]]()
+        for lane, order in zip((one, two), orders, strict=True):
+            started.append(threads.submit(writes.perform, lane, [*map(start, order)]))
+            both = len(started)
+            eventually(lambda both=both: waiting(observer, *STOPPED) == both, "it waits at its second key")
+        gate.commit()
+        created = [[isinstance(it, Started) and it.created for it in each.result(PATIENCE)] for each in started]
+    assert created == [[True, True], [False, False]]
 
 
 def a_branch_may_write_beside_another(lab: Lab) -> None:

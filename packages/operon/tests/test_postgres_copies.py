@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from children import eventually
+from children import PATIENCE, eventually
 from operon import Client, Operon
 from operon.embedded import Postgres
 from operon.errors import ForeignDatabase
@@ -68,6 +68,7 @@ def test_a_standby_that_took_over_with_its_clients_needs_nobody(
     ready_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever is launched there sees a process beat that was there before."""
+    monkeypatch.setattr(schema, "WATCHED", PATIENCE)
     old = Operon("old", database=ready_postgres_url, lease=1.0)
     new = Operon("new", database=ready_postgres_url)
     with old, psycopg.connect(ready_postgres_url, autocommit=True) as connection:

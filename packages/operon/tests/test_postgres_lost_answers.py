@@ -69,7 +69,10 @@ class Pending:
 
     def wait_until(self, *events: str) -> None:
         """Look at the sessions of the engine until one of them waits for one of these."""
-        query = "select from pg_stat_activity where application_name like 'operon%%' and wait_event = any(%s)"
+        query = """
+            select from pg_stat_activity
+            where datname = current_database() and application_name like 'operon%%' and wait_event = any(%s)
+        """
         eventually(lambda: self._connection.execute(query, [list(events)]).fetchall(), f"one waits for {events}")
 
 

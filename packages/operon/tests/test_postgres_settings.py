@@ -64,7 +64,7 @@ def test_what_a_database_has_set_changes_nothing(postgres_url: str, group: str) 
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("create schema if not exists nowhere; create table public.notes (text text)")
     configure(postgres_url, GROUPS[group])
-    app = Operon("app", database=postgres_url, lease=1.0, grace=0.0)
+    app = Operon("app", database=postgres_url, grace=0.0)
     queue = app.queue("q", rate=(5, 3600.0))
     slept: list[timedelta] = []
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from children import joined
+from children import PATIENCE, eventually, joined
 from conformance.world import World, step, together
 from operon.core.commands import Count, Describe
 from operon.core.rows import Filter
@@ -97,7 +97,7 @@ def test_of_several_hosts_the_primary_is_found_wherever_it_stands(postgres_url: 
     with standby() as port:
         hosts = {"host": f"127.0.0.1,{given['host']}", "port": f"{port},{given['port']}"}
         url = make_conninfo(postgres_url, **hosts)
-        with closing(PostgresStore(url, patience=5.0)) as store:
+        with closing(PostgresStore(url, patience=PATIENCE)) as store:
             store.open()
             world = World(store, lambda _: None)
             world.run("w")
@@ -234,8 +234,10 @@ def test_every_session_says_what_it_is_for(world: World, postgres_url: str) -> N
     executor = world.enlist()
     world.pulse(executor)
     world.run(executor=executor)
-    with psycopg.connect(postgres_url) as connection:
-        rows = connection.execute(
-            "select distinct application_name from pg_stat_activity where application_name like 'operon%' order by 1"
-        ).fetchall()
-    assert [name for (name,) in rows] == ["operon change", "operon heartbeat", "operon lane"]
+    named = """
+        select array_agg(distinct application_name order by application_name) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+    """
+    expected = (["operon change", "operon heartbeat", "operon lane"],)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        eventually(lambda: connection.execute(named).fetchone() == expected, "those that have left are gone")

@@ -16,18 +16,22 @@ from operon import Client, remote
 from terminal import clean
 
 PROGRAM = """
+import os
 import sys
 import time
 
 from operon import Operon
 
-app = Operon("fleet", database=sys.argv[1], threads=8, lease=1.0)
+database, lease, closed = sys.argv[1:]
+app = Operon("fleet", database=database, threads=8, lease=float(lease))
 app.queue("q", concurrency=4, worker_concurrency=3, partition_concurrency=2, rate=(60, 1.0))
 
 
 @app.workflow
 def body(number: int) -> int:
     time.sleep(0.02)
+    while os.path.exists(closed):
+        time.sleep(0.01)
     return number
 
 
@@ -36,6 +40,7 @@ with app:
     sys.stdin.read()
 """
 JOBS = 150
+CONCURRENCY = 4
 EXCEEDED = """
 with there as (
     select
@@ -78,14 +83,16 @@ def body(number: int) -> int:
 
 
 class Fleet:
-    """Three processes that share the queue, and a client that fills it."""
+    """Three processes that share the queue, and a client that fills it; nothing ends before `open`."""
 
-    def __init__(self, url: str, program: Path) -> None:
+    def __init__(self, url: str, directory: Path, lease: float) -> None:
+        program, self._closed = directory / "fleet.py", directory / "closed"
         program.write_text(PROGRAM)
+        self._closed.touch()
         self.url = url
         self.client = Client(url)
         self._open = ExitStack()
-        command = (sys.executable, str(program), url)
+        command = (sys.executable, str(program), url, str(lease), str(self._closed))
         self.processes = [
             self._open.enter_context(started(*command, stdin=subprocess.PIPE, env=clean())) for _ in range(3)
         ]
@@ -114,46 +121,43 @@ class Fleet:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def caught(self, *processes: Child) -> bool:
-        """Stop processes, each in the middle of something; otherwise let them go on."""
-        for process in processes:
-            process.signal(signal.SIGSTOP)
-        held = self.rows(
-            "select distinct e.pid from operon.workflows w join operon.executors e on e.id = w.executor "
-            "where w.status = 1 and e.pid = any(%s)",
-            [process.pid for process in processes],
-        )
-        if len(held) < len(processes):
-            for process in processes:
-                process.signal(signal.SIGCONT)
-        return len(held) == len(processes)
+    def busy(self) -> list[Child]:
+        """Wait until every place is taken, and give the processes that have one: none may have them all."""
+        pids = "select e.pid from operon.workflows w join operon.executors e on e.id = w.executor where w.status = 1"
+        held = eventually(lambda: len(found := self.rows(pids)) >= CONCURRENCY and found, "every place is taken")
+        return [process for process in self.processes if (process.pid,) in held]
+
+    def open(self) -> None:
+        """Let what has begun come to its end, and all that comes after."""
+        self._closed.unlink()
 
     def exceeded_nothing(self) -> None:
         ((together, of_partition, of_process, in_a_second),) = self.rows(EXCEEDED)
-        assert together <= 4
+        assert together <= CONCURRENCY
         assert of_partition <= 2
         assert of_process <= 3
         assert in_a_second <= 60
 
 
 def test_processes_exceed_no_limit_at_any_instant(postgres_url: str, tmp_path: Path) -> None:
-    with Fleet(postgres_url, tmp_path / "fleet.py") as fleet:
+    with Fleet(postgres_url, tmp_path, lease=15.0) as fleet:
         fleet.fill(JOBS)
+        assert len(fleet.busy()) > 1, "more than one process has a share"
+        fleet.open()
         fleet.ended(JOBS)
-        ((runs, processes),) = fleet.rows("select count(*), count(distinct executor) from operon.ran")
+        ((runs,),) = fleet.rows("select count(*) from operon.ran")
         fleet.exceeded_nothing()
     assert runs == JOBS, "each ran once"
-    assert processes > 1, "more than one process had a share"
 
 
 def test_no_limit_is_exceeded_while_processes_die_and_come_back(postgres_url: str, tmp_path: Path) -> None:
     """One is killed and one is stopped while they run what they may; both hold places until they are taken for dead."""
-    with Fleet(postgres_url, tmp_path / "fleet.py") as fleet:
-        victim, zombie, _ = fleet.processes
+    with Fleet(postgres_url, tmp_path, lease=2.0) as fleet:
         fleet.fill(JOBS)
-        fleet.ended(10)
-        eventually(lambda: fleet.caught(victim, zombie))
+        victim, zombie, *_ = fleet.busy()
+        zombie.signal(signal.SIGSTOP)
         victim.ends(signal.SIGKILL)
+        fleet.open()
         fleet.ended(JOBS)
         zombie.signal(signal.SIGCONT)
         fleet.fill(JOBS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +77,15 @@ def shell(directory: Path, environment: dict[str, str]) -> Generator[Shell]:
         yield Shell(bash, heard)
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port."""
+    with socket.socket() as probe, suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
 def commands(block: str) -> list[tuple[str, list[str]]]:
     """Split a console block into commands, each with the lines it is said to print."""
     found: list[tuple[str, list[str]]] = []
@@ -106,6 +116,8 @@ def test_tour(tmp_path: Path, environment: dict[str, str]) -> None:
         for language, block in BLOCK.findall(README):
             for command, expected in commands(block) if language == "console" else ():
                 bash.type(command.replace(":8000", f":{port}"), [it.replace(":8000", f":{port}") for it in expected])
+                if command.startswith("kill -9"):
+                    eventually(lambda: is_free(int(port)), "what was killed is gone, and has let go of its port")
         said = (tmp_path / "heard").read_text()
         assert said.count("Looking up user 2 ...") == 1, "a recorded step is not repeated"
 

@@ -103,7 +103,8 @@ def test_a_herd_wakes_once_over_two_processes(url: str, kind: str, tmp_path: Pat
         with Client(url) as client:
             for seconds in (3, 12, 48):  # on a slow machine the first would be due before the last is asleep
                 herd = asleep(client, sleeper if kind == "sleeper" else asleeper, seconds)
-                eventually(lambda: client.count(status="succeeded") == client.count())
+                eventually(lambda: client.count(status="waiting") == 0, "the last is woken")
+                eventually(lambda: client.count(status="succeeded") == client.count(), "the last has ended")
                 if herd:
                     break
             rows = [row for row in client.find(status="succeeded", limit=1000) if row.id in herd]

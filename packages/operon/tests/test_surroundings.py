@@ -110,10 +110,11 @@ def test_what_is_waited_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = "import time; print('something else', flush=True); time.sleep(600)"
     with started(sys.executable, "-c", silent) as program:
         program.says("something else")
-        monkeypatch.setattr("children.PATIENCE", 0.2)
-        with pytest.raises(AssertionError, match=r"something else.* did not say 'up' within"):
-            program.says("up")
-        with pytest.raises(AssertionError, match="did not end within"):
-            program.ends()
+        with monkeypatch.context() as impatient:  # and as patient as ever when it is ended
+            impatient.setattr("children.PATIENCE", 0.2)
+            with pytest.raises(AssertionError, match=r"something else.* did not say 'up' within"):
+                program.says("up")
+            with pytest.raises(AssertionError, match="did not end within"):
+                program.ends()
     with pytest.raises(AssertionError, match="did not end within"):
         ran(sys.executable, "-c", silent, patience=0.2)

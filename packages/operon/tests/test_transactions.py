@@ -352,6 +352,9 @@ def test_a_conflict_with_another_transaction_is_retried(place: Bench, way: Way) 
     assert len(place.pauses) == 1
 
 
+WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
 @on_postgres
 def test_a_deadlock_is_retried(place: Bench, way: Way) -> None:
     calls: list[int] = []
@@ -372,8 +375,8 @@ def test_a_deadlock_is_retried(place: Bench, way: Way) -> None:
         yield from sql(DEBIT)
         if len(calls) == 1:
             running.append(other.submit(rival))
-            assert ready.wait(20)
-            eventually(lambda: place.sql("select 1 from pg_locks where not granted"), "the rival waits for our lock")
+            assert ready.wait(PATIENCE)
+            eventually(lambda: place.sql(WAITING), "the rival waits for our lock")
         yield from sql(second)
         return 1
 
@@ -415,7 +418,7 @@ def test_a_cancelled_task_rolls_back_and_gives_its_connection_back(place: Bench,
         yield from sql(lambda _tx: asyncio.sleep(PATIENCE))
 
     running = place.submit(place.transaction(way, script))
-    assert entered.wait(20)
+    assert entered.wait(PATIENCE)
     running.cancel()
     assert place.run(way, debit, place.begin("next")).recorded
     assert place.money() == 90

@@ -233,10 +233,11 @@ def test_a_transaction_that_idles_is_ended_by_the_server_and_says_so_at_last(
             eventually(lambda: not place.sql(statement), "it is gone")
             return asyncio.sleep(0.01) if way.asynchronous else None
 
-        with pytest.raises(StoreError, match="without using it") as caught:
+        with pytest.raises(StoreError, match="without using it until the server ended it, 4 times") as caught:
             place.run(way, script)
         assert not isinstance(caught.value, StoreUnavailable)
-        assert len(calls) == 4
+        assert calls
+        assert len(place.pauses) >= 3  # a connection that is ended before the code has it is lost, and tried again, too
         assert place.money() == 100
 
 

@@ -165,7 +165,7 @@ def test_a_start_joins_the_callers_transaction(
         assert (place.store.ask(Describe("joined")) is not None) == (end == "commit")
 
     with bench(dialect, url, loop) as place:
-        asyncio.run_coroutine_threadsafe(scenario(place), loop).result(30)
+        asyncio.run_coroutine_threadsafe(scenario(place), loop).result(PATIENCE)
 
 
 @ways
@@ -182,7 +182,7 @@ def test_the_callers_transaction_in_another_database_is_refused(
         await given(handle.close())
 
     with bench(dialect, url, loop) as place:
-        asyncio.run_coroutine_threadsafe(scenario(place), loop).result(30)
+        asyncio.run_coroutine_threadsafe(scenario(place), loop).result(PATIENCE)
 
 
 def test_within_takes_connections_of_this_database_only(sqlite_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_waiting_for_the_writer_does_not_block_the_loop(
                 asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(PATIENCE)
             assert not waiting.done()
             cancelled.cancel()
-        assert waiting.result(20).recorded
+        assert waiting.result(PATIENCE).recorded
         assert place.run(BY_NAME["sqlite3"], debit, place.begin("next")).recorded
         assert place.money() == 80
 

@@ -90,7 +90,8 @@ class Bank:
 
     def __init__(self, way: Way, dialect: str, account: Account, journal: str) -> None:
         url = account.url.replace("postgresql:", f"postgresql+{way.driver}:") if way.driver else account.url
-        self.app = Operon("bank", database=journal, datasources={"bank": url})
+        # A heartbeat would find that nobody runs what was left, and run it again.
+        self.app = Operon("bank", database=journal, datasources={"bank": url}, lease=600.0)
         self.inside, self.seen = threading.Event(), list[str]()
 
         def script(sql: Sql) -> Op[None]:

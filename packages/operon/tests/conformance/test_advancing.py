@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
+from itertools import count
 
 import pytest
 from msgspec.structs import replace
@@ -187,16 +189,24 @@ def test_an_advance_of_nothing_says_whether_the_claim_is_held(world: World) -> N
 def test_nothing_lands_after_a_takeover(world: World) -> None:
     """Records race with the takeover of their executor: what was acknowledged is in the journal, the rest is not."""
     executor = world.enlist()
-    guard = world.run(executor=executor)
+    guard, over = world.run(executor=executor), threading.Event()
 
     def write_until_fenced() -> int:
-        return next(n for n in range(1, 10_000) if not world.write(guard, step(str(n))).written)
+        for n in count(1):
+            late = over.is_set()
+            if not world.write(guard, step(str(n))).written:
+                return n
+            assert not late, "it was written after the takeover"
+        raise AssertionError
 
     def take_over() -> int:
-        eventually(lambda: len(world.positions()) >= 3, "three are written")
-        world.kill(executor)
-        eventually(lambda: world.ask(TakeOver(10, 3, "{}")), "it is taken over, between two statements")
-        return len(world.positions())
+        try:
+            eventually(lambda: len(world.positions()) >= 3, "three are written")
+            world.kill(executor)
+            eventually(lambda: world.ask(TakeOver(10, 3, "{}")), "it is taken over, between two statements")
+            return len(world.positions())
+        finally:
+            over.set()
 
     fenced_at, seen = together([write_until_fenced, take_over])
     assert seen == fenced_at - 1 == len(world.positions())

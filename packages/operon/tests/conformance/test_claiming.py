@@ -24,10 +24,10 @@ def test_the_oldest_ready_comes_first(world: World) -> None:
 
 def test_what_became_ready_first_comes_first_however_it_did(world: World) -> None:
     """Starts, sleepers and what was handed back stand in one line."""
-    world.sleep("sleeper", until=world.now() + 10)
+    world.sleep("sleeper", until=world.now() + 100)
     guard = world.run("busy")
     world.start("delayed", delay=5)
-    world.pass_time(20)
+    world.pass_time(200)
     world.start("fresh")
     world.pass_time(1)
     world.end(guard, Outcome(Status.QUEUED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from conformance.world import TTL, World, claim, process, step
+from conformance.world import TTL, Left, World, claim, process, step
 from operon.core.commands import Bury, Enlist, Executors, HandBack, Retire, Running, TakeOver
 from operon.core.rows import Guard, Outcome, Park, Peer
 from operon.core.states import Status
@@ -22,11 +22,12 @@ def test_every_executor_has_an_id_of_its_own(world: World) -> None:
 def test_an_executor_is_listed_as_it_enlisted_the_living_first(world: World) -> None:
     dead, alive = world.enlist(), world.ask(Enlist(replace(process(), pid=7, born="boot:7")))
     world.ask(Retire(dead))
+    whole = Left(TTL)
     world.pulse(alive)
     peers = world.ask(Executors())
     assert [(peer.id, peer.alive, peer.beat) for peer in peers] == [(alive, True, 1), (dead, False, 0)]
     lease = peers[0].lease_until
-    assert lease == pytest.approx(world.now() + TTL, abs=1)
+    assert lease - world.now() == whole
     assert peers[0] == Peer(alive, 1, "shop", "here", 7, "boot:7", alive=True, lease_until=lease, version="v1")
 
 
@@ -55,15 +56,17 @@ def test_a_pulse_counts_what_the_database_says_i_run(world: World) -> None:
 def test_a_pulse_tells_when_the_next_row_is_ready(world: World) -> None:
     executor = world.enlist()
     assert world.pulse(executor).due is None
+    later = Left(100)
     world.sleep("w", until=world.now() + 100)
     world.sleep("never")
-    assert world.pulse(executor).due == pytest.approx(100, abs=2)
+    assert world.pulse(executor).due == later
+    sooner = Left(50)
     world.start("soon", delay=50)
-    assert world.pulse(executor).due == pytest.approx(50, abs=2)
+    assert world.pulse(executor).due == sooner
     world.pass_time(60)
     assert (world.pulse(executor).due or 1) <= 0
     world.claim(executor)
-    assert world.pulse(executor).due == pytest.approx(40, abs=3)
+    assert world.pulse(executor).due == later.after(60)
 
 
 def test_a_pulse_shows_whose_lease_has_run_out(world: World) -> None:
@@ -148,16 +151,16 @@ def test_takeovers_are_taken_in_portions(world: World) -> None:
 
 def test_what_kills_its_executors_comes_back_later_each_time_and_is_held_in_the_end(world: World) -> None:
     world.start("w")
-    delays = list[float]()
-    for _ in range(POISON.poison):
+    for seconds in (0, 1, 3):
         executor = world.enlist()
         assert world.claim(executor) == ["w"]
         world.kill(executor)
+        delay = Left(seconds)
         assert world.ask(POISON) == 1
-        delays.append((world.row().ready_at or 0) - world.now())
-        assert (world.claim(world.enlist(), limit=0) if not delays[:-1] else world.claim(world.enlist())) == []
-        world.pass_time(delays[-1] + 1)
-    assert delays == pytest.approx([0, 1, 3], abs=0.9)
+        assert (world.row().ready_at or 0) - world.now() == delay
+        world.pass_time(-TTL)  # so that it is still to come, however long we stand still here
+        assert world.claim(world.enlist()) == []
+        world.pass_time(TTL + seconds + 1)
     executor = world.enlist()
     world.claim(executor)
     world.kill(executor)
@@ -197,15 +200,14 @@ def test_who_gets_on_between_the_deaths_of_its_executors_is_not_what_kills_them(
 
 def test_the_delay_of_a_takeover_has_a_limit(world: World) -> None:
     world.start("w")
-    delay = 0.0
-    for _ in range(12):
+    for deaths in range(12):
         executor = world.enlist()
         assert world.claim(executor) == ["w"]
         world.kill(executor)
+        delay = Left(min(2.0**deaths - 1, 300))
         world.ask(TakeOver(limit=10, poison=100, error="{}"))
-        delay = (world.row().ready_at or 0) - world.now()
-        world.pass_time(delay + 1)
-    assert delay == pytest.approx(300, abs=1)
+        assert (world.row().ready_at or 0) - world.now() == delay
+        world.pass_time(delay.seconds + 1)
 
 
 def test_only_what_is_mine_is_handed_back(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.world import SUCCESS, World, claim, start, together
+from conformance.world import SUCCESS, Left, World, claim, start, together
 from operon.core.commands import Cancel, Count, Find, HandBack, Opening, Queues, Retire, Seed, SetQueue, StartMany
 from operon.core.commands import TakeOver as Take
 from operon.core.rows import Filter, Guard, Limits, Outcome, Park, QueueRow
@@ -121,10 +121,11 @@ def test_priority_goes_first_until_the_others_have_waited_a_minute_for_each_leve
 
 def test_a_delay_counts_before_the_line_and_not_for_the_place_in_it(world: World) -> None:
     declare(world)
+    delay = Left(60)
     put(world, "delayed", delay=60)
     put(world, "fresh")
     executor = world.enlist()
-    assert world.pulse(executor).due == pytest.approx(60, abs=3)
+    assert world.pulse(executor).due == delay
     assert take(world, executor) == ["fresh"]
     world.pass_time(61)
     put(world, "later")
@@ -181,11 +182,12 @@ def test_a_rate_is_a_window_that_slides(world: World) -> None:
         put(world, f"w{n}")
     executor = world.enlist()
     assert world.ask(Opening(("q",))) is None
+    window = Left(60)
     assert take(world, executor, 1) == ["w0"]
     world.pass_time(40)
     assert take(world, executor) == ["w1"]
     assert take(world, executor) == []
-    assert world.ask(Opening(("q", "other"))) == pytest.approx(20, abs=3)
+    assert world.ask(Opening(("q", "other"))) == window.after(40)
     world.pass_time(21)
     assert take(world, executor) == ["w2"]
     world.pass_time(100)
@@ -209,9 +211,10 @@ def test_a_partition_rate_holds_in_each_partition(world: World) -> None:
         put(world, f"a{n}", partition="a")
         put(world, f"b{n}", partition="b")
     executor = world.enlist()
+    window = Left(60)
     assert take(world, executor) == ["a0", "b0"]
     assert take(world, executor) == []
-    assert world.ask(Opening(("q",))) == pytest.approx(60, abs=3)
+    assert world.ask(Opening(("q",))) == window
     world.pass_time(61)
     assert take(world, executor) == ["a1", "b1"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from conformance.world import World, start, together
+from conformance.world import EXACT, World, start, together
 from operon.core.commands import Count, Describe
 from operon.core.rows import Filter, Guard, Outcome
 from operon.core.states import Status
@@ -75,14 +75,17 @@ def test_a_child_of_a_running_parent_is_started(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "deadline", "left"), [(None, None, None), (60, None, 60), (None, 30, 30), (60, 30, 30), (30, 60, 30)]
+    ("timeout", "inherited"), [(None, None), (600.0, None), (None, 300.0), (600.0, 300.0), (300.0, 600.0)]
 )
 def test_the_earlier_of_timeout_and_inherited_deadline_counts(
-    world: World, timeout: float | None, deadline: float | None, left: float | None
+    world: World, timeout: float | None, inherited: float | None
 ) -> None:
-    world.start("w", timeout=timeout, deadline=None if deadline is None else world.now() + deadline)
+    deadline = None if inherited is None else world.now() + inherited
+    world.start("w", timeout=timeout, deadline=deadline)
     row = world.row("w")
-    assert row.deadline == (None if left is None else pytest.approx(row.created_at + left, abs=1))
+    own = None if timeout is None else row.created_at + timeout
+    earlier = min((it for it in (own, deadline) if it is not None), default=None)
+    assert row.deadline == (None if earlier is None else pytest.approx(earlier, rel=0, abs=EXACT))
 
 
 def test_every_field_is_kept(world: World) -> None:

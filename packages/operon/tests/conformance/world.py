@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,9 +34,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TTL = 15.0
+EXACT = 1e-3
+"""Seconds, for what is rounded on the way."""
 SUCCESS = Outcome(Status.SUCCEEDED, output="1")
 NAMES = ("greet",)
 _numbers = count(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Left:  # noqa: PLW1641 - it equals many numbers, so it has no hash
+    """Equals what is left of so many seconds: less by no more than has really gone by since this was made.
+
+    A store's own clock goes on between two commands, for as long as the test stands still.
+    """
+
+    seconds: float
+    begun: float = field(default_factory=time.monotonic)
+
+    def __eq__(self, other: object) -> bool:
+        gone = time.monotonic() - self.begun
+        return isinstance(other, float) and self.seconds - gone - EXACT <= other <= self.seconds + EXACT
+
+    def after(self, seconds: float) -> Left:
+        """Give what is left when so much time was let pass."""
+        return Left(self.seconds - seconds, self.begun)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def test_a_seed_is_a_run() -> None:
 
 def test_a_child_does_not_end_with_its_parents_park(make: MakeApp) -> None:
     """A parent that leaves to wait takes no child's task along: the child's step runs once."""
-    app, ran = make(), list[int]()
+    app, ran = make(lease=60.0), list[int]()
 
     @app.step
     async def work() -> None:
@@ -112,7 +112,7 @@ def test_a_child_does_not_end_with_its_parents_park(make: MakeApp) -> None:
         return str(await handle)
 
     with app:
-        assert operon.start(parent).result(20) == "done"
+        assert operon.start(parent).result(PATIENCE) == "done"
     assert len(ran) == 1
 
 
@@ -120,7 +120,7 @@ def test_a_child_cancelled_as_it_ends_tells_no_caller_that_he_is_cancelled(
     make: MakeApp, database: MemoryStore
 ) -> None:
     """The end of a child that was cancelled meanwhile is refused; its inline caller hears `WorkflowCancelled`."""
-    app = make()
+    app = make(lease=60.0)
 
     @app.workflow
     async def child() -> None:
