@@ -14,6 +14,7 @@ import pytest
 import operon
 from children import PATIENCE, eventually
 from engine.conftest import crash
+from engine.gates import Gate
 from operon import Operon
 from operon.errors import KeyConflict, TransactionEnded
 
@@ -188,21 +189,21 @@ def test_an_error_rolls_back_and_is_the_outcome(bank: Any) -> None:
 
 def test_in_a_workflow_it_is_a_step(bank: Any) -> None:
     """Its record commits with its rows, so a workflow that is replayed does not do it again."""
-    left, again = threading.Event(), threading.Event()
-
     app: Operon = bank.app
 
     @app.workflow(name="flow")
     def flow() -> int:
         first = bank.add(1)
-        operon.sleep(0.3)
+        gate.pass_through()
         second = bank.add(2)
-        (again if left.is_set() else left).set()
         return int(first + second)
 
+    gate = Gate(app)
     with bank.app:
+        gate.shut()
         handle = operon.start(flow.using(key="w"))
-        assert handle.result(20) == 1 + 3
+        gate.open_behind("w")
+        assert handle.result(PATIENCE) == 1 + 3
         kinds = [(s.kind, s.output) for s in operon.steps("w") if s.kind == "transaction"]
         assert kinds == [("transaction", 1), ("transaction", 3)]
         assert operon.describe("w").attempts == 2
