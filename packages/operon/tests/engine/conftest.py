@@ -14,9 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 import operon
+from children import PATIENCE
 from operon import Operon
 from operon.core import apps
-from operon.engine import interrupting
+from operon.engine import interrupting, turns
 from operon.errors import OperonError, Suspended
 from operon.stores.memory import Clock, MemoryStore
 
@@ -74,6 +75,12 @@ def overdue(database: Any) -> Callable[[Operon, str], None]:
         engine.service.nudge(news=True)
 
     return one
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait long for threads and tasks to come to rest: each of such a test does, though the machine may keep one."""
+    monkeypatch.setattr(turns, "PATIENCE", PATIENCE)
 
 
 def crash(app: Operon) -> None:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 import operon
-from children import PATIENCE, eventually
+from children import PATIENCE, eventually, joined
 from engine.conftest import crash
 from engine.gates import Gate
 from operon import Operon
@@ -172,7 +172,7 @@ def test_eight_callers_of_one_key_commit_once(bank: Any) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            joined(thread)
     assert results == [10] * 8
     assert bank.balance() == 10
 

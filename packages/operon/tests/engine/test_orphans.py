@@ -218,7 +218,7 @@ def test_a_clean_up_whose_loop_is_closed_is_begun_anew_elsewhere(make: MakeApp, 
         eventually(lambda: engine.cleaning)
     loop.close()
     eventually(lambda: not engine.cleaning)
-    assert engine.places._taken == {False: 0, True: 0}
+    eventually(lambda: engine.places._taken == {False: 0, True: 0})
     here.close()
     with elsewhere:
         assert heard.wait(PATIENCE)

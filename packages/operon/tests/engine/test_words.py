@@ -15,9 +15,16 @@ from operon import Operon
 from operon.app.declarations import Workflow
 from operon.core import asking
 from operon.errors import WorkflowCancelled
+from operon.stores.postgres import notices
 
 LONG = 3600.0
 """A lease so long that no heartbeat can be what helped."""
+
+
+@pytest.fixture
+def sure_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a launch end when its listener listens, however long it takes to connect: no heartbeat comes otherwise."""
+    monkeypatch.setattr(notices, "RECONNECT", PATIENCE)
 
 
 def worker(make: MakeApp) -> tuple[Operon, threading.Event, threading.Event]:
@@ -40,6 +47,7 @@ def worker(make: MakeApp) -> tuple[Operon, threading.Event, threading.Event]:
     return app, begun, stopped
 
 
+@pytest.mark.usefixtures("sure_to_listen")
 def test_a_start_in_another_process_is_heard(make: MakeApp) -> None:
     """A process that runs nothing starts; one that was idle takes it up at once."""
     app, *_ = worker(make)
@@ -55,6 +63,7 @@ def test_a_start_in_another_process_is_heard(make: MakeApp) -> None:
             assert operon.start(double, n).result(20) == 2 * n
 
 
+@pytest.mark.usefixtures("sure_to_listen")
 def test_a_delayed_start_in_another_process_is_heard(make: MakeApp) -> None:
     app, *_ = worker(make)
     front = make("front", lease=LONG)
@@ -68,6 +77,7 @@ def test_a_delayed_start_in_another_process_is_heard(make: MakeApp) -> None:
         assert operon.start(double.using(delay=0.2), 4).result(20) == 8
 
 
+@pytest.mark.usefixtures("sure_to_listen")
 def test_a_cancellation_in_another_process_is_heard(make: MakeApp, database: Any) -> None:
     if isinstance(database, str) and database.startswith("sqlite"):
         pytest.skip("on SQLite a cancellation is noticed at the next record or heartbeat: commits carry no words")
