@@ -10,6 +10,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -167,7 +168,7 @@ def test_a_sleeper_costs_one_claim_and_its_journal_more(app: Operon, till: Till)
         act(0.2, ids)
         for _ in range(SLEEPERS):
             while True:
-                cost = till.cost(lambda seconds=0.2 * 2**stayed: act(seconds, ids))
+                cost = till.cost(partial(act, 0.2 * 2.0**stayed, ids))
                 if till.ask("select claim > 1 from operon.workflows where id = %s", ids[-1])[0]:
                     break
                 stayed += 1  # it came too late to leave for so short a time
