@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 import operon
 from children import PATIENCE, eventually, ran
 from engine.conftest import MakeApp
+from engine.gates import Gate
 from operon import Operon, aio
 from operon.app.stores import default_url
 from operon.core import apps
@@ -109,13 +112,13 @@ def test_an_error_in_lifespan_leaves_nothing_behind(make: MakeApp, colour: str) 
 
     app = make(lifespan={"sync": sync, "awaited": awaited}[colour])
     flow = app.workflow(name="flow")(lambda: 7)
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     for _ in range(2):
         with pytest.raises(ConnectionError, match="no cache"):
             app.launch()
         assert app.host is None
     assert apps.launched == []
-    assert threading.active_count() == before
+    eventually(lambda: {*threading.enumerate()} <= before, "a thread stayed")
     broken[0] = False
     with app:
         assert flow() == 7
@@ -159,28 +162,34 @@ def test_what_is_no_context_manager_is_refused(make: MakeApp) -> None:
 
 def test_around_wraps_each_execution(make: MakeApp) -> None:
     """Also the replays: it is entered as often as the body, in the body's own thread and context."""
-    inside: contextvars.ContextVar[str] = contextvars.ContextVar("inside", default="no")
-    entered: list[int] = []
+    inside: contextvars.ContextVar[int] = contextvars.ContextVar("inside", default=0)
+    entered, numbers = dict[int, int](), itertools.count(1)
 
     @contextmanager
     def around() -> Generator[None]:
-        entered.append(threading.get_ident())
-        inside.set("yes")
+        number = next(numbers)
+        entered[number] = threading.get_ident()
+        inside.set(number)
         yield
 
     app = make(around=around)
-    seen: list[tuple[str, int]] = []
+    seen: list[tuple[int, int]] = []
 
     @app.workflow
     def flow() -> None:
         seen.append((inside.get(), threading.get_ident()))
-        operon.sleep(0.3)
+        gate.pass_through()
 
+    gate = Gate(app)
     with app:
-        operon.start(flow).result(20)
-    assert [thread for _, thread in seen] == entered
-    assert [it for it, _ in seen] == ["yes", "yes"]
-    assert inside.get() == "no"
+        gate.shut()
+        handle = operon.start(flow)
+        gate.open_behind(handle.id)
+        handle.result(PATIENCE)
+    assert len(seen) == len({number for number, _ in seen}) == 2
+    assert [(number, entered[number]) for number, _ in seen] == seen
+    assert len(entered) == 3, "and once for the gate"
+    assert inside.get() == 0
 
 
 def test_an_error_around_takes_no_place_and_ends_no_workflow(make: MakeApp) -> None:
@@ -248,18 +257,28 @@ def test_each_body_starts_in_a_fresh_context(make: MakeApp) -> None:
     @app.workflow
     def flow() -> None:
         body()
-        operon.sleep(0.2)
+        gate.pass_through()
 
     @app.workflow
     async def aflow() -> None:
         body()
-        await aio.sleep(0.2)
+        await gate.apass_through()
+
+    gate = Gate(app)
+
+    def open_behind_all() -> None:
+        eventually(lambda: operon.find(name=flow.name, status="waiting", limit=2)[1:], "it never left")
+        gate.open_behind("blocking", "async", "called")
 
     AMBIENT.set("the caller's")
-    with app:
-        flow()
-        operon.start(flow).result(PATIENCE)
-        operon.start(aflow).result(PATIENCE)
+    with app, ThreadPoolExecutor(1) as pool:
+        gate.shut()
+        handles = [operon.start(it.using(key=key)) for it, key in ((flow, "blocking"), (aflow, "async"))]
+        opened = pool.submit(open_behind_all)
+        flow.using(key="called")()
+        opened.result(PATIENCE)
+        for handle in handles:
+            handle.result(PATIENCE)
     assert seen == ["fresh"] * 6
 
 
@@ -287,7 +306,7 @@ def test_without_run_it_starts_and_waits_and_claims_nothing(make: MakeApp) -> No
 
         return flow
 
-    front, back = make("front"), make("back")
+    front, back = make("front", lease=60), make("back", lease=60)
     flow = declare(front)
     declare(back)
     front.launch(run=False)

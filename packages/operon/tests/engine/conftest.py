@@ -15,11 +15,11 @@ import pytest
 from msgspec.structs import replace
 
 import operon
-from children import eventually
+from children import PATIENCE, eventually
 from operon import Operon
 from operon.core import apps
 from operon.core.rows import Kind
-from operon.engine import interrupting
+from operon.engine import interrupting, turns
 from operon.errors import OperonError, Suspended
 from operon.stores.memory import Clock, MemoryStore
 
@@ -118,6 +118,12 @@ def woken(database: Any) -> Woken:
         engine.service.nudge(news=True)
 
     return one
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait long for threads and tasks to come to rest: each of such a test does, though the machine may keep one."""
+    monkeypatch.setattr(turns, "PATIENCE", PATIENCE)
 
 
 def crash(app: Operon) -> None:

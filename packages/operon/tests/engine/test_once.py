@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 import operon
-from children import PATIENCE, eventually
+from children import PATIENCE, eventually, joined
 from engine.conftest import crash
+from engine.gates import Gate
 from operon import Operon
 from operon.errors import KeyConflict, TransactionEnded
 
@@ -171,7 +172,7 @@ def test_eight_callers_of_one_key_commit_once(bank: Any) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            joined(thread)
     assert results == [10] * 8
     assert bank.balance() == 10
 
@@ -188,21 +189,21 @@ def test_an_error_rolls_back_and_is_the_outcome(bank: Any) -> None:
 
 def test_in_a_workflow_it_is_a_step(bank: Any) -> None:
     """Its record commits with its rows, so a workflow that is replayed does not do it again."""
-    left, again = threading.Event(), threading.Event()
-
     app: Operon = bank.app
 
     @app.workflow(name="flow")
     def flow() -> int:
         first = bank.add(1)
-        operon.sleep(0.3)
+        gate.pass_through()
         second = bank.add(2)
-        (again if left.is_set() else left).set()
         return int(first + second)
 
+    gate = Gate(app)
     with bank.app:
+        gate.shut()
         handle = operon.start(flow.using(key="w"))
-        assert handle.result(20) == 1 + 3
+        gate.open_behind("w")
+        assert handle.result(PATIENCE) == 1 + 3
         kinds = [(s.kind, s.output) for s in operon.steps("w") if s.kind == "transaction"]
         assert kinds == [("transaction", 1), ("transaction", 3)]
         assert operon.describe("w").attempts == 2

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 import operon
-from children import eventually
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp
 from operon import Status, StepRecord
 from operon.errors import NotInWorkflow, WorkflowCancelled
@@ -27,19 +27,20 @@ def test_a_sleep_is_waiting_until_it_is_over_and_took_its_time(make: MakeApp) ->
     app = make()
 
     @app.workflow
-    def nap() -> None:
-        operon.sleep(1.0)
+    def nap(seconds: float) -> None:
+        operon.sleep(seconds)
 
     with app:
-        handle = operon.start(nap)
+        handle = operon.start(nap, 1000)
         eventually(lambda: operon.describe(handle.id).status == "waiting", "it never slept")
         (record,) = operon.steps(handle.id)
         assert record.status is Status.WAITING
         assert record.ended_at is None
         assert record.started_at is not None
         assert record.ready_at is not None
-        assert record.ready_at - record.started_at == pytest.approx(timedelta(seconds=1), abs=timedelta(seconds=0.5))
-        handle.result(30)
+        assert record.ready_at - record.started_at == pytest.approx(timedelta(seconds=1000), abs=timedelta(seconds=9))
+        handle = operon.start(nap, 1.0)
+        handle.result(PATIENCE)
         (record,) = operon.steps(handle.id)
         assert record.status is Status.SUCCEEDED
         assert length(record) >= timedelta(seconds=0.9)
@@ -65,9 +66,15 @@ def test_a_sleep_that_was_cancelled_did_not_succeed(make: MakeApp) -> None:
 
 def test_a_wait_for_another_workflow_is_waiting_and_took_its_time(make: MakeApp) -> None:
     app = make()
+    free = threading.Event()
+
+    @app.step
+    def hold() -> None:
+        assert free.wait(PATIENCE)
 
     @app.workflow
     def child() -> int:
+        hold()
         operon.sleep(1.0)
         return 7
 
@@ -82,7 +89,8 @@ def test_a_wait_for_another_workflow_is_waiting_and_took_its_time(make: MakeApp)
         assert begun.kind == "start"
         assert (waits.kind, waits.position, waits.status, waits.child) == ("result", "2", "waiting", begun.child)
         assert waits.ended_at is None
-        assert handle.result(30) == 7
+        free.set()
+        assert handle.result(PATIENCE) == 7
         waited = operon.steps(handle.id)[1]
         assert (waited.kind, waited.status) == ("result", "succeeded")
         assert length(waited) >= timedelta(seconds=0.9)

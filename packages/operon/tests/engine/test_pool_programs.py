@@ -18,6 +18,8 @@ from engine.test_branches import Stores, World, late, prompt, run, timeless
 from engine.test_programs import by_line
 from operon.core.rows import WorkflowRow
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @dataclass(frozen=True)
 class Node:

@@ -18,6 +18,7 @@ import operon
 from engine.test_branches import Program, World, run, timeless, valued
 from operon.core.rows import WorkflowRow
 
+pytestmark = pytest.mark.usefixtures("patient")
 SHARED = ThreadPoolExecutor(2)
 """Made by nobody's body, and used by all of them."""
 

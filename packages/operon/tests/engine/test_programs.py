@@ -21,6 +21,7 @@ from engine.test_branches import Stores, World, late, prompt, run, timeless
 from operon import aio
 from operon.core.rows import WorkflowRow
 
+pytestmark = pytest.mark.usefixtures("patient")
 Line = Callable[[World, str], Awaitable[None]]
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from children import eventually
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp
+from engine.gates import Gate as Turnstile
 from operon import Client, Operon, aio, count, describe, enqueue, enqueue_many, find, sleep, start
 from operon.core.commands import Executors, Queues
 from operon.core.rows import Limits
@@ -64,7 +65,7 @@ def test_no_more_run_than_the_queue_allows_and_all_end(make: MakeApp) -> None:
 
 
 def test_two_processes_share_one_limit(make: MakeApp) -> None:
-    gate, apps = Gate(), (make("app"), make("app"))
+    gate, apps = Gate(), (make("app", lease=60.0), make("app", lease=60.0))
     bodies = [app.workflow(name="body")(gate.enter) for app in apps]
     queues = [app.queue("q", concurrency=3) for app in apps]
     with apps[0], apps[1]:
@@ -117,8 +118,8 @@ def test_who_sleeps_leaves_the_slot(make: MakeApp) -> None:
     queue = app.queue("q", concurrency=1)
 
     @app.workflow
-    def sleeper() -> str:
-        sleep(0.6)
+    def sleeper(seconds: float) -> str:
+        sleep(seconds)
         return "slept"
 
     @app.workflow
@@ -126,13 +127,10 @@ def test_who_sleeps_leaves_the_slot(make: MakeApp) -> None:
         return "quick"
 
     with app:
-        slow, fast = enqueue(queue, sleeper), enqueue(queue, quick)
-        assert fast.result(timeout=20) == "quick"
-        assert slow.result(timeout=20) == "slept"
-        first, second = describe(fast.id).ended_at, describe(slow.id).ended_at
-    assert first is not None
-    assert second is not None
-    assert first < second
+        slow, fast = enqueue(queue, sleeper, 3600), enqueue(queue, quick)
+        assert fast.result(timeout=PATIENCE) == "quick"
+        assert describe(slow.id).status == "waiting"
+        assert enqueue(queue, sleeper, 0.6).result(timeout=PATIENCE) == "slept"
 
 
 def test_a_paused_queue_waits_and_a_limit_that_grows_is_used_at_once(make: MakeApp) -> None:
@@ -209,11 +207,14 @@ def test_a_workflow_enqueues_children_once_however_often_it_is_replayed(make: Ma
     def parent() -> list[int]:
         one = enqueue(queue, child, 1)
         more = enqueue_many(queue, [child.bind(2), child.bind(3)])
-        sleep(0.3)
+        turnstile.pass_through()
         return [handle.result() for handle in (one, *more)]
 
+    turnstile = Turnstile(app)
     with app:
+        turnstile.shut()
         handle = start(parent)
+        turnstile.open_behind(handle.id)
         assert handle.result(timeout=20) == [1, 2, 3]
         assert count(parent=handle.id, queue="q") == 3
         assert describe(handle.id).attempts > 1
@@ -310,7 +311,8 @@ def test_the_last_of_a_burst_runs_and_the_others_are_cancelled(make: MakeApp) ->
 
     with app:
         burst = [
-            enqueue(queue, body.using(dedupe="d", delay=0.3, on_duplicate="replace"), number) for number in range(4)
+            enqueue(queue, body.using(dedupe="d", delay=delay, on_duplicate="replace"), number)
+            for number, delay in enumerate((3600, 3600, 3600, 0.3))
         ]
         burst[-1].result(timeout=20)
         with pytest.raises(WorkflowCancelled):

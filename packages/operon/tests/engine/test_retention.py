@@ -16,6 +16,7 @@ import operon
 import operon.core.apps
 from children import eventually
 from engine.conftest import MakeApp
+from engine.gates import Gate
 from operon import (
     Client,
     Handle,
@@ -57,6 +58,14 @@ def sweep(app: Operon) -> None:
     retention = Retention(lambda: app.functions, engine.settings)
     for tick in range(12):
         engine.drive(retention.tick(tick * LONG_PAUSE))
+
+
+def sweeps_when_told(app: Operon) -> None:
+    """Let the app's own sweeper rest, which would be at it at any moment: a record goes when the test says so."""
+    engine: Any = app._engine
+    retention = engine.service._retention
+    eventually(lambda: retention._next > 0, "its first look, which would undo this, never ended")
+    retention._next = float("inf")
 
 
 def tidy(app: Operon) -> bool:
@@ -202,6 +211,7 @@ def shop(make: MakeApp) -> Any:
     app = make(keep=NOW)
     shop = Shop(app)
     with app:
+        sweeps_when_told(app)
         assert shop.flow.using(key="k")(7) == 7
         sweep(app)
         assert shop.runs == [7]
@@ -273,7 +283,7 @@ def test_a_key_is_forgotten_when_its_time_has_come(make: MakeApp) -> None:
 
 def test_a_replay_has_the_result_of_a_stranger_whose_record_was_deleted(make: MakeApp) -> None:
     """Only a child's result is read in the child's row, which is kept as long as its parent's."""
-    app, gate = make(keep=NOW, grace=0.0), threading.Event()
+    app = make(keep=NOW, grace=0.0)
     calls: list[tuple[int, int]] = []
 
     @app.workflow(name="stranger")
@@ -284,24 +294,26 @@ def test_a_replay_has_the_result_of_a_stranger_whose_record_was_deleted(make: Ma
     def flow() -> tuple[int, int]:
         seen = start(stranger.using(key="s"), 1).result(), start(stranger, 2).result()
         calls.append(seen)
-        gate.set()
-        operon.sleep(0.2)
+        gate.pass_through()
         return seen
 
+    gate = Gate(app)
     with app:
-        engine: Any = app._engine
-        engine.service._retention._next = float("inf")  # the record goes when the test says so
+        sweeps_when_told(app)
+        gate.shut()
         stranger.using(key="s")(1)
         handle = start(flow)
-        assert gate.wait(20)
+        eventually(lambda: calls)
+        eventually(lambda: describe(handle.id).status == "waiting", "it never left")
         delete_when_ended("s", app)
+        gate.open()
         assert handle.result(20) == (2, 3)
         assert set(calls) == {(2, 3)}
         assert len(calls) > 1, "it was not replayed"
 
 
 def delete_when_ended(key: str, app: Operon) -> None:
-    """The app's own sweeper may be at it."""
+    """Sweep until its record is gone."""
 
     def deleted() -> bool:
         sweep(app)
@@ -481,6 +493,7 @@ def test_the_key_of_a_transaction_is_known(sqlite_path: Any) -> None:
         return int(tx.execute("select count(*) from added").fetchone()[0])
 
     with app:
+        sweeps_when_told(app)
         assert add.using(key="k")(1) == 1
         sweep(app)
         with pytest.raises(RecordDeleted):

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from children import PATIENCE, eventually
 from engine.conftest import MakeApp, crash
-from operon import Client, Operon, Routes, aio, find, now, remote, schedules, sleep
+from engine.gates import Gate
+from operon import Client, Operon, Routes, aio, find, now, remote, schedules, start
 from operon.core.commands import Fire, KeepSchedule, Schedules
 from operon.core.cron import Cron
 from operon.errors import BadValue, DeclarationError, KeyConflict, NotFound, NotInWorkflow
@@ -114,7 +115,8 @@ def test_the_instant_after_a_firing_is_learnt_at_once(make: MakeApp) -> None:
 
         app.launch()
     eventually(lambda: len(seen) >= 3)
-    assert len(seen) == len(set(seen))
+    told = [*seen]
+    assert len(told) == len(set(told))
 
 
 # ── What was missed ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -618,11 +620,15 @@ def test_in_a_workflow_each_verb_is_recorded_and_done_once(make: MakeApp) -> Non
         schedules.delete("acme")
         with pytest.raises(NotFound):
             schedules.pause("acme")
-        sleep(0.3)
+        gate.pass_through()
         return [made.name, handle.id, found.paused, len(schedules.list()), [it.id for it in filled]]
 
+    gate = Gate(app)
     with app:
-        name, triggered, paused, left, filled = manage()
+        gate.shut()
+        handle = start(manage)
+        gate.open_behind(handle.id)
+        name, triggered, paused, left, filled = handle.result(timeout=PATIENCE)
         assert len(replays) > 1, "it left, and was replayed"
         assert (name, paused, left, len(filled)) == ("acme", True, 0, 3)
         eventually(lambda: len(find(name="digest", status="succeeded")) == 4)

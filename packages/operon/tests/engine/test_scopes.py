@@ -13,6 +13,7 @@ import uvloop
 from engine.test_branches import Loops, Program, World, check_replays, slow
 from operon import aio
 
+pytestmark = pytest.mark.usefixtures("patient")
 SOON = 0.02
 """Seconds after which a scope is cancelled."""
 

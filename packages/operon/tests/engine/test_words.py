@@ -9,19 +9,27 @@ import psycopg
 import pytest
 
 import operon
+from children import PATIENCE, eventually
 from engine.conftest import MakeApp
 from operon import Operon
 from operon.app.declarations import Workflow
 from operon.core import asking
 from operon.errors import WorkflowCancelled
+from operon.stores.postgres import notices
 
 LONG = 3600.0
 """A lease so long that no heartbeat can be what helped."""
 
 
-def worker(make: MakeApp) -> tuple[Operon, threading.Event]:
+@pytest.fixture
+def sure_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a launch end when its listener listens, however long it takes to connect: no heartbeat comes otherwise."""
+    monkeypatch.setattr(notices, "RECONNECT", PATIENCE)
+
+
+def worker(make: MakeApp) -> tuple[Operon, threading.Event, threading.Event]:
     app = make("worker", lease=LONG)
-    stopped = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
 
     @app.workflow(name="double")
     def double(n: int) -> int:
@@ -29,18 +37,20 @@ def worker(make: MakeApp) -> tuple[Operon, threading.Event]:
 
     @app.workflow(name="endless")
     def endless() -> None:
+        begun.set()
         try:
             while True:
                 operon.sleep(0.02)
         finally:
             stopped.set()
 
-    return app, stopped
+    return app, begun, stopped
 
 
+@pytest.mark.usefixtures("sure_to_listen")
 def test_a_start_in_another_process_is_heard(make: MakeApp) -> None:
     """A process that runs nothing starts; one that was idle takes it up at once."""
-    app, _ = worker(make)
+    app, *_ = worker(make)
     front = make("front", lease=LONG)
 
     @front.workflow(name="double")
@@ -53,8 +63,9 @@ def test_a_start_in_another_process_is_heard(make: MakeApp) -> None:
             assert operon.start(double, n).result(20) == 2 * n
 
 
+@pytest.mark.usefixtures("sure_to_listen")
 def test_a_delayed_start_in_another_process_is_heard(make: MakeApp) -> None:
-    app, _ = worker(make)
+    app, *_ = worker(make)
     front = make("front", lease=LONG)
 
     @front.workflow(name="double")
@@ -66,19 +77,21 @@ def test_a_delayed_start_in_another_process_is_heard(make: MakeApp) -> None:
         assert operon.start(double.using(delay=0.2), 4).result(20) == 8
 
 
+@pytest.mark.usefixtures("sure_to_listen")
 def test_a_cancellation_in_another_process_is_heard(make: MakeApp, database: Any) -> None:
     if isinstance(database, str) and database.startswith("sqlite"):
         pytest.skip("on SQLite a cancellation is noticed at the next record or heartbeat: commits carry no words")
-    app, stopped = worker(make)
+    app, begun, stopped = worker(make)
     front = make("front", lease=LONG)
     with app:
         handle = operon.start(app_function(app, "endless"))
+        assert begun.wait(PATIENCE), "what never begins has nothing to stop"
         front.launch(run=False)
         assert front.host is not None
         front.host.drive(asking.cancel(front.host, handle.id))
-        assert stopped.wait(20)
+        assert stopped.wait(PATIENCE)
         with pytest.raises(WorkflowCancelled):
-            handle.result(20)
+            handle.result(PATIENCE)
 
 
 def app_function(app: Operon, name: str) -> Any:
@@ -97,7 +110,8 @@ def test_a_listener_that_was_cut_off_listens_again(postgres_url: str) -> None:
     there = front.workflow(name="double")(double.fn)
     with app, psycopg.connect(postgres_url, autocommit=True) as connection:
         front.launch(run=False)
-        cut = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'operon listen'"
-        assert len(connection.execute(cut).fetchall()) == 2
+        listening = "from pg_stat_activity where application_name = 'operon listen' and query ilike 'listen%'"
+        eventually(lambda: connection.execute(f"select count(*) {listening}").fetchone() == (2,), "two that listen")
+        assert len(connection.execute(f"select pg_terminate_backend(pid) {listening}").fetchall()) == 2
         assert operon.start(there, 21).result(20) == 42
         front.close()

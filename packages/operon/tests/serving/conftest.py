@@ -9,9 +9,18 @@ from typing import Any
 import httpx2
 import pytest
 
+from children import PATIENCE
 from operon import Operon, User
+from operon.http import answering, health
 
 Visit = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody be told to come again because this machine stood still: who tests that says how long to wait."""
+    for module, name in ((answering, "PATIENCE"), (answering, "PLACE"), (health, "PATIENCE")):
+        monkeypatch.setattr(module, name, PATIENCE)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -336,7 +336,6 @@ async def test_requests_wait_behind_no_background_workflow(database: str) -> Non
 
 async def test_more_requests_than_threads_are_refused(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who gets no thread in time is told to come again, and nothing of it is done, neither then nor later."""
-    monkeypatch.setattr("operon.http.answering.PLACE", 0.05)
     app = Operon("shop", database=database, threads=1)
     busy, gate, ran = threading.Event(), threading.Event(), list[str]()
 
@@ -352,7 +351,9 @@ async def test_more_requests_than_threads_are_refused(database: str, monkeypatch
         first = asyncio.create_task(client.get("/reads/first"))
         try:
             assert await asyncio.to_thread(busy.wait, 60)
-            refused = await client.get("/reads/second")
+            with monkeypatch.context() as hurried:
+                hurried.setattr("operon.http.answering.PLACE", 0.05)
+                refused = await client.get("/reads/second")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert "more to do" in refused.json()["detail"]
         finally:
