@@ -38,7 +38,7 @@ BODIES: Final = {
     *("test_scopes:ticks", "test_scopes:barrier"),
     *("test_pools:completed", "test_pools:completed_before", "test_pools:computing", "test_pools:first_of_them"),
     *("test_pools:crowded", "test_pools:sleeping", "test_pools:children"),
-    *("test_pool_programs:child", "test_pool_programs:handle"),
+    *("test_pool_programs:child", "test_pool_programs:handle", "gates:pass_through"),
 }
 """Functions of tests that are bodies of workflows, and show it in no decorator."""
 IMPORT_SECONDS: Final = 0.150
