@@ -256,6 +256,23 @@ def test_a_full_batch_need_not_wait(world: World) -> None:
     assert [it.workflow_id for it in lead(world, executor, 9)] == ["a", "b"]
 
 
+def test_who_has_begun_takes_his_company_before_others_begin(world: World) -> None:
+    """In line or running, he will take all but his own place of it; so nobody begins early without a full batch."""
+    executor = world.enlist()
+    queued(world, *"abc")
+    assert ripen(world, 3) == 1
+    queued(world, *"de")
+    assert ripen(world, 3) == 0  # one is in line, and takes two of four
+    (leader,) = lead(world, executor, 9)
+    queued(world, "f")
+    assert ripen(world, 3) == 1  # one runs, and leaves three of five
+    queued(world, *"gh")
+    assert ripen(world, 3) == 0
+    assert [item.id for item in items(world.ask(form(leader, executor=executor, size=3)) or "")] == ["a", "b", "c"]
+    assert ripen(world, 3) == 1
+    assert ripen(world, 3) == 0
+
+
 def test_each_partition_and_function_fills_its_own(world: World) -> None:
     queued(world, "a")
     queued(world, "b", partition="p")

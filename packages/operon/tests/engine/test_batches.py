@@ -75,6 +75,15 @@ def test_a_full_batch_begins_at_once_and_another_after_its_wait(make: MakeApp) -
     assert index.runs == [[0, 1, 2], [4]]
 
 
+def test_a_batch_that_need_not_wait_is_full(make: MakeApp) -> None:
+    """Who comes while the first of a full batch has begun, and has not taken the others, is no company for another."""
+    app = make()
+    index = Index(app, size=5, wait=3600.0)
+    with app:
+        index.results([enqueue(index.queue, index.index, n) for n in range(40)])
+    assert [len(run) for run in index.runs] == [5] * 8
+
+
 def test_partitions_do_not_mix(make: MakeApp) -> None:
     app = make()
     index = Index(app)

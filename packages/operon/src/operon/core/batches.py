@@ -220,8 +220,8 @@ def _lead(host: Host, run: Run, function: ItemFunction) -> Op[None]:
             host.release(batch, nonce)
     if text is not None and executor is not None:
         yield from ask(Execute(batch, replace(row, input=text), inline=False))
-    elif text is not None:
-        host.nudge()
+    if text is not None:
+        host.nudge()  # it may have taken one that was to bring others
 
 
 def shared(row: WorkflowRow, function: Function | None, outcome: Outcome) -> Outcome:

@@ -355,7 +355,8 @@ class Opening(Command[float | None], frozen=True):
 class Ripen(Command[int], frozen=True):
     """Let items begin of which there are enough for a batch, before their wait is over: one for each batch.
 
-    Those that wait for company are queued, and ready within the wait of their function's batches.
+    Those that wait for company are queued, and ready within the wait of their function's batches. Who has begun, and
+    is in no batch yet, will take as many of them as a batch has room for: these are no company for others.
     """
 
     queues: tuple[str, ...]

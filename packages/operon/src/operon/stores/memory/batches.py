@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 
 def ripen(tables: Tables, command: c.Ripen) -> int:
-    """One of each full batch, those first that are first in line."""
+    """One of each full batch, those first that are first in line; those that have begun already bring theirs."""
     now, ripe = tables.clock(), 0
     for name, size, wait in command.batches:
         for queue in command.queues:
-            near = [
-                it
-                for it in tables.workflows.values()
-                if (it.row.queue, it.row.name, it.row.status) == (queue, name, Status.QUEUED)
-                and it.row.ready_at is not None
-                and now < it.row.ready_at <= now + wait
-            ]
-            for partition in {it.row.partition for it in near}:
-                here = sorted(
-                    (it for it in near if it.row.partition == partition), key=lambda it: (rank(it.row), it.row.id)
-                )
-                for workflow in here[: len(here) // size]:
+            there = [it for it in tables.workflows.values() if (it.row.queue, it.row.name) == (queue, name)]
+            for partition in {it.row.partition for it in there}:
+                here = [it for it in there if it.row.partition == partition]
+                leaders = sum(it.row.status is Status.RUNNING and not it.journal for it in here)
+                ready = sum(it.row.status is Status.QUEUED and (it.row.ready_at or now) <= now for it in here)
+                near = sorted((it for it in here if _waits(it, now, wait)), key=lambda it: (rank(it.row), it.row.id))
+                full = (ready + len(near) - leaders * (size - 1)) // size
+                for workflow in near[: max(0, full - ready)]:
                     workflow.row = replace(workflow.row, ready_at=now)
                     ripe += 1
     return ripe
+
+
+def _waits(it: Workflow, now: float, wait: float) -> bool:
+    """Whether it waits for company."""
+    return it.row.status is Status.QUEUED and it.row.ready_at is not None and now < it.row.ready_at <= now + wait
 
 
 def form(tables: Tables, command: c.Form) -> str | None:

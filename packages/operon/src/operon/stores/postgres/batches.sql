@@ -1,25 +1,50 @@
 -- Batches: items that wait for company, and how they come together.
 
 -- Looks at the first of those that wait, for it runs with every claim; whoever it does not see begins when his wait is
--- over.
+-- over. Those that have begun, and are in no batch yet, bring company of their own: in line, or running.
 -- ripen: let items begin of which there are enough, one for each batch
 with near as materialized (
-    select
-        w.id, b.size, row_number() over (partition by b.name, q.queue, w.partition order by w.rank, w.id) as place,
-        count(*) over (partition by b.name, q.queue, w.partition) as many
+    select b.name, b.size, q.queue, w.*
     from unnest(:names::text[], :sizes::int[], :waits::float8[]) as b (name, size, wait)
     cross join unnest(:queues::text[]) as q (queue)
     cross join lateral (
-        select id, partition, rank from operon.workflows
-        where queue = q.queue and name = b.name and status = 0 and ready_at > statement_timestamp()
+        select id, partition, rank, ready_at <= statement_timestamp() as ready from operon.workflows
+        where queue = q.queue and name = b.name and status = 0
             and ready_at <= statement_timestamp() + make_interval(secs => b.wait)
         order by ready_at
         limit greatest(1000, 4 * b.size)
     ) as w
+), line as materialized (
+    select
+        name, queue, partition, size, count(*) filter (where not ready) as waiting,
+        count(*) filter (where ready) + (
+            select count(*) from (
+                select from operon.workflows w
+                where w.queue = n.queue and w.partition = n.partition and w.name = n.name and status = 0
+                    and ready_at is null
+                limit 1000
+            ) as those
+        ) as ready, (
+            select count(*) from operon.workflows w
+            where w.queue = n.queue and w.partition = n.partition and w.name = n.name and status = 1
+                and (select 1 from operon.steps s where s.workflow_id = w.id limit 1) is null
+        ) as leaders
+    from near n
+    group by name, queue, partition, size
+    having not bool_and(ready)
 ), first as materialized (
-    select id from operon.workflows
-    where id in (select id from near where place <= many / size) and status = 0
-    order by id
+    select w.id from operon.workflows w
+    where w.id in (
+        select id from line natural join (
+            select
+                name, queue, partition, id,
+                row_number() over (partition by name, queue, partition order by rank, id) as place
+            from near
+            where not ready
+        ) as waits
+        where place <= (ready + waiting - leaders * (size - 1)) / size - ready
+    ) and w.status = 0
+    order by w.id
     for no key update skip locked
 )
 update operon.workflows w set ready_at = statement_timestamp() from first where w.id = first.id returning 1;

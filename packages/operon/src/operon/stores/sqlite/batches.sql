@@ -1,23 +1,39 @@
 -- Batches: items that wait for company, and how they come together.
 
 -- Looks at the first of those that wait, for it runs with every claim; whoever it does not see begins when his wait is
--- over.
+-- over. Those that have begun, and are in no batch yet, bring company of their own: in line, or running.
 -- ripen: let items begin of which there are enough, one for each batch
 update operon_workflows set ready_at = :now
 where id in (
-  select id from (
+  with near as materialized (
+    select id, partition, rank, ready_at <= :now as ready from operon_workflows
+    where queue = :queue and name = :name and status in (0, 2) and status = 0 and ready_at <= :now + :wait
+    order by ready_at
+    limit max(1000, 4 * :size)
+  ), line as materialized (
     select
-      id, row_number() over (partition by partition order by rank, id) as place,
-      count(*) over (partition by partition) as many
-    from (
-      select id, partition, rank from operon_workflows
-      where queue = :queue and name = :name and status in (0, 2) and status = 0
-        and ready_at > :now and ready_at <= :now + :wait
-      order by ready_at
-      limit max(1000, 4 * :size)
-    )
+      partition, sum(not ready) as waiting,
+      sum(ready) + (
+        select count(*) from (
+          select 1 from operon_workflows w
+          where w.queue = :queue and w.partition = n.partition and w.name = :name and status = 0 and ready_at is null
+          limit 1000
+        )
+      ) as ready, (
+        select count(*) from operon_workflows w
+        where w.queue = :queue and w.partition = n.partition and w.name = :name and status = 1
+          and not exists (select 1 from operon_steps where workflow_id = w.id)
+      ) as leaders
+    from near n
+    group by partition
+    having sum(not ready) > 0
   )
-  where place <= many / :size
+  select id from line join (
+    select id, partition, row_number() over (partition by partition order by rank, id) as place
+    from near
+    where not ready
+  ) using (partition)
+  where place <= (ready + waiting - leaders * (:size - 1)) / :size - ready
 );
 
 -- leader: an item, if its claim holds
