@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from msgspec import Struct
 
+from operon.core.codec.foreign import refuse_verbs
 from operon.core.journal import Branch, Run
 from operon.errors import NotInWorkflow
 from operon.types import Context as Where
@@ -164,7 +165,12 @@ def within(line: Branch | None) -> at:
 
 @contextmanager
 def outside(name: str, key: str) -> Generator[None]:
-    """Run a step that no workflow is around: once, unrecorded, under a key that is nobody else's."""
+    """Run a step that no workflow is around: once, unrecorded, under a key that is nobody else's.
+
+    Raises:
+        NotInWorkflow: code that the codec calls asks for it.
+    """
+    refuse_verbs()
     if step() is not None or branch() is not None:
         yield
         return

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from operon.core import context
+from operon.core.codec.foreign import refuse_verbs
 from operon.core.context import Stray
 from operon.core.journal import Branch
 from operon.errors import NotInWorkflow
@@ -57,11 +58,13 @@ def admit(line: Branch | None) -> None:
         line: the branch whose body this is, if it is one.
 
     Raises:
-        NotInWorkflow: this is such a place, whatever context was taken along; or a finalizer that the collector runs.
+        NotInWorkflow: this is such a place, whatever context was taken along; a finalizer that the collector runs; or
+            code that is called to record or read a value.
         RecursionError: this code has called itself too often.
     """
     if collecting and threading.get_ident() in collecting:
         raise NotInWorkflow(FINALIZING)
+    refuse_verbs()
     try:
         sys._getframe(sys.getrecursionlimit() - ROOM)  # noqa: SLF001 - there is no public name
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from operon.core.codec import failures
+from operon.core.codec.foreign import Calling
 from operon.core.codec.form import Form, Policy
 from operon.core.codec.hints import Unannotated
 from operon.core.codec.secret import Cipher
@@ -84,7 +85,8 @@ class Codec:
             TypeError: it is no `Exception`: exits and interrupts are not results.
             PayloadTooLarge: not even its message fits into `max_payload`.
         """
-        return failures.encode(error, failures.trust(home, self.policy, raises), self.policy, where)
+        with Calling():
+            return failures.encode(error, failures.trust(home, self.policy, raises), self.policy, where)
 
     def decode_error(self, text: str, *, home: str, raises: tuple[type[BaseException], ...] = ()) -> BaseException:
         """Return the exception of a record, made without running its `__init__`.
@@ -94,7 +96,8 @@ class Codec:
         Raises:
             NotDeserializable: the record names a class that it may not, or does not fit it.
         """
-        return failures.decode(text, failures.trust(home, self.policy, raises), self.policy)
+        with Calling():
+            return failures.decode(text, failures.trust(home, self.policy, raises), self.policy)
 
     def round_trip_error(
         self, error: BaseException, *, home: str, raises: tuple[type[BaseException], ...] = (), where: str

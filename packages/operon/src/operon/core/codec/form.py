@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import json
 
+from operon.core.codec.foreign import Calling
 from operon.core.codec.hints import ANYTHING, types_in
 from operon.core.codec.kinds import class_of
 from operon.core.codec.records import family_of, is_pydantic
@@ -22,7 +23,7 @@ from operon.core.codec.refusal import Refusal
 from operon.core.codec.secret import Secret
 from operon.core.codec.tagged import MARK, Packer, Unpacker
 from operon.core.codec.trust import Trust, class_name
-from operon.errors import NotDeserializable, NotSerializable, PayloadTooLarge
+from operon.errors import NotDeserializable, NotInWorkflow, NotSerializable, PayloadTooLarge
 from operon.types import Context, ScheduleRecord, Status, StepRecord, Unreadable, User, WorkflowRecord
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Form:
         self._is_faithful: Callable[[Any], bool] = rule.test() if rule else _never
         self.plain: frozenset[type] = rule.types & SCALARS if rule else frozenset()
         """Types whose values are recorded as JSON has them, whatever they are; but text has to be Unicode."""
+        self._is_plain = rule is not None and rule.types <= SCALARS
         has_sets = any(issubclass(cls, AbstractSet) for cls in types)
         self._encode = json.Encoder(enc_hook=self._simplify, order="deterministic" if has_sets else None).encode
 
@@ -99,8 +101,11 @@ class Form:
             NotSerializable: it cannot be recorded; the message says which part, and why.
             PayloadTooLarge: it is larger than the limit.
         """
-        data = self._written(value) if type(value) in self.plain or self._is_faithful(value) else None
-        return self._policy.check_size(data or self._proved(value, where), where)
+        if type(value) in self.plain and (data := self._written(value)):
+            return self._policy.check_size(data, where)
+        with Calling():
+            data = self._written(value) if self._is_faithful(value) else None
+            return self._policy.check_size(data or self._proved(value, where), where)
 
     def decode(self, text: str) -> Any:
         """Return the value of a record.
@@ -110,7 +115,10 @@ class Form:
         """
         try:
             self._policy.check_length(text)
-            return self._read(text)
+            if self._is_plain:
+                return self._read(text)
+            with Calling():
+                return self._read(text)
         except Exception as error:  # whatever the validation of the user's types raises
             raise unreadable(_name(self._hint), error) from None
 
@@ -123,6 +131,8 @@ class Form:
         """What msgspec makes of a value: None if it refuses it, or it looks like the tagged form."""
         try:
             data = self._encode(value)
+        except NotInWorkflow:
+            raise
         except Exception:  # a model's own serializers may raise anything
             return None
         return None if data.startswith(MARK) else data
@@ -146,6 +156,8 @@ class Form:
     def _is_same(self, tagged: bytes, read: Callable[[bytes], object], record: bytes) -> bool:
         try:
             return self._packer().dumps(read(record)) == tagged
+        except NotInWorkflow:
+            raise
         except Exception:  # what cannot be read back, for whatever reason, is not the same
             return False
 
@@ -187,7 +199,7 @@ def unrecordable(refusal: Refusal, where: str) -> NotSerializable:
 
 def unreadable(what: str, error: Exception) -> NotDeserializable:
     """Return the error that says why a record cannot be read, without values: they may be secret."""
-    known = isinstance(error, Refusal | msgspec.MsgspecError)
+    known = isinstance(error, Refusal | msgspec.MsgspecError | NotInWorkflow)
     return NotDeserializable(f"a record cannot be read as {what}: {error if known else type(error).__name__}")
 
 
