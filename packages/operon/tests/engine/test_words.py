@@ -115,3 +115,24 @@ def test_a_listener_that_was_cut_off_listens_again(postgres_url: str) -> None:
         assert len(connection.execute(f"select pg_terminate_backend(pid) {listening}").fetchall()) == 2
         assert operon.start(there, 21).result(20) == 42
         front.close()
+
+
+def test_who_listens_late_looks_for_what_was_said(ready_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection may take longer than a launch waits for it; what was said meanwhile is one word."""
+    connected, words, connect = threading.Event(), list[str](), notices.Address.connect
+
+    def late(address: notices.Address) -> psycopg.Connection[Any]:
+        assert connected.wait(PATIENCE)
+        return connect(address)
+
+    monkeypatch.setattr(notices, "RECONNECT", 0.01)
+    monkeypatch.setattr(notices.Address, "connect", late)
+    here = notices.Notices(ready_postgres_url)
+    try:
+        here.listen(words.append)
+        connected.set()
+        eventually(lambda: words, "a word for what was said before")
+    finally:
+        connected.set()
+        here.close()
+    assert words == ["ready"]

@@ -36,6 +36,8 @@ class Notices:
         self._wakeup: tuple[socket, socket] | None = None
         """The end that rings, and the end that a listening thread attends to."""
         self._listening = threading.Event()
+        self._late = False
+        """Words may have been said before it listened for the first time."""
         self._threads: dict[str, threading.Thread] = {}
 
     def shout(self, word: str) -> None:
@@ -46,10 +48,12 @@ class Notices:
         self._start("shout", self._say)
 
     def listen(self, heard: Callable[[str], None]) -> None:
-        """Call this, on a thread of ours, with every word that is said once this returns."""
+        """Call this, on a thread of ours, with every word that is said once this returns; or with one for all of them."""
         self._wakeup = socketpair()
         self._start("listen", lambda: self._hear(heard))
         self._listening.wait(RECONNECT)
+        with self._changed:
+            self._late = not self._listening.is_set()
 
     def close(self) -> None:
         """Say what is still to be said, and disconnect."""
@@ -89,9 +93,11 @@ class Notices:
             try:
                 with self._listener.connect() as connection:
                     connection.execute(SQL["listen"].encode())
-                    if self._listening.is_set():
-                        heard("ready")  # whatever was said while the connection was lost
-                    self._listening.set()
+                    with self._changed:
+                        missed = self._late or self._listening.is_set()
+                        self._listening.set()
+                    if missed:
+                        heard("ready")  # whatever was said while there was no connection
                     self._attend(connection, heard)
             except psycopg.Error:
                 with self._changed:
