@@ -48,7 +48,7 @@ class Notices:
         self._start("shout", self._say)
 
     def listen(self, heard: Callable[[str], None]) -> None:
-        """Call this, on a thread of ours, with every word that is said once this returns; or with one for all of them."""
+        """Call this, on a thread of ours, with every word that is said once this returns; or with one for all."""
         self._wakeup = socketpair()
         self._start("listen", lambda: self._hear(heard))
         self._listening.wait(RECONNECT)
