@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import operon
-from children import PATIENCE, eventually
+from children import PATIENCE, eventually, joined
 from engine.conftest import MakeApp
 from operon import Operon, aio
 from operon.core.commands import Cancel, Claim, Command
@@ -260,6 +260,20 @@ def app_runs(app: Operon) -> Any:
     return engine.runs.claims()
 
 
+def turn(loop: asyncio.AbstractEventLoop, times: int) -> None:
+    """Wait, on a thread, until a loop has had so many turns."""
+    done = threading.Event()
+
+    def again(left: int) -> None:
+        if left:
+            loop.call_soon(again, left - 1)
+        else:
+            done.set()
+
+    loop.call_soon_threadsafe(again, times)
+    assert done.wait(PATIENCE)
+
+
 class TestAwaits:
     """An async body hears `Cancelled` at whatever it awaits, once, and its clean-up runs undisturbed."""
 
@@ -381,6 +395,51 @@ class TestAwaits:
                 gate.go.set()
             eventually(lambda: not app_runs(app), "the clean-up does not end")
         assert sorted(seen) == sorted([*keys, *keys])
+
+    @pytest.mark.parametrize("grouped", [True, False], ids=["group", "body"])
+    def test_by_way_of_a_thread_that_hears_while_the_loop_stands_still(self, make: MakeApp, *, grouped: bool) -> None:
+        """Then both ways come in one turn of the loop: the group must not cancel who has begun to clean up."""
+        app, gate, seen = make(grace=30, lease=60), Gate(), list[int]()
+        loops, threads = list[asyncio.AbstractEventLoop](), list[threading.Thread]()
+
+        @app.step
+        def work() -> None:
+            threads.append(threading.current_thread())
+            gate()
+
+        @app.step
+        def undo(number: int) -> None:
+            turn(loops[0], 20)
+            seen.append(number)
+
+        async def within() -> None:
+            loops.append(asyncio.get_running_loop())
+            try:
+                await aio.call(work)
+            except Cancelled:
+                await aio.call(undo, 1)
+                await aio.call(undo, 2)
+                raise
+
+        @app.workflow
+        async def flow() -> None:
+            if not grouped:
+                return await within()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(within())
+            return None
+
+        with app:
+            operon.start(flow.using(key="w"))
+            assert gate.inside.wait(PATIENCE)
+            heard = threading.Event()
+            loops[0].call_soon_threadsafe(heard.wait, PATIENCE)
+            operon.cancel("w")
+            gate.go.set()
+            joined(threads[0])
+            heard.set()
+            eventually(lambda: not app_runs(app), "the clean-up does not end")
+        assert seen == [1, 2]
 
     @pytest.mark.parametrize("colour", ["sync", "async"])
     def test_its_own_end_before_that_of_its_child(self, make: MakeApp, colour: str) -> None:

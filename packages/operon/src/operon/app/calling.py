@@ -26,7 +26,7 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     from concurrent.futures import Future
 
     from operon.engine.bridge import bridged
-    from operon.engine.hearing import told_in_turn
+    from operon.engine.hearing import hears
     from operon.engine.pieces import Piece
     from operon.engine.strays import own_threads
 
@@ -55,5 +55,5 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         its_own = Future[R].done(done) and not done.cancelled() and Future[R].exception(done) is error
         done.cancel()
         if its_own and here is not None and isinstance(error, Cancelled):
-            await told_in_turn(here)
+            await hears(here)
         raise

@@ -193,11 +193,14 @@ class Adopted(Future[R]):
         return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end; from a piece that heard of it, whoever waits hears that the workflow is cancelled."""
+        """Wait for the end; from a piece that heard of it, a thread that waits hears that the workflow is cancelled.
+
+        A task hears of it in its turn, see `aio.call`.
+        """
         with _awaited(self, timeout):
             error = super().exception(timeout)
-        here = context.body()
-        if isinstance(error, Cancelled) and here is not None and here.run is self.piece.run:
+        here = context.body() if isinstance(error, Cancelled) and not on_loop() else None
+        if here is not None and here.run is self.piece.run:
             told(here)
         return error
 
