@@ -16,6 +16,7 @@ from operon.app.declarations import Workflow
 from operon.core import asking
 from operon.errors import WorkflowCancelled
 from operon.stores.postgres import notices
+from operon.stores.postgres.session import Address
 
 LONG = 3600.0
 """A lease so long that no heartbeat can be what helped."""
@@ -119,14 +120,14 @@ def test_a_listener_that_was_cut_off_listens_again(postgres_url: str) -> None:
 
 def test_who_listens_late_looks_for_what_was_said(ready_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection may take longer than a launch waits for it; what was said meanwhile is one word."""
-    connected, words, connect = threading.Event(), list[str](), notices.Address.connect
+    connected, words, connect = threading.Event(), list[str](), Address.connect
 
-    def late(address: notices.Address) -> psycopg.Connection[Any]:
+    def late(address: Address) -> psycopg.Connection[Any]:
         assert connected.wait(PATIENCE)
         return connect(address)
 
     monkeypatch.setattr(notices, "RECONNECT", 0.01)
-    monkeypatch.setattr(notices.Address, "connect", late)
+    monkeypatch.setattr(Address, "connect", late)
     here = notices.Notices(ready_postgres_url)
     try:
         here.listen(words.append)

@@ -243,10 +243,12 @@ class Clients:
             self._world.broke(LawBroken(f"Who called {key} was told {told}; recorded is {row.output or row.error}."))
 
     async def _asked(self, process: Process, what: str, starting: Any) -> None:
-        """Start, and wait for the result."""
+        """Start, and wait for the result; who has stood still meanwhile may find that the key was used anew."""
+        tables = self._world.database.tables
+        asked = tables.clock()
         try:
             handle = await starting
-            there = self._world.database.tables.workflows.get(handle.id)
+            there = tables.workflows.get(handle.id)
             if there is not None:
                 self._world.laws.acknowledged[handle.id] = None
             self.waiting.append(process)
@@ -254,7 +256,8 @@ class Clients:
                 value = await handle
             finally:
                 self.waiting.remove(process)
-            if there is not None and there is self._world.database.tables.workflows.get(handle.id):
+            same = there is not None and there is tables.workflows.get(handle.id)
+            if there is not None and same and there.row.created_at < asked + AGAIN / 2:
                 self._compare(handle.id, value)
         except NotFound as error:
             self._deleted(process, what, error)
