@@ -76,9 +76,11 @@ class Line:
             self._entered.clear()
 
     def _call(self, frame: FrameType, event: str, arg: Any) -> Any:
+        del event, arg
         return self._line if frame.f_code in self._codes else None
 
     def _line(self, frame: FrameType, event: str, arg: Any) -> Any:
+        del arg
         if event == "line" and self._may_be_interrupted(frame):
             self._passed += 1
             if self._passed == self._wanted:
@@ -109,7 +111,7 @@ def nothing_is_left(app: Operon, threads: set[threading.Thread], where: str | No
 def test_a_launch_that_is_interrupted_is_undone(
     make: MakeApp, database: Any, colour: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At every line (on Postgres, at some): no thread stays, the lifespan is left, and the next launch runs what this one may have claimed."""
+    """At every line (on Postgres, at some): no thread stays, the lifespan is left, and the next launch works."""
     inside = 0
 
     @contextmanager

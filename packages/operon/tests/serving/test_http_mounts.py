@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Host, Mount
 
 from operon import Operon
-from operon.core.commands import Look
+from operon.core.commands import Op
 from operon.core.rows import Outcome
 from operon.core.states import Status
 from operon.fastapi import attach
@@ -141,9 +141,9 @@ async def test_a_held_workflow_says_where_it_is_below_a_mount(monkeypatch: pytes
     gate = asyncio.Event()
     app = declared(gate)
 
-    def held(*_: Any) -> Any:
+    def held(*_: Any) -> Op[Outcome]:
+        yield from ()
         return Outcome(Status.HELD)
-        yield Look(())
 
     monkeypatch.setattr(answering, "_ended", held)
     async with app, client_of(mounted("/shop", app)) as client:

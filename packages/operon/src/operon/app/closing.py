@@ -41,7 +41,7 @@ def let_go(what: str, seconds: float, parts: Iterable[Callable[[], object]]) -> 
 
 @contextmanager
 def regardless(what: str) -> Generator[None]:
-    """Undo a launch that failed: what goes wrong with that is logged, for its caller is to see why the launch failed."""
+    """Undo a launch that failed: what goes wrong with that is logged; its caller is to see why the launch failed."""
     try:
         yield
     except Exception:
