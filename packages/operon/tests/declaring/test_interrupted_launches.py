@@ -205,7 +205,7 @@ async def test_a_launch_that_is_cancelled_is_undone(
         try:
             if where == "lifespan" and not go.is_set():
                 held.set()
-                await asyncio.Event().wait()
+                await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
             yield
         finally:
             told.append("leave")
@@ -221,7 +221,7 @@ async def test_a_launch_that_is_cancelled_is_undone(
         monkeypatch.setattr(Executor, "start", hold)
     entering = asyncio.ensure_future(app.__aenter__())
     async with asyncio.timeout(PATIENCE):
-        await held.wait()
+        await asyncio.wait_for(held.wait(), PATIENCE)
         entering.cancel()
         if where == "store":
             await asyncio.sleep(0)
@@ -249,15 +249,22 @@ async def test_a_client_that_is_cancelled_is_disconnected(
         loop.call_soon_threadsafe(held.set)
         assert go.wait(PATIENCE)
 
-    connect, client = Engine.connect, AsyncClient(database)
+    def disconnect(engine: Engine) -> None:
+        told.append("disconnected")
+        leave(engine)
+
+    told = list[str]()
+    connect, leave, client = Engine.connect, Engine.disconnect, AsyncClient(database)
     monkeypatch.setattr(Engine, "connect", hold)
+    monkeypatch.setattr(Engine, "disconnect", disconnect)
     entering = asyncio.ensure_future(client.__aenter__())
     async with asyncio.timeout(PATIENCE):
-        await held.wait()
+        await asyncio.wait_for(held.wait(), PATIENCE)
         entering.cancel()
         go.set()
         with pytest.raises(asyncio.CancelledError):
             await entering
+    assert told == ["disconnected"]
     assert "closed" in repr(client)
 
 

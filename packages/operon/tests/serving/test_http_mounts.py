@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Host, Mount
 
+from children import PATIENCE
 from operon import Operon
 from operon.core.commands import Op
 from operon.core.rows import Outcome
@@ -73,7 +74,7 @@ def declared(gate: asyncio.Event, name: str = "shop") -> Operon:
     app = Operon(name, database="memory:")
 
     async def work() -> str:
-        await gate.wait()
+        await asyncio.wait_for(gate.wait(), PATIENCE)
         return "done"
 
     for path, wait in (("/work", 0.01), ("/at/once", 0)):
