@@ -526,11 +526,11 @@ class TestUntouched:
                 return pool.submit(step, 1).result()
 
         with app:
-            again.install()
+            again.install(app)
             try:
                 assert operon.start(flow.using(key="w")).result(20) == 1
             finally:
-                again.remove()
+                again.remove(app)
             assert [it.position for it in operon.steps("w")] == ["1/1"]
 
     def test_threads_that_the_engine_begins_are_nobodys(self, make: MakeApp) -> None:

@@ -12,9 +12,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from operon.app.closing import CLOSING, DRAIN, let_go
+from operon.app.closing import CLOSING, DRAIN, let_go, regardless
 from operon.app.databases import Databases
 from operon.app.declarations import Launchable
+from operon.app.entering import entered
 from operon.app.lifespan import Lifespan, Manager
 from operon.app.queues import Queue
 from operon.app.routes import Routes
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from operon.core.retention import Duration, Keep
     from operon.core.rows import Limits
     from operon.core.schedules import Definition
+    from operon.core.store import Store
     from operon.engine.engine import Engine
 
 T = TypeVar("T")
@@ -234,13 +236,13 @@ class Operon(Serving, Launchable, Routes):
             engine.forget()
             self.host = self._entered = None
             return
-        engine.stop(length)
         try:
-            self.leave(max(SOON, ends - time.monotonic()))
+            engine.stop(length)
+        except BaseException:  # as by a second Ctrl-C: nobody waits for the rest
+            ends = time.monotonic() + CLOSING
+            raise
         finally:
-            self.host = self._entered = None
-            parts = (engine.close, *self._databases.close(), engine.end, engine.store.close)
-            let_go(f"The app {self.name}", max(SOON, ends - time.monotonic()), parts)
+            self._let_go(engine.store, engine, ends)
 
     def __enter__(self) -> Self:
         """Launch."""
@@ -252,11 +254,11 @@ class Operon(Serving, Launchable, Routes):
         self.close(drain=DRAIN if kind is None else 0.0)
 
     async def __aenter__(self) -> Self:
-        """Launch; async bodies run on this loop."""
+        """Launch; async bodies run on this loop. If this is cancelled, the launch is undone."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, lambda: self._launch(loop))
+        await entered(lambda: self._launch(loop), self._interrupt, lambda: self.close(drain=0))
         return self
 
     async def __aexit__(
@@ -289,20 +291,42 @@ class Operon(Serving, Launchable, Routes):
                 raise DeclarationError(f"{self.name} is launched already.")
             database = self.database if self.database is not None else default_url(self.name)
             store = store_for(database)
+            engine: Engine | None = None
             try:
                 store.open(migrate=migrate, adopt=adopt)
                 self._databases.open(database, store, self.each())
                 self._entered = Lifespan(None if self._lifespan is None else self._lifespan(self))
                 engine = Engine(self, store, replace(self._settings, run=run is not False, only=only))
                 engine.launch(loop)
+                self._engine = self.host = engine
+                if run is not False:
+                    self._databases.sweep(store)
             except BaseException:
-                self._entered = None
-                let_go(f"The app {self.name}", CLOSING, (*self._databases.close(), store.close))
+                self._give_up(store, engine)
                 raise
-            self._engine = engine
-            self.host = engine
-            if run is not False:
-                self._databases.sweep(store)
+
+    def _interrupt(self) -> None:
+        """Cancel an async lifespan that a launch is entering; on its loop."""
+        if self._entered is not None:
+            self._entered.interrupt()
+
+    def _give_up(self, store: Store, engine: Engine | None) -> None:
+        """Undo what a launch has begun that failed or was interrupted, wherever that was."""
+        self._engine = None
+        with regardless(f"The app {self.name}"):
+            if engine is not None:
+                engine.stop(0.0)
+            self._let_go(store, engine, time.monotonic() + CLOSING)
+
+    def _let_go(self, store: Store, engine: Engine | None, ends: float) -> None:
+        """Leave the lifespan, and end and close all else in the time that is left."""
+        try:
+            self.leave(max(SOON, ends - time.monotonic()))
+        finally:
+            self.host = self._entered = None
+            close, end = ((), ()) if engine is None else ((engine.close,), (engine.end,))
+            parts = (*close, *self._databases.close(), *end, store.close)
+            let_go(f"The app {self.name}", max(SOON, ends - time.monotonic()), parts)
 
     # ── What the engine asks of a program ────────────────────────────────────────────────────────────────────────────
 

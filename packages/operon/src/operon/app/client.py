@@ -7,8 +7,9 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from operon.app import queues, schedules
-from operon.app.closing import CLOSING, let_go
+from operon.app.closing import CLOSING, let_go, regardless
 from operon.app.declarations import Durable
+from operon.app.entering import entered
 from operon.app.overloads import AsyncGather, AsyncRetrieve, Gather, Retrieve
 from operon.app.remote import named
 from operon.app.stores import store_for
@@ -114,14 +115,17 @@ class Connection:
         from operon.engine.engine import Engine
 
         store = store_for(self._database)
+        engine: Engine | None = None
         try:
             store.open(migrate=False)
             engine = Engine(Nothing(self._database, store, self._codec), store, Settings(run=False))
             engine.connect()
+            self._engine = engine
         except BaseException:
-            store.close()
+            self._engine = None
+            with regardless(what := f"The {type(self).__name__}"):
+                let_go(what, CLOSING, (store.close,) if engine is None else (engine.disconnect, store.close))
             raise
-        self._engine = engine
 
     def _disconnect(self) -> None:
         engine, self._engine = self._engine, None
@@ -285,10 +289,8 @@ class AsyncClient(Connection):
         await asyncio.to_thread(self._disconnect)
 
     async def __aenter__(self) -> Self:
-        """Connect; raises what `Client` raises."""
-        import asyncio
-
-        await asyncio.to_thread(self._connect)
+        """Connect; raises what `Client` raises. If this is cancelled, it is disconnected."""
+        await entered(self._connect, lambda: None, self._disconnect)
         return self
 
     async def __aexit__(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 
 DRAIN = 25.0
 """Seconds that what runs is given to end: with what comes after it, less than the 30 that Kubernetes gives."""
@@ -36,3 +37,14 @@ def let_go(what: str, seconds: float, parts: Iterable[Callable[[], object]]) -> 
         logging.getLogger("operon").warning(said, what)
     elif failures:
         raise failures[0]
+
+
+@contextmanager
+def regardless(what: str) -> Generator[None]:
+    """Undo a launch that failed: what goes wrong with that is logged; its caller is to see why the launch failed."""
+    try:
+        yield
+    except Exception:
+        import logging
+
+        logging.getLogger("operon").warning("%s, whose launch failed, did not close well.", what, exc_info=True)

@@ -20,6 +20,9 @@ class Lifespan:
     def __init__(self, manager: Manager | None) -> None:
         self._manager = manager
         self._leave: Callable[[float], object] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        """An async one lives in it."""
+        self._interrupted = False
         self.asynchronous = hasattr(manager, "__aenter__") and not hasattr(manager, "__enter__")
         if manager is not None and not self.asynchronous and not hasattr(manager, "__enter__"):
             raise DeclarationError(
@@ -38,7 +41,7 @@ class Lifespan:
             manager.__enter__()
             self._leave = lambda _: manager.__exit__(None, None, None)
         elif self._manager is not None and loop is not None:
-            self._leave = _live(self._manager, loop)
+            self._leave = _live(self._manager, loop, self._begun)
 
     def leave(self, seconds: float) -> None:
         """Leave it, if it was entered; raises what it raises. One that has not left its loop by then is left behind."""
@@ -46,8 +49,21 @@ class Lifespan:
         if leave is not None:
             leave(seconds)
 
+    def interrupt(self) -> None:
+        """Cancel an async one that is being entered, once; on its loop."""
+        if self._task is not None and self._leave is None and not self._interrupted:
+            self._interrupted = True
+            self._task.cancel()
 
-def _live(manager: AbstractAsyncContextManager[Any], loop: asyncio.AbstractEventLoop) -> Callable[[float], object]:
+    def _begun(self, task: asyncio.Task[Any] | None) -> None:
+        self._task = task
+
+
+def _live(
+    manager: AbstractAsyncContextManager[Any],
+    loop: asyncio.AbstractEventLoop,
+    begun: Callable[[asyncio.Task[Any] | None], None],
+) -> Callable[[float], object]:
     """Enter on the loop, and stay in one task to the end, for what is opened may belong to its task."""
     import asyncio
     from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -56,6 +72,7 @@ def _live(manager: AbstractAsyncContextManager[Any], loop: asyncio.AbstractEvent
     over = asyncio.Event()
 
     async def live() -> None:
+        begun(asyncio.current_task())
         async with manager:
             entered.set_result(None)
             await over.wait()

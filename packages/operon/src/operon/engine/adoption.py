@@ -30,16 +30,17 @@ class Patches:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._count = 0
+        self._holders: set[object] = set()
         self._own: list[tuple[Any, str, Any, Any]] = []
         """Where, what was there, and what stands before it."""
         self._pools = False
 
-    def install(self) -> None:
-        """Stand before them, once for all apps."""
+    def install(self, holder: object) -> None:
+        """Stand before them, once for all apps; the holder is what `remove` is given."""
         with self._lock:
-            self._count += 1
-            if self._count > 1:
+            there = bool(self._holders)
+            self._holders.add(holder)
+            if there:
                 return
             gc.callbacks.append(collects)
             self._put(ThreadPoolExecutor, "submit", _submit)
@@ -57,7 +58,7 @@ class Patches:
         if pools is None or self._pools:
             return
         with self._lock:
-            if self._count and not self._pools:
+            if self._holders and not self._pools:
                 self._pools = True
                 for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
                     self._put(pools.Pool, name, _scatter)
@@ -70,13 +71,19 @@ class Patches:
         self._own.append((owner, name, original, mine))
         setattr(owner, name, mine)
 
-    def remove(self) -> None:
-        """Give them back with the last app, unless somebody else has stood before them since: ours do nothing then."""
+    def remove(self, holder: object) -> None:
+        """Give them back with the last app, unless somebody else has stood before them since: ours do nothing then.
+
+        Harmless for a holder that has let go, or never held them.
+        """
         with self._lock:
-            self._count -= 1
-            if self._count:
+            if holder not in self._holders:
                 return
-            gc.callbacks.remove(collects)
+            self._holders.remove(holder)
+            if self._holders:
+                return
+            if collects in gc.callbacks:  # not where `install` was interrupted
+                gc.callbacks.remove(collects)
             for owner, name, original, mine in self._own:
                 if vars(owner)[name] is mine:
                     setattr(owner, name, original)

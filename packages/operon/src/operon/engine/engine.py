@@ -41,8 +41,6 @@ T = TypeVar("T")
 log = logging.getLogger("operon")
 LEAVING = 0.5
 """Seconds that runs are given to leave, once they are told to."""
-CLOSING = 1.0
-"""Seconds to leave what a launch that failed has entered."""
 
 
 class Engine:
@@ -65,6 +63,8 @@ class Engine:
         self._abandoned: set[Future[Any]] = set()
         self.forked = False
         """This is a child of the process that launched: nothing works here any more."""
+        self._patching = object()
+        """Holds the patches while this is launched."""
         self.timers = self.machine.timers()
         self.clock = self.machine.clock.monotonic
         self.recorders = Recorders(store, self.timers, self.kill)
@@ -87,25 +87,20 @@ class Engine:
     # ── Life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def launch(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Begin: enlist, and claim what is ready. Async bodies run on `loop`, or on one of our own."""
-        adoption.patches.install()
+        """Begin: enlist, and claim what is ready. Async bodies run on `loop`, or on one of our own.
+
+        Wherever it is interrupted, `stop`, `close` and `end` undo what it has begun.
+        """
+        adoption.patches.install(self._patching)
         self.timers.start()
-        try:
-            if loop is not None:
-                self.loop.use(loop)
-            self.program.enter(self.loop.running() if self.program.awaits else None)
-            self._seed()
-            drivers.serve(self, declare(self, self.program.timetable))
-            self.places.open = True
-            self.store.listen(self.heard)
-            self.service.start()
-        except BaseException:
-            self.places.open = False
-            try:
-                self.program.leave(CLOSING)
-            finally:
-                self.end()
-            raise
+        if loop is not None:
+            self.loop.use(loop)
+        self.program.enter(self.loop.running() if self.program.awaits else None)
+        self._seed()
+        drivers.serve(self, declare(self, self.program.timetable))
+        self.places.open = True
+        self.store.listen(self.heard)
+        self.service.start()
         apps.launched.append(self)
 
     def _seed(self) -> None:
@@ -142,10 +137,12 @@ class Engine:
         if self in apps.launched:
             apps.launched.remove(self)
         self.service.stop_claiming()
-        self._drain(drain)
-        for run in self.runs.all():
-            self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
-        self.cleaning.leave()
+        try:
+            self._drain(drain)
+        finally:
+            for run in self.runs.all():
+                self.kill(run, Suspended("The app is closing; the workflow goes on elsewhere, or at the next launch."))
+            self.cleaning.leave()
         self._drain(min(LEAVING, drain))
 
     def close(self) -> None:
@@ -155,7 +152,7 @@ class Engine:
 
     def end(self) -> None:
         """Let go of what `launch` took."""
-        adoption.patches.remove()
+        adoption.patches.remove(self._patching)
         self.waits.close()
         self.timers.stop()
         self.threads.close()

@@ -171,14 +171,16 @@ class Executor:
         self._scheduler.close()
 
     def close(self) -> None:
-        """Hand back what is left, and end the lease."""
+        """Hand back what is left, and end the lease, if there is one."""
         self._rest()
         try:
-            self._engine.store.submit(Retire(self.id)).result(PATIENCE)
-            self._engine.store.shout("ready")
+            if self.id:
+                self._engine.store.submit(Retire(self.id)).result(PATIENCE)
+                self._engine.store.shout("ready")
         except (StoreError, TimeoutError) as error:
             log.warning("Could not say goodbye to the database (%r); the lease will run out by itself.", error)
-        self._heartbeat.stop(PATIENCE)
+        finally:
+            self._heartbeat.stop(PATIENCE)
 
     def stop(self) -> None:
         """Do nothing more; the lease runs out by itself."""

@@ -54,6 +54,8 @@ class Loop:
         self._timers = timers
         self._callbacks = BodyCallbacks()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._own: asyncio.AbstractEventLoop | None = None
+        """The loop, if it is one of our own."""
         self._thread: threading.Thread | None = None
         self._factory: BranchingFactory | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,7 +88,8 @@ class Loop:
                 raise NotLaunched("The app is closed, and so is the loop of its async workflows.")
             if self._loop is not None:
                 return self._loop
-            loop = self.use(asyncio.new_event_loop())
+            self._own = loop = asyncio.new_event_loop()
+            self.use(loop)
             self._thread = threading.Thread(target=_serve, args=(loop,), name="operon-loop", daemon=True)
             self._thread.start()
             return loop
@@ -282,14 +285,18 @@ class Loop:
         with self._lock:
             self._closed = True
             loop, self._loop = self._loop, None
-        if loop is None or self._factory is None:
+            own, self._own = self._own, None
+        if loop is not None:
+            self._timers.remove()
+            self._callbacks.remove()
+        if own is None:
+            if loop is not None and self._factory is not None:
+                self._factory.remove()
             return
-        self._timers.remove()
-        self._callbacks.remove()
-        if self._thread is None:
-            self._factory.remove()
+        if self._thread is None or self._thread.ident is None:  # the launch was interrupted before that began
+            own.close()
             return
-        loop.call_soon_threadsafe(loop.stop)
+        own.call_soon_threadsafe(own.stop)
         self._thread.join(2 * PATIENCE)
         if self._thread.is_alive():
             log.warning("An async body blocks the event loop, which is closed when that has ended.")

@@ -29,6 +29,7 @@ from operon.engine.engine import Engine
 from operon.errors import Forbidden, KeyConflict, NotLaunched, PayloadTooLarge, StoreUnavailable
 from operon.http import keys
 from operon.http.admission import Admission, RequestContext
+from operon.http.paths import prefix
 from operon.http.problems import RETRY, Failed
 
 T = TypeVar("T")
@@ -127,7 +128,8 @@ class Exchange:
         return JSONResponse({"status": row.status, "created_at": created}, 202, headers)
 
     def _located(self, workflow_id: str) -> dict[str, str]:
-        return {"Location": self.request.url_for(self.admission.name, token=keys.token(workflow_id)).path}
+        path = self.admission.status_path.format(token=keys.token(workflow_id))
+        return {"Location": prefix(self.request.scope) + path}
 
     # ── One transaction ──────────────────────────────────────────────────────────────────────────────────────────────
 
