@@ -18,6 +18,7 @@ from operon.core.rows import Guard
 from operon.engine.branches import BranchingFactory
 from operon.engine.bridge import Delivery, here
 from operon.engine.callbacks import BodyCallbacks
+from operon.engine.nested import NestedRuns
 from operon.engine.strays import Elsewhere
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched, WrongColour
@@ -53,6 +54,7 @@ class Loop:
     def __init__(self, timers: BodyTimers) -> None:
         self._timers = timers
         self._callbacks = BodyCallbacks()
+        self._nested = NestedRuns(timers.host)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._factory: BranchingFactory | None = None
@@ -73,6 +75,7 @@ class Loop:
         self._factory = BranchingFactory.install(loop)
         self._timers.install(loop)
         self._callbacks.install(loop)
+        self._nested.install(loop)
         return loop
 
     def running(self) -> asyncio.AbstractEventLoop:
@@ -87,7 +90,8 @@ class Loop:
             if self._loop is not None:
                 return self._loop
             loop = self.use(asyncio.new_event_loop())
-            self._thread = threading.Thread(target=_serve, args=(loop,), name="operon-loop", daemon=True)
+            serve = partial(contextvars.Context().run, _serve, loop)  # in some Pythons threads take a context along
+            self._thread = threading.Thread(target=serve, name="operon-loop", daemon=True)
             self._thread.start()
             return loop
 
@@ -112,9 +116,9 @@ class Loop:
         )
 
     def executes(self, line: Branch) -> bool:
-        """Whether it is this line's own task that is executing, here and now: cheaper than to ask which loop runs."""
-        task = line.task
-        return task is not None and threading.get_ident() == self._ident and asyncio.current_task(self._loop) is task
+        """Whether it is this line's own task that is executing, here and now, and not another loop that it runs."""
+        task, loop = line.task, asyncio._get_running_loop()  # noqa: SLF001 - as above
+        return task is not None and loop is not None and loop is self._loop and asyncio.current_task(loop) is task
 
     def admit(self, line: Branch | None) -> Branch | None:
         """Let a body await here; or only make a coroutine, where no loop runs.
@@ -286,6 +290,7 @@ class Loop:
             return
         self._timers.remove()
         self._callbacks.remove()
+        self._nested.remove()
         if self._thread is None:
             self._factory.remove()
             return
