@@ -21,6 +21,7 @@ from operon.app.routes import Routes
 from operon.app.serving import Serving
 from operon.app.stores import default_url, store_for
 from operon.app.versions import digest, spelled
+from operon.asynchronous import running
 from operon.core.codec import Codec
 from operon.core.given import seconds, whole
 from operon.core.ids import checked, names
@@ -253,9 +254,7 @@ class Operon(Serving, Launchable, Routes):
 
     async def __aenter__(self) -> Self:
         """Launch; async bodies run on this loop."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
+        loop = running()
         await loop.run_in_executor(None, lambda: self._launch(loop))
         return self
 

@@ -13,6 +13,7 @@ from operon.app.overloads import AsyncGather, AsyncRetrieve, Gather, Retrieve
 from operon.app.remote import named
 from operon.app.stores import store_for
 from operon.app.verbs import retrieve
+from operon.asynchronous import running
 from operon.core import asking, deleting, results
 from operon.core.codec import Codec
 from operon.core.commands import Op
@@ -282,12 +283,14 @@ class AsyncClient(Connection):
         """Disconnect; closing twice is harmless."""
         import asyncio
 
+        running()
         await asyncio.to_thread(self._disconnect)
 
     async def __aenter__(self) -> Self:
-        """Connect; raises what `Client` raises."""
+        """Connect; raises what `Client` raises, and WrongColour where no event loop of asyncio runs."""
         import asyncio
 
+        running()
         await asyncio.to_thread(self._connect)
         return self
 
