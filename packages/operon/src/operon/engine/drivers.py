@@ -31,6 +31,7 @@ from operon.engine.hearing import Hearing
 from operon.engine.runtime import DrivingRuntime, Runtime
 from operon.engine.wakeup import Rest
 from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
+from operon.threads import GREEN, are_green
 
 T = TypeVar("T")
 ON_LOOP = (
@@ -52,7 +53,7 @@ def drive(engine: DrivingRuntime, op: Op[T], line: Branch | None = None) -> T:
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the cheap spelling of get_running_loop
         op.close()
-        raise WrongColour(ON_LOOP)
+        raise WrongColour(GREEN if are_green() else ON_LOOP)
     return _driven(engine, op, line)
 
 

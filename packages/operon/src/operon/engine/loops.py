@@ -23,6 +23,7 @@ from operon.engine.strays import Elsewhere
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched, WrongColour
 from operon.promises import Promise
+from operon.threads import GREEN, are_green
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -83,12 +84,15 @@ class Loop:
 
         Raises:
             NotLaunched: it is closed.
+            WrongColour: threads are greenlets here, and a loop on one of them would be that of all others.
         """
         with self._lock:
             if self._closed:
                 raise NotLaunched("The app is closed, and so is the loop of its async workflows.")
             if self._loop is not None:
                 return self._loop
+            if are_green():
+                raise WrongColour(GREEN)
             loop = self.use(asyncio.new_event_loop())
             serve = partial(contextvars.Context().run, _serve, loop)  # in some Pythons threads take a context along
             self._thread = threading.Thread(target=serve, name="operon-loop", daemon=True)
@@ -98,14 +102,17 @@ class Loop:
     @property
     def alive(self) -> bool:
         """Whether there is a loop to run anything on, or can be."""
-        return not self._closed if self._loop is None else not self._loop.is_closed()
+        return not (self._closed or are_green()) if self._loop is None else not self._loop.is_closed()
 
     def refuse_standing(self) -> None:
         """Refuse to run on the caller's loop what is asked for on another one, if that loop does not run.
 
         Raises:
             NotLaunched: it stands still, or is closed: whoever awaited the workflow's end would wait for ever.
+            WrongColour: there is none, and none of ours can run.
         """
+        if self._loop is None and are_green():
+            raise WrongColour(GREEN)
         loop, asking = self._loop, asyncio._get_running_loop()  # noqa: SLF001 - as above
         if loop is None or asking is None or asking is loop or self._thread is not None or loop.is_running():
             return
