@@ -7,11 +7,22 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import BuiltinFunctionType
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger("operon")
+GREEN = (
+    "gevent or eventlet has replaced the threads of this process, and no event loop can run beside them: no async "
+    "workflow runs here, and no aio.call. Make it blocking, or run it in a process that is not patched, and launch "
+    "this one with run=False."
+)
+
+
+def are_green() -> bool:
+    """Whether gevent or eventlet has put greenlets in the place of threads: they share one thread, and its loop."""
+    return not isinstance(threading.get_ident, BuiltinFunctionType)
 
 
 class Threads:

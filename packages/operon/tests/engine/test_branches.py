@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+import uvloop
 from msgspec.structs import replace
 
 from children import PATIENCE
@@ -376,3 +377,74 @@ def test_a_factory_of_ours_behind_another_opens_no_second_branch() -> None:
         assert sorted(entry.position for entry in entries) == ["1/1", "2/1"]
 
     asyncio.run(main())
+
+
+def past_ours(loop: asyncio.AbstractEventLoop) -> Any:
+    """A factory of the program that makes its tasks itself."""
+    del loop
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=loop, **options)
+
+    return make
+
+
+def around_ours(loop: asyncio.AbstractEventLoop) -> Any:
+    """One that has them made by what it found, as those do that trace tasks."""
+    inner: Any = loop.get_task_factory()
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Future[Any]:
+        made: asyncio.Future[Any] = inner(loop, coro, **options)
+        return made
+
+    return make
+
+
+def none(loop: asyncio.AbstractEventLoop) -> Any:
+    del loop
+
+
+@pytest.mark.parametrize("loops", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("factory", [past_ours, around_ours, none])
+@pytest.mark.parametrize("leaves", ["one", "other"])
+def test_a_factory_that_the_program_sets_after_the_launch_makes_branches(
+    factory: Any, leaves: str, loops: Loops
+) -> None:
+    """Ours stays in front, whichever of two apps leaves first; the program's is the loop's own again with the last."""
+    apps = {name: Operon(name, database=MemoryStore(Clock(time.time)), grace=30) for name in ("one", "other")}
+    flows: dict[str, Any] = {}
+    for name, app in apps.items():
+
+        @app.step
+        async def note(what: str) -> str:
+            return what
+
+        @app.workflow
+        async def flow(note: Any = note) -> list[str]:
+            return [*await asyncio.gather(note("a"), note("b"))]
+
+        flows[name] = flow
+
+    async def positions(name: str, key: str) -> list[str]:
+        handle = await aio.start(flows[name].using(key=key))
+        assert await asyncio.wait_for(handle, PATIENCE) == ["a", "b"]
+        engine: Any = apps[name]._engine
+        return sorted(entry.position for entry in engine.store.ask(Load(key)))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        await apps["one"].__aenter__()
+        its = factory(loop)
+        loop.set_task_factory(its)
+        await apps["other"].__aenter__()
+        stays = "other" if leaves == "one" else "one"
+        assert await positions("one", "w") == await positions("other", "w") == ["1/1", "2/1"]
+        await apps[leaves].__aexit__(None, None, None)
+        assert await positions(stays, "v") == ["1/1", "2/1"]
+        loop.set_task_factory(its)
+        assert await positions(stays, "u") == ["1/1", "2/1"]
+        await apps[stays].__aexit__(None, None, None)
+        assert loop.get_task_factory() is its
+
+    with asyncio.Runner(loop_factory=loops) as runner:
+        runner.run(main())

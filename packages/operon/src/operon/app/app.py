@@ -22,6 +22,7 @@ from operon.app.routes import Routes
 from operon.app.serving import Serving
 from operon.app.stores import default_url, store_for
 from operon.app.versions import digest, spelled
+from operon.asynchronous import running
 from operon.core.codec import Codec
 from operon.core.given import seconds, whole
 from operon.core.ids import checked, names
@@ -255,9 +256,7 @@ class Operon(Serving, Launchable, Routes):
 
     async def __aenter__(self) -> Self:
         """Launch; async bodies run on this loop. If this is cancelled, the launch is undone."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
+        loop = running()
         await entered(lambda: self._launch(loop), self._interrupt, lambda: self.close(drain=0))
         return self
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from operon.asynchronous import running
 from operon.core import context
 from operon.errors import Cancelled
 
@@ -22,14 +24,16 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
 
     Raises:
         Exception: whatever the function raises.
+        WrongColour: no event loop of asyncio runs here, as under trio; the function is not called.
     """
-    from concurrent.futures import Future
+    from concurrent.futures import Future, InvalidStateError
 
     from operon.engine.bridge import bridged
     from operon.engine.hearing import hears
     from operon.engine.pieces import Piece
     from operon.engine.strays import own_threads
 
+    running()
     here, around, done = context.body(), context.copied(), Future[R]()
     work: Callable[[], R] = partial(fn, *args, **kwargs)
     if here is not None:
@@ -42,9 +46,11 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             value = around.run(work)
         except BaseException as error:
-            done.set_exception(error)
+            with suppress(InvalidStateError):  # nobody awaits it any more
+                done.set_exception(error)
         else:
-            done.set_result(value)
+            with suppress(InvalidStateError):
+                done.set_result(value)
 
     thread = threading.Thread(target=run, name=f"operon-call-{getattr(fn, '__name__', 'fn')}", daemon=True)
     with own_threads():

@@ -14,6 +14,7 @@ from operon.app.overloads import AsyncGather, AsyncRetrieve, Gather, Retrieve
 from operon.app.remote import named
 from operon.app.stores import store_for
 from operon.app.verbs import retrieve
+from operon.asynchronous import running
 from operon.core import asking, deleting, results
 from operon.core.codec import Codec
 from operon.core.commands import Op
@@ -286,10 +287,15 @@ class AsyncClient(Connection):
         """Disconnect; closing twice is harmless."""
         import asyncio
 
+        running()
         await asyncio.to_thread(self._disconnect)
 
     async def __aenter__(self) -> Self:
-        """Connect; raises what `Client` raises. If this is cancelled, it is disconnected."""
+        """Connect; raises what `Client` raises, and WrongColour where no event loop of asyncio runs.
+
+        If this is cancelled, it is disconnected.
+        """
+        running()
         await entered(self._connect, lambda: None, self._disconnect)
         return self
 

@@ -21,6 +21,8 @@ from operon.engine.hearing import Hearing
 from operon.errors import BadValue, Cancelled, Suspended
 
 AnyCoroutine = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
+SetFactory = Callable[[Any], object]
+SETS = "set_task_factory"
 _SETS = {"as_completed", "_AsCompletedIterator.__init__"}
 """What begins the members of a set in asyncio, in any Python; at most so many frames above the task factory."""
 _FRAMES_UP = 4
@@ -40,28 +42,55 @@ class BodyTask(asyncio.Task[Any]):
 class BranchingFactory:
     """A task factory that opens a branch for each task that a workflow's body creates; others pass untouched.
 
-    There is one for all apps on a loop: each task of a body is one branch.
+    There is one for all apps on a loop: each task of a body is one branch. Where the program sets a factory of its own
+    after the launch, another of ours stands in front of that.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, first: BranchingFactory | None = None) -> None:
         self._loop = loop
         self._inner = loop.get_task_factory()
+        self._first = first or self
+        """The one that the apps share, which was installed."""
         self._apps = 0
+        self._set: SetFactory
+        self._before: SetFactory | None = None
+        """What the loop had in the place of its class's `set_task_factory`."""
 
     @classmethod
     def install(cls, loop: asyncio.AbstractEventLoop) -> BranchingFactory:
         """Put one in front of the loop's own factory, unless one is there; each app removes it once."""
         there = loop.get_task_factory()
-        factory = there if isinstance(there, BranchingFactory) else cls(loop)
-        factory._apps += 1  # noqa: SLF001 - of this class
-        loop.set_task_factory(factory)
+        factory = there._first if isinstance(there, BranchingFactory) else cls(loop)  # noqa: SLF001 - of this class
+        factory._apps += 1  # noqa: SLF001 - likewise
+        if factory._apps == 1:  # noqa: SLF001 - likewise
+            factory._stand()  # noqa: SLF001 - likewise
         return factory
+
+    def _stand(self) -> None:
+        """Make the loop's tasks from now on, and stand before what would set another factory."""
+        loop: Any = self._loop
+        self._before, self._set = vars(self._loop).get(SETS), loop.set_task_factory
+        self._set(self)
+        loop.set_task_factory = self._set_behind
+
+    def _set_behind(self, factory: Any) -> None:
+        """Set the factory that the program wants, and stand in front of it; a body's own makes tasks of no branch."""
+        self._set(factory)
+        ours = isinstance(factory, BranchingFactory) and factory._first is self  # noqa: SLF001 - of this class
+        if not ours and context.current() is None:
+            self._set(BranchingFactory(self._loop, self))
 
     def remove(self) -> None:
         """Give the loop its own factory back with the last app, unless somebody has put another in front since."""
         self._apps -= 1
-        if not self._apps and self._loop.get_task_factory() is self:
-            self._loop.set_task_factory(self._inner)
+        loop: Any = self._loop
+        if self._apps:
+            return
+        if vars(self._loop).get(SETS) == self._set_behind:
+            delattr(loop, SETS) if self._before is None else setattr(loop, SETS, self._before)
+        there = loop.get_task_factory()
+        if isinstance(there, BranchingFactory) and there._first is self:  # noqa: SLF001 - of this class
+            self._set(there._inner)  # noqa: SLF001 - likewise
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, **options: Any) -> asyncio.Future[Any]:
         """Create a task, in a branch of its own if a workflow's body creates it."""

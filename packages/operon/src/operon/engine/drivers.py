@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from operon.asynchronous import running
 from operon.core import context
 from operon.core.commands import Command, Invoke, Op, Pause
 from operon.core.context import Place
@@ -30,8 +31,13 @@ from operon.engine.hearing import Hearing
 from operon.engine.runtime import DrivingRuntime, Runtime
 from operon.engine.wakeup import Rest
 from operon.errors import Cancelled, Divergence, StepTimedOut, StoreError, Suspended, WrongColour
+from operon.threads import GREEN, are_green
 
 T = TypeVar("T")
+ON_LOOP = (
+    "A blocking verb, step or workflow was called on a running event loop. Await its twin from operon.aio, "
+    "or `await aio.call(function, ...)`, which runs it on a thread."
+)
 
 
 def drive(engine: DrivingRuntime, op: Op[T], line: Branch | None = None) -> T:
@@ -47,10 +53,7 @@ def drive(engine: DrivingRuntime, op: Op[T], line: Branch | None = None) -> T:
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the cheap spelling of get_running_loop
         op.close()
-        raise WrongColour(
-            "A blocking verb, step or workflow was called on a running event loop. Await its twin from operon.aio, "
-            "or `await aio.call(function, ...)`, which runs it on a thread."
-        )
+        raise WrongColour(GREEN if are_green() else ON_LOOP)
     return _driven(engine, op, line)
 
 
@@ -89,7 +92,13 @@ def _driven(engine: DrivingRuntime, op: Op[T], line: Branch | None) -> T:
 
 
 async def adrive(engine: DrivingRuntime, op: Op[T], line: Branch | None = None) -> T:
-    """Run an operation on this event loop, yielding to it; see `drive`."""
+    """Run an operation on this event loop, yielding to it; see `drive`.
+
+    Raises:
+        WrongColour: no event loop of asyncio runs here, as under trio.
+    """
+    if asyncio._get_running_loop() is None:  # noqa: SLF001 - as above
+        running()  # raises it
     answer: Any = None
     failure: BaseException | None = None
     token = None if line is None else _begin()

@@ -35,7 +35,7 @@ from operon.engine.timers import BodyTimers
 from operon.engine.waits import Waits
 from operon.engine.weights import Weights
 from operon.errors import DeclarationError, ForkedProcess, NotLaunched, Suspended
-from operon.threads import Threads
+from operon.threads import GREEN, Threads
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -97,11 +97,18 @@ class Engine:
             self.loop.use(loop)
         self.program.enter(self.loop.running() if self.program.awaits else None)
         self._seed()
+        self._warn_of_greenlets()
         drivers.serve(self, declare(self, self.program.timetable))
         self.places.open = True
         self.store.listen(self.heard)
         self.service.start()
         apps.launched.append(self)
+
+    def _warn_of_greenlets(self) -> None:
+        """Say that async workflows, which are declared, do not run here."""
+        declared = any(it.asynchronous and it.kind != "step" for it in self.program.functions.values())
+        if self.settings.run and declared and not self.loop.alive:
+            log.warning(GREEN)
 
     def _seed(self) -> None:
         """Declare the program's queues.

@@ -18,10 +18,12 @@ from operon.core.rows import Guard
 from operon.engine.branches import BranchingFactory
 from operon.engine.bridge import Delivery, here
 from operon.engine.callbacks import BodyCallbacks
+from operon.engine.nested import NestedRuns
 from operon.engine.strays import Elsewhere
 from operon.engine.timers import BodyTimers
 from operon.errors import NotLaunched, WrongColour
 from operon.promises import Promise
+from operon.threads import GREEN, are_green
 
 T = TypeVar("T")
 log = logging.getLogger("operon")
@@ -53,6 +55,7 @@ class Loop:
     def __init__(self, timers: BodyTimers) -> None:
         self._timers = timers
         self._callbacks = BodyCallbacks()
+        self._nested = NestedRuns(timers.host)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own: asyncio.AbstractEventLoop | None = None
         """The loop, if it is one of our own."""
@@ -75,6 +78,7 @@ class Loop:
         self._factory = BranchingFactory.install(loop)
         self._timers.install(loop)
         self._callbacks.install(loop)
+        self._nested.install(loop)
         return loop
 
     def running(self) -> asyncio.AbstractEventLoop:
@@ -82,29 +86,36 @@ class Loop:
 
         Raises:
             NotLaunched: it is closed.
+            WrongColour: threads are greenlets here, and a loop on one of them would be that of all others.
         """
         with self._lock:
             if self._closed:
                 raise NotLaunched("The app is closed, and so is the loop of its async workflows.")
             if self._loop is not None:
                 return self._loop
+            if are_green():
+                raise WrongColour(GREEN)
             self._own = loop = asyncio.new_event_loop()
             self.use(loop)
-            self._thread = threading.Thread(target=_serve, args=(loop,), name="operon-loop", daemon=True)
+            serve = partial(contextvars.Context().run, _serve, loop)  # in some Pythons threads take a context along
+            self._thread = threading.Thread(target=serve, name="operon-loop", daemon=True)
             self._thread.start()
             return loop
 
     @property
     def alive(self) -> bool:
         """Whether there is a loop to run anything on, or can be."""
-        return not self._closed if self._loop is None else not self._loop.is_closed()
+        return not (self._closed or are_green()) if self._loop is None else not self._loop.is_closed()
 
     def refuse_standing(self) -> None:
         """Refuse to run on the caller's loop what is asked for on another one, if that loop does not run.
 
         Raises:
             NotLaunched: it stands still, or is closed: whoever awaited the workflow's end would wait for ever.
+            WrongColour: there is none, and none of ours can run.
         """
+        if self._loop is None and are_green():
+            raise WrongColour(GREEN)
         loop, asking = self._loop, asyncio._get_running_loop()  # noqa: SLF001 - as above
         if loop is None or asking is None or asking is loop or self._thread is not None or loop.is_running():
             return
@@ -115,9 +126,9 @@ class Loop:
         )
 
     def executes(self, line: Branch) -> bool:
-        """Whether it is this line's own task that is executing, here and now: cheaper than to ask which loop runs."""
-        task = line.task
-        return task is not None and threading.get_ident() == self._ident and asyncio.current_task(self._loop) is task
+        """Whether it is this line's own task that is executing, here and now, and not another loop that it runs."""
+        task, loop = line.task, asyncio._get_running_loop()  # noqa: SLF001 - as above
+        return task is not None and loop is not None and loop is self._loop and asyncio.current_task(loop) is task
 
     def admit(self, line: Branch | None) -> Branch | None:
         """Let a body await here; or only make a coroutine, where no loop runs.
@@ -289,6 +300,7 @@ class Loop:
         if loop is not None:
             self._timers.remove()
             self._callbacks.remove()
+            self._nested.remove()
         if own is None:
             if loop is not None and self._factory is not None:
                 self._factory.remove()

@@ -18,7 +18,7 @@ from operon.core import context as ambient
 from operon.core.host import RunHost
 from operon.core.journal import WAKE, Branch, Run
 from operon.core.rows import Entry, Kind
-from operon.engine import strays
+from operon.engine import nested, strays
 from operon.engine.repose import Repose
 from operon.engine.waits import Waits
 
@@ -82,7 +82,7 @@ class BodyTimers:
     """Stands before `call_at`, `call_later` and `time` of the loop that an engine's bodies run on."""
 
     def __init__(self, host: RunHost[Run, Branch], waits: Waits) -> None:
-        self._host = host
+        self.host = self._host = host
         self._waits = waits
         self._loop: Any = None
         self._nobody = contextvars.Context()
@@ -110,6 +110,7 @@ class BodyTimers:
         branch = self._body()
         if branch is None:
             return self._time()
+        nested.refuse_turn()
         now = self._host.now()
         if self._offset is None:
             self._offset = self._time() - now
