@@ -25,9 +25,10 @@ def take(
     return found
 
 
-def asleep(world: World, key: str = "w") -> None:
+def asleep(world: World, key: str = "w") -> int:
     guard = world.run(key)
     assert world.write(guard, step("1"), end=Park(None, ())).parked
+    return guard.claim
 
 
 def test_who_slept_when_it_was_cancelled_is_cleaned_up_once(world: World) -> None:
@@ -43,6 +44,16 @@ def test_who_slept_when_it_was_cancelled_is_cleaned_up_once(world: World) -> Non
     world.kill(me)
     assert take(world, other) == []
     assert world.status() == "cancelled"
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_whose_body_heard_before_it_had_left_is_cleaned_up(world: World, later: int) -> None:
+    """It was parked already, so nobody was to run it; what another claim has heard says nothing of this one."""
+    claim = asleep(world)
+    me, other = world.enlist(), world.enlist()
+    world.ask(Cancel("w"))
+    world.ask(Cleaned(me, "w", claim + later))
+    assert take(world, other) == (["w"] if later else [])
 
 
 def test_whose_cleaner_died_is_cleaned_up_again_three_times_at_most(world: World) -> None:

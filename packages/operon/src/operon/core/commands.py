@@ -172,10 +172,15 @@ class CleanUp(Command[tuple[Claimed, ...]], frozen=True):
 
 
 class Cleaned(Command[None], frozen=True):
-    """Note that this executor has done a clean-up that was its own."""
+    """Note that this executor has done a clean-up: one that was its own, or that nobody has taken yet.
+
+    It is nobody's where the workflow was cancelled just after it had been parked, and its body had not left by then.
+    """
 
     executor: int
     workflow_id: str
+    claim: int | None = None
+    """The claim under which the body ran that was cancelled here; None if it had been taken."""
 
 
 class Wake(Command[int], frozen=True):

@@ -54,8 +54,8 @@ class Cleaning:
         self._runs: dict[Run, None] = {}
         self._over: set[str] | None = None
         """Whose body came to its end here while clean-ups were being taken: it may be taken nevertheless."""
-        self._unnoted: dict[str, None] = {}
-        """Whose body came to its end here, and that could not be noted yet."""
+        self._unnoted: dict[str, int | None] = {}
+        """Whose body came to its end here, under which claim, and that could not be noted yet."""
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -68,8 +68,8 @@ class Cleaning:
             yield from self._take(self._over)
         finally:
             self._over = None
-        for workflow_id in tuple(self._unnoted):  # taken first, where this executor was another when it cleaned up
-            yield from ask(Cleaned(self._engine.executor, workflow_id))
+        for workflow_id, claim in tuple(self._unnoted.items()):  # taken first, where it was done under another name
+            yield from ask(Cleaned(self._engine.executor, workflow_id, claim))
             self._unnoted.pop(workflow_id, None)
 
     def _take(self, over: set[str]) -> Op[None]:
@@ -134,20 +134,25 @@ class Cleaning:
         elif run.failure is not None and not _just_heard(run.failure):
             log.warning("The clean-up of %s failed.", name, exc_info=run.failure)
 
-    def done(self, workflow_id: str) -> Op[None]:
-        """Note that a body which heard of its end here has come to its own; where that fails, again in a while."""
+    def done(self, workflow_id: str, claim: int | None = None) -> Op[None]:
+        """Note that a body which heard of its end here has come to its own; where that fails, again in a while.
+
+        Args:
+            workflow_id: whose body.
+            claim: under which it ran; None if this process took its clean-up.
+        """
         if self._over is not None:
             self._over.add(workflow_id)
         if not self._engine.alive:
-            self._unnoted[workflow_id] = None
+            self._unnoted[workflow_id] = claim
             return
         executor = self._engine.executor
         try:
-            yield from ask(Cleaned(executor, workflow_id))
+            yield from ask(Cleaned(executor, workflow_id, claim))
             if self._engine.executor != executor:  # it may be this process's by its new name, and was not asked for so
-                self._unnoted[workflow_id] = None
+                self._unnoted[workflow_id] = claim
         except StoreError as error:
-            self._unnoted[workflow_id] = None
+            self._unnoted[workflow_id] = claim
             log.warning("That %s has cleaned up could not be noted (%s); trying again.", workflow_id, error)
 
     def _hear(self, run: Run, function: Function) -> Op[bool]:

@@ -132,7 +132,7 @@ class Runner:
                 elif run.failure is not None and not inline:
                     log.warning("%s (%s) failed.", row.id, row.name, exc_info=run.failure)
             if heard(row, run):
-                yield from self._engine.cleaning.done(row.id)
+                yield from self._engine.cleaning.done(row.id, row.claim)
         except Suspended:
             pass
         except StoreUnavailable as error:

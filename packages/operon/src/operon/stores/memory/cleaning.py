@@ -47,7 +47,10 @@ def clean_up(tables: Tables, command: c.CleanUp) -> tuple[Claimed, ...]:
 
 
 def cleaned(tables: Tables, command: c.Cleaned) -> None:
-    """If it is still this executor's."""
+    """If it is still this executor's, or nobody's and cancelled under that claim."""
     workflow = tables.workflows.get(command.workflow_id)
-    if workflow is not None and workflow.cleanup is not None and workflow.cleanup.cleaner == command.executor:
+    if workflow is None or workflow.cleanup is None:
+        return
+    cleaner, claim = workflow.cleanup.cleaner, workflow.row.claim - 1
+    if cleaner == command.executor or (cleaner is None and claim == command.claim):
         workflow.cleanup = None

@@ -125,7 +125,7 @@ def clean_up(session: Session, command: c.CleanUp) -> tuple[Claimed, ...]:
 
 def cleaned(session: Session, command: c.Cleaned) -> None:
     """Note that one is done."""
-    session.rows("cleaned", id=command.workflow_id, executor=command.executor)
+    session.rows("cleaned", id=command.workflow_id, executor=command.executor, claim=command.claim)
 
 
 def wake(session: Session, command: c.Wake) -> int:

@@ -110,7 +110,8 @@ returning w.*;
 
 -- cleaned: note that one is done
 update operon.workflows set cleanup_until = null, cleaner = null
-where id = :id::text and cleaner = :executor::bigint;
+where id = :id::text
+    and (cleaner = :executor::bigint or (cleaner is null and status = 6 and claim - 1 = :claim::bigint));
 
 -- revoked: the claims under which what is cancelled of a tree may still be run
 with recursive tree as (

@@ -192,7 +192,7 @@ def _clean_up(db: Connection, command: c.CleanUp, now: float) -> tuple[Claimed, 
 
 
 def _cleaned(db: Connection, command: c.Cleaned, _now: float) -> None:
-    db.run("cleaned", id=command.workflow_id, executor=command.executor)
+    db.run("cleaned", id=command.workflow_id, executor=command.executor, claim=command.claim)
 
 
 def _enlist(db: Connection, command: c.Enlist, now: float) -> int:

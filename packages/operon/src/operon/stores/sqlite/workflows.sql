@@ -131,7 +131,8 @@ where id in (
 returning *;
 
 -- cleaned: note that one is done
-update operon_workflows set cleanup_until = null, cleaner = null where id = :id and cleaner = :executor;
+update operon_workflows set cleanup_until = null, cleaner = null
+where id = :id and (cleaner = :executor or (cleaner is null and status = 6 and claim - 1 = :claim));
 
 -- hand_back: return to the queue what an executor runs, each under its claim; with no :guards, all it has
 update operon_workflows
