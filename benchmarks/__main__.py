@@ -156,6 +156,7 @@ def main() -> None:
             if not syncing.reaches(server.pid):
                 sys.exit("The simulated disk did not reach the server: its account could not load the library.")
             known |= {"fsync_us": given.fsync_us, "fsync": "simulated"}
+        known["sizes"] = "quick" if given.quick else given.size or "full"
         known |= {f"version of {it.name}": environments.version(it.name) for it in subjects}
         run = Run(
             Databases(server, Path(directory)),

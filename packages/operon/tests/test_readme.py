@@ -6,16 +6,17 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from children import Child, eventually, ran, started
+from children import PATIENCE, Child, eventually, ran, started
 from terminal import clean, free_port
 
 ROOT: Final = Path(__file__).parents[3]
@@ -86,6 +87,13 @@ def is_free(port: int) -> bool:
     return False
 
 
+def asleep(database: Path) -> bool:
+    """Whether the workflow that is to be killed sleeps, so that all before it is recorded."""
+    with closing(sqlite3.connect(database, timeout=PATIENCE)) as file:
+        sleeps = "select 1 from operon_steps where kind = 'sleep' and workflow_id like '%monday'"
+        return file.execute(sleeps).fetchone() is not None
+
+
 def commands(block: str) -> list[tuple[str, list[str]]]:
     """Split a console block into commands, each with the lines it is said to print."""
     found: list[tuple[str, list[str]]] = []
@@ -115,6 +123,8 @@ def test_tour(tmp_path: Path, environment: dict[str, str]) -> None:
     with shell(tmp_path, environment | {"PORT": port}) as bash:
         for language, block in BLOCK.findall(README):
             for command, expected in commands(block) if language == "console" else ():
+                if command.startswith("kill -9"):  # whoever reads is slower than the record of a step
+                    eventually(lambda: asleep(tmp_path / "hello" / "hello.db"), "the workflow sleeps")
                 bash.type(command.replace(":8000", f":{port}"), [it.replace(":8000", f":{port}") for it in expected])
                 if command.startswith("kill -9"):
                     eventually(lambda: is_free(int(port)), "what was killed is gone, and has let go of its port")
