@@ -36,6 +36,7 @@ from operon.core import deleting
 from operon.core.commands import Beat, Command, Describe, Op, Sweep
 from operon.core.recording import note
 from operon.core.rows import Guard, Swept
+from operon.engine import retention as pages
 from operon.engine.retention import LONG_PAUSE, PAUSE, Retention
 from operon.errors import (
     DeclarationError,
@@ -143,10 +144,25 @@ def test_the_executor_sweeps_after_a_heartbeat(make: MakeApp, monkeypatch: pytes
         flow.using(key="k")("x")
         minutes, tick = count(1), Retention.tick
 
-        def later(self: Retention, now: float) -> Op[None]:
+        def later(self: Retention, now: float) -> Op[int]:
             return tick(self, now + next(minutes) * PAUSE)
 
         monkeypatch.setattr(Retention, "tick", later)
+        eventually(lambda: not kept())
+
+
+def test_many_old_records_go_without_a_heartbeat_for_each_page(make: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more become old in a heartbeat than are on a page, the database would grow for ever."""
+    app = make(keep=NOW, lease=3600.0)
+    flow = app.workflow(name="flow")(len)
+    with app:
+        sweeps_when_told(app)
+        for number in range(9):
+            flow.using(key=f"k{number}")("x")
+        engine: Any = app._engine
+        monkeypatch.setattr(pages, "PAGE", 2)
+        engine.service._retention._next = 0.0
+        engine.service.beat()
         eventually(lambda: not kept())
 
 

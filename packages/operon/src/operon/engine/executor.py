@@ -55,6 +55,8 @@ STILL = 1.5
 JOURNALS = 32 * 2**20
 """How long the texts of the journals may be, all together, with which runs begin here at the same time."""
 SWEEP = 500
+SWEEPING = 9
+"""So many times as long as a page of old records took, other work goes before the next page."""
 PATIENCE = 2.0
 """Seconds that closing waits for a database that does not answer."""
 COLOURS = frozenset({False, True})
@@ -108,6 +110,8 @@ class Executor:
         self._strays: frozenset[tuple[str, int]] = frozenset()
         self._unrunnable = Unrunnable(engine, engine.program)
         self._retention = Retention(lambda: engine.program.functions, engine.settings)
+        self._sweep_at: float | None = None
+        """When there is another page of old records to remove, before the next heartbeat."""
         self._scheduler = Scheduler(engine, engine.program, engine.settings, self._clock, self.beat)
         self._offset = Offset(self._clock)
         self._service: Service | None = None
@@ -220,8 +224,17 @@ class Executor:
             yield from self._attempt(self._tidy())
         if colours := self._ready():
             yield from self._claim(colours)
-        if pulse is not None and self.alive:
-            yield from self._attempt(self._retention.tick(self._clock.monotonic()))
+        if self.alive and (
+            pulse is not None or (self._sweep_at is not None and self._sweep_at <= self._clock.monotonic())
+        ):
+            yield from self._sweep()
+
+    def _sweep(self) -> Op[None]:
+        """Remove one page of old records; while there are more, a tenth of the time goes into that."""
+        begun = self._clock.monotonic()
+        found = yield from self._attempt(self._retention.tick(begun))
+        now = self._clock.monotonic()
+        self._sweep_at = now + SWEEPING * (now - begun) if found else None
 
     def _attempt(self, part: Op[T]) -> Op[T | None]:
         """Do one part of a round: where it fails, or meets a lock, the others are done nevertheless."""
@@ -251,7 +264,7 @@ class Executor:
         self._engine.nudge()
 
     def _first_due(self) -> float | None:
-        dues = (*self._own_dues[:1], self._next_due, self._scheduler.at)
+        dues = (*self._own_dues[:1], self._next_due, self._scheduler.at, self._sweep_at)
         return min((due for due in dues if due is not None), default=None)
 
     def _ready(self) -> frozenset[bool]:

@@ -1,4 +1,4 @@
-"""What this process does about old records: little at a time, after a heartbeat, beside any number of others.
+"""What this process does about old records: little at a time, beside any number of others.
 
 Nothing is agreed between processes: each sweeps what its own code says, and passes by what another has locked. Must
 not know what a record consists of.
@@ -33,10 +33,10 @@ class Retention:
         self._keys = Round(keys=True)
         self._next = self._next_cleaning = float("-inf")
 
-    def tick(self, now: float) -> Op[None]:
-        """Do one batch of what is due at this instant; while something is found, more of it at the next call."""
+    def tick(self, now: float) -> Op[int]:
+        """Do one batch of what is due at this instant; answers how much was found: there is more, unless it is 0."""
         if now < self._next:
-            return
+            return 0
         found = yield from self._records.go_on(retention.records(self._functions(), self._settings.keep))
         if found or now >= self._next_cleaning:
             found += yield from ask(Strip(ENTRIES))
@@ -46,6 +46,7 @@ class Retention:
             self._next_cleaning = now if found + cleaned else now + LONG_PAUSE
             found += cleaned
         self._next = now if found else now + PAUSE
+        return found
 
 
 class Round:
