@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -69,6 +70,13 @@ def serve(binaries: Binaries | None, *, fsync: bool, settings: Mapping[str, str]
             yield server
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_was_there_before_is_no_garbage() -> None:
+    """Let the collector look at what the tests of a module make, and not again and again at all that was before."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
