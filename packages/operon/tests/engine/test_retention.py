@@ -151,6 +151,20 @@ def test_the_executor_sweeps_after_a_heartbeat(make: MakeApp, monkeypatch: pytes
         eventually(lambda: not kept())
 
 
+def test_a_process_that_is_no_executor_does_not_wake_for_old_records(make: MakeApp) -> None:
+    """What was due meanwhile is looked for after its next heartbeat; else it would find no rest until then."""
+    app = make(keep=NOW, lease=3600.0)
+    with app:
+        engine: Any = app._engine
+        service = engine.service
+        sweeps_when_told(app)
+        service.alive, service._sweep_at = False, 0.0
+        engine.drive(service._round())
+        rests = service._first_due()
+        service.alive = True
+    assert rests is None or rests > 0.0
+
+
 def test_many_old_records_go_without_a_heartbeat_for_each_page(make: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more become old in a heartbeat than are on a page, the database would grow for ever."""
     app = make(keep=NOW, lease=3600.0)

@@ -224,17 +224,18 @@ class Executor:
             yield from self._attempt(self._tidy())
         if colours := self._ready():
             yield from self._claim(colours)
-        if self.alive and (
-            pulse is not None or (self._sweep_at is not None and self._sweep_at <= self._clock.monotonic())
-        ):
-            yield from self._sweep()
+        if pulse is not None or (self._sweep_at is not None and self._sweep_at <= self._clock.monotonic()):
+            self._sweep_at = None
+            if self.alive:
+                yield from self._sweep()
 
     def _sweep(self) -> Op[None]:
         """Remove one page of old records; while there are more, a tenth of the time goes into that."""
         begun = self._clock.monotonic()
         found = yield from self._attempt(self._retention.tick(begun))
         now = self._clock.monotonic()
-        self._sweep_at = now + SWEEPING * (now - begun) if found else None
+        if found:
+            self._sweep_at = now + SWEEPING * (now - begun)
 
     def _attempt(self, part: Op[T]) -> Op[T | None]:
         """Do one part of a round: where it fails, or meets a lock, the others are done nevertheless."""
