@@ -41,7 +41,8 @@ def lifetime(task: Task) -> Iterator[Figure]:
         took = asyncio.run(lived(task.url, number))
         yield Figure("run, 1 step, async", RATE, number / took)
         yield Figure("WAL of a workflow", "bytes", (asked(server, WAL) - before) / number)
-        server.execute("select pg_stat_force_next_flush()") if server.info.server_version >= 150000 else None
+        if server.info.server_version >= 150000:
+            server.execute("select pg_stat_force_next_flush()")
         yield Figure("updates in place (HOT)", "%", asked(server, HOT) * 100)
         yield Figure("dead rows", "%", asked(server, DEAD, [*TABLES]) * 100)
         here = [f"operon.{table}" for table in TABLES]
@@ -85,7 +86,7 @@ def deleted(server: psycopg.Connection[Any], _url: str) -> None:
 
 
 def swept(_server: psycopg.Connection[Any], url: str) -> None:
-    """Sweep as a process does after each heartbeat, without the pauses between: records and journals, then keys."""
+    """Sweep as a process does, without the pauses between two pages: records and journals, then keys."""
     policies = (Policy("aflow", Status.SUCCEEDED, 0.0),)
     with closing(store_for(url)) as store:
         store.open()

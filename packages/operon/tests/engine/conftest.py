@@ -28,9 +28,10 @@ Woken = Callable[[Operon, str], None]
 HOUR = 3600.0
 """Seconds that a body sleeps which is to leave its process, however slow that is; `woken` ends it."""
 HALF_AN_HOUR = timedelta(minutes=30)
+OVERDUE = "update {table}workflows set deadline = {past}, ready_at = {past} where id = {id}"
 SLEPT = (
-    "update {}steps set output = '1.0' where workflow_id = ? and kind = 'sleep'",
-    "update {}workflows set ready_at = {} where id = ?",
+    "update {table}steps set output = '1.0' where workflow_id = {id} and kind = 'sleep'",
+    "update {table}workflows set ready_at = {past} where id = {id}",
 )
 
 
@@ -61,6 +62,19 @@ def make(database: Any) -> Iterator[MakeApp]:
             app.close(drain=5)
 
 
+def execute(url: str, workflow_id: str, *statements: str) -> None:
+    """Change the rows of a workflow on SQLite or Postgres; in each statement stand {table}, {past} and {id}."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)) as file, file:
+            for statement in statements:
+                file.execute(statement.format(table="operon_", past="1", id="?"), [workflow_id])
+    else:
+        with psycopg.connect(url) as server:
+            for statement in statements:
+                text = statement.format(table="operon.", past="to_timestamp(1)", id="%s")
+                server.execute(text.encode(), [workflow_id])
+
+
 @pytest.fixture
 def overdue(database: Any) -> Callable[[Operon, str], None]:
     """Let the deadline of a workflow that sleeps, or of one that runs here, be over now."""
@@ -73,15 +87,8 @@ def overdue(database: Any) -> Callable[[Operon, str], None]:
         if isinstance(database, MemoryStore):
             row = database.tables.workflows[workflow_id].row
             database.tables.workflows[workflow_id].row = replace(row, deadline=1.0, ready_at=1.0)
-        elif database.startswith("sqlite"):
-            with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=30)) as file, file:
-                file.execute("update operon_workflows set deadline = 1, ready_at = 1 where id = ?", [workflow_id])
         else:
-            with psycopg.connect(database) as server:
-                past = (
-                    "update operon.workflows set deadline = to_timestamp(1), ready_at = to_timestamp(1) where id = %s"
-                )
-                server.execute(past, [workflow_id])
+            execute(database, workflow_id, OVERDUE)
         engine.service.nudge(news=True)
 
     return one
@@ -106,15 +113,8 @@ def woken(database: Any) -> Woken:
                     if entry.kind is Kind.SLEEP:
                         it.journal[key] = replace(entry, output="1.0")
                 it.row = replace(it.row, ready_at=1.0)
-        elif database.startswith("sqlite"):
-            with closing(sqlite3.connect(database.removeprefix("sqlite:///"), timeout=30)) as file, file:
-                for statement in SLEPT:
-                    file.execute(statement.format("operon_", "1"), [workflow_id])
         else:
-            with psycopg.connect(database) as server:
-                for statement in SLEPT:
-                    text = statement.format("operon.", "to_timestamp(1)").replace("?", "%s")
-                    server.execute(text.encode(), [workflow_id])
+            execute(database, workflow_id, *SLEPT)
         engine.service.nudge(news=True)
 
     return one

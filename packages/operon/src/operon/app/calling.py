@@ -43,13 +43,12 @@ async def call(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         work = piece
 
     def run() -> None:
-        try:
-            value = around.run(work)
-        except BaseException as error:
-            with suppress(InvalidStateError):  # nobody awaits it any more
+        with suppress(InvalidStateError):  # of `done`, which nobody awaits any more
+            try:
+                value = around.run(work)
+            except BaseException as error:
                 done.set_exception(error)
-        else:
-            with suppress(InvalidStateError):
+            else:
                 done.set_result(value)
 
     thread = threading.Thread(target=run, name=f"operon-call-{getattr(fn, '__name__', 'fn')}", daemon=True)

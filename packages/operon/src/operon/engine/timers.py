@@ -82,7 +82,7 @@ class BodyTimers:
     """Stands before `call_at`, `call_later` and `time` of the loop that an engine's bodies run on."""
 
     def __init__(self, host: RunHost[Run, Branch], waits: Waits) -> None:
-        self.host = self._host = host
+        self.host = host
         self._waits = waits
         self._loop: Any = None
         self._nobody = contextvars.Context()
@@ -111,7 +111,7 @@ class BodyTimers:
         if branch is None:
             return self._time()
         nested.refuse_turn()
-        now = self._host.now()
+        now = self.host.now()
         if self._offset is None:
             self._offset = self._time() - now
         return branch.moment(now) + self._offset
@@ -139,7 +139,7 @@ class BodyTimers:
         run.timed = True
         self._set_instant(timer, max(0.0, when - self._loop.time()))
         if fired is None:
-            left = timer.until - self._host.now()
+            left = timer.until - self.host.now()
             timer.raw = self._raw(max(0.0, left), self._due, timer)
         else:
             self._await_turn(timer, fired.ordinal)
@@ -158,7 +158,7 @@ class BodyTimers:
         if self._passing:
             return None
         branch = ambient.current()
-        mine = branch is not None and branch.run.host is self._host and branch.run.dead is None
+        mine = branch is not None and branch.run.host is self.host and branch.run.dead is None
         return branch if mine else None
 
     def _set_instant(self, timer: BodyTimer, delay: float) -> None:
@@ -168,10 +168,10 @@ class BodyTimers:
         if recorded is not None and abs(float(recorded.digest) - delay) <= max(ALIKE, delay / 100):
             timer.until = float(recorded.output or 0)
             return
-        timer.until = self._host.now() + delay
+        timer.until = self.host.now() + delay
         if recorded is None:
             output, digest = repr(timer.until), f"{delay:.3f}"
-            run.aside(Entry(position, 0, Kind.TIMER, "timer", digest, output, version=self._host.version))
+            run.aside(Entry(position, 0, Kind.TIMER, "timer", digest, output, version=self.host.version))
 
     def _due(self, timer: BodyTimer) -> None:
         """Fire, when all that is being given to the code has been; while it is being parked, nothing is told."""
@@ -211,9 +211,9 @@ class BodyTimers:
     def _fire(self, timer: BodyTimer) -> None:
         run, mark = timer.run, timer.position + WAKE
         if mark not in run.journal:
-            entry = Entry(mark, timer.ordinal, Kind.WAKE, "timer", version=self._host.version)
+            entry = Entry(mark, timer.ordinal, Kind.WAKE, "timer", version=self.host.version)
             run.pending.append(entry)
-            self._host.linger(run)
+            self.host.linger(run)
         run.told_at(max(timer.until, timer.when() - (self._offset or 0.0)) + TICK)
         timer._run()  # noqa: SLF001 - as the loop would
         timer.close()
