@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -67,8 +66,8 @@ class Trap:
         with self._mutex:
             self._left -= 1
             sprung = self._left == 0
-        if sprung:
-            os.kill(os.getpid(), point.signal)
+        if sprung:  # to this thread: what is sent to the process stops another first, and this one may go on a little
+            signal.pthread_kill(threading.get_ident(), point.signal)
 
 
 class TrappedStore:
